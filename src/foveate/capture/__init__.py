@@ -1,0 +1,5 @@
+"""Watch and replace gates and attention maps."""
+
+from foveate.capture.tap import Tap
+
+__all__ = ["Tap"]
