@@ -1,5 +1,112 @@
-"""Attention and gating mechanisms for computer vision: exact layers, insertion, capture and honest comparison."""
+"""Attention and gating mechanisms for computer vision: exact layers, insertion, capture and honest comparison.
+
+    import foveate as fv
+
+    gate = fv.layers.SE(256, reduction=16)
+    network = fv.networks.resnet50(mechanism="cbam", num_classes=10)
+    fv.insert(host, "layer3.*", "cbam")
+    with fv.capture(host) as maps:
+        host(images)
+
+Nothing is imported until it is used: `import foveate` is quick, and torch comes with the first name asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 from foveate._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from foveate import layers, networks
+    from foveate.capture import capture, edit, taps
+    from foveate.compare.cost import profile
+    from foveate.surgery import Site, rehearse, remove
+
+__all__ = [
+    "__version__",
+    "capture",
+    "edit",
+    "insert",
+    "layers",
+    "networks",
+    "profile",
+    "rehearse",
+    "remove",
+    "taps",
+]
+
+# The room of each public name. `capture` is a room that can be called (see foveate/capture/__init__.py).
+_ROOMS = {
+    "edit": "foveate.capture",
+    "taps": "foveate.capture",
+    "profile": "foveate.compare.cost",
+    "rehearse": "foveate.surgery",
+    "remove": "foveate.surgery",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        value = getattr(importlib.import_module(_ROOMS[name]), name)
+    elif name in ("capture", "layers", "networks"):
+        value = importlib.import_module(f"foveate.{name}")
+    else:
+        raise AttributeError(f"foveate has no name {name!r}; it has {', '.join(__all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def insert(
+    host: nn.Module,
+    where: str | type[nn.Module] | Callable[[str, nn.Module], bool],
+    mechanism: str | Callable[[int], nn.Module],
+    *,
+    start: Literal["identity", "published"] = "identity",
+    layout: Literal["auto", "channels_first", "channels_last"] = "auto",
+    example: Tensor | tuple[Any, ...] | None = None,
+    **options: Any,
+) -> list[Site]:
+    """Put a mechanism after modules of a host; the host computes what it did until the mechanism is trained.
+
+    x becomes x + alpha * (mechanism(x) - x) with alpha learned from 0, so that the first output is the host's own, bit for
+    bit. The host's class, parameter names and weights stay, and `remove` takes the mechanism out again exactly.
+
+    Args:
+        host: Any network. Insert before torch.compile, DDP and the optimizer.
+        where: Names of modules by pattern ("layer3.*": `*` stays within one name, `**` crosses), a class of modules, or a
+            function of name and module.
+        mechanism: A name of the catalogue ("cbam", "eca+spatial"), or a function from channels to a module.
+        start: "identity" as above, or "published": mechanism(x) from the first step, with the paper's own start.
+        layout: Where the channels stand in the features; found by a dry run unless given.
+        example: An input for the dry run that measures channels; guessed from the host unless given.
+        options: Options of the named mechanism, such as reduction=8.
+
+    Returns:
+        The sites, in the order of the host's modules, each with name, channels, shape and layout.
+
+    Raises:
+        LookupError: No module matches, or no mechanism has that name.
+        ValueError: A site cannot take a mechanism, or the layout cannot be found.
+    """
+    from foveate import surgery
+    from foveate.layers import catalogue
+
+    if isinstance(mechanism, str):
+        name = mechanism
+
+        def build(channels: int) -> nn.Module:
+            return catalogue.build(name, channels, **options)
+    elif options:
+        raise TypeError(f"options {sorted(options)} need a mechanism by name; got {mechanism!r}")
+    else:
+        build = mechanism
+    return surgery.insert(host, where, build, start=start, layout=layout, example=example)

@@ -1,0 +1,44 @@
+# make demo    sets everything up and runs the main job on the embedded data
+# make test    sets everything up and runs all tests
+# make fast    the tests that take under a minute
+# make check   formatting, lint and types
+# make docs    draws the figures and tables of docs/ anew
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test fast check docs
+
+demo: $(VENV)/.core
+	$(BIN)/foveate compare --out demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -q --numprocesses 2
+
+fast: $(VENV)/.test
+	$(BIN)/python -m pytest -q --numprocesses 2 -m "not slow"
+
+check: $(VENV)/.check
+	$(BIN)/ruff format --check src tests docs examples
+	$(BIN)/ruff check src tests docs examples
+	$(BIN)/pyright
+
+docs: $(VENV)/.core
+	$(BIN)/python docs/make.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	$(PIP) --editable '.[check]'
+	@touch $@
