@@ -1,0 +1,251 @@
+"""RunConfig: everything that decides a run, frozen, checked, and kept as config.json in its folder."""
+
+import dataclasses
+import difflib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from foveate.errors import RunError
+
+__all__ = ["DEMO_SETTINGS", "RunConfig", "config_for", "parse_setting"]
+
+# What `foveate compare` and `foveate train` use on the embedded pictures where nothing else is asked for.
+DEMO_SETTINGS: dict[str, Any] = {
+    "network": "resnet_tiny",
+    "epochs": 8,
+    "batch_size": 64,
+    "learning_rate": 3e-3,
+    "augment": "none",
+    "threads": 1,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One training run. The same values give the same bits on one machine.
+
+    Args:
+        task: The job; "classify" is the one there is.
+        data: A folder of class folders, a MedMNIST npz file, or "demo" for the embedded pictures.
+        network: A name of the networks' catalogue, "timm/NAME" or "torchvision/NAME".
+        mechanism: A name of the mechanisms' catalogue, a chain such as "eca+spatial", or "none".
+        options: Options of the mechanism, such as {"reduction": 8}.
+        network_options: Options of the network's builder, such as {"stem": "cifar"}.
+        arm: What the run is called in a study. Default: the mechanism.
+        start: "identity" inserts the mechanism as the identity, "published" builds it as its paper does, "auto" is
+            identity where the host has trained weights (pretrained or init) and published otherwise.
+        where: Pattern of the modules that the mechanism follows, for insertion. Default: the host's usual places.
+        pretrained: Start from the host's published weights.
+        init: A checkpoint (.safetensors, or .pth of tensors only) to start from.
+        seed: Decides the weights, the order of the pictures and their augmentation.
+        epochs: How often every training picture is seen. Default: 30, or no limit with max_time_s.
+        max_time_s: Stop after this many seconds of training.
+        patience: Stop after this many epochs without a lower validation loss, and keep the weights of the lowest.
+        batch_size: Pictures a step, over all devices together.
+        optimizer: "adamw" or "sgd" (momentum 0.9).
+        schedule: How the learning rate falls: "cosine", "step" (a tenth at half and three quarters) or "constant".
+        warmup_epochs: Epochs in which the learning rate rises from zero.
+        augment: "none", "digits" (shifts), "standard" (shifts and flips), "crops" (random resized crops and flips) or
+            "trivial" (standard and TrivialAugment).
+        image_size: Side to which pictures are brought. Default: their own where all are alike, else 224.
+        class_weights: Weigh the loss by the inverse frequency of the classes.
+        train_only: "all", or "inserted": only the mechanism and the classifier learn, the host is frozen.
+        host_learning_rate: Another learning rate for all that is neither mechanism nor classifier.
+        precision: "32", "bf16" or "16" (mixed).
+        device: "auto", "cpu", "cuda" or "mps".
+        devices: Processes, one a device.
+        threads: Threads of the arithmetic. Default: as torch is set; a resumed run keeps what it began with.
+        width: Multiplies every width of the host.
+        num_workers: Processes that read pictures; it does not change the numbers.
+    """
+
+    task: str = "classify"
+    data: str = "demo"
+    network: str = "resnet18"
+    mechanism: str = "none"
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    network_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    arm: str | None = None
+    start: Literal["auto", "identity", "published"] = "auto"
+    where: str | None = None
+    pretrained: bool = False
+    init: str | None = None
+    seed: int = 0
+    epochs: int | None = None
+    max_time_s: float | None = None
+    patience: int | None = None
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    warmup_epochs: float = 1.0
+    augment: Literal["none", "digits", "standard", "crops", "trivial"] = "standard"
+    image_size: int | None = None
+    class_weights: bool = False
+    label_smoothing: float = 0.0
+    train_only: Literal["all", "inserted"] = "all"
+    host_learning_rate: float | None = None
+    precision: Literal["32", "bf16", "16"] = "32"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = 1
+    threads: int | None = None
+    width: float = 1.0
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name, kind in _kinds().items():
+            value = getattr(self, name)
+            if not _fits(value, kind):
+                raise ValueError(f"{name} takes {_words(kind)}; got {value!r}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} must be finite; got {value!r}")
+        if self.task != "classify":
+            raise ValueError(f'task must be "classify"; got {self.task!r}')
+        if self.epochs is None and self.max_time_s is None:
+            object.__setattr__(self, "epochs", 30)
+        _check_numbers(self)
+        _check_pairs(self)
+
+    @property
+    def arm_name(self) -> str:
+        """What the run is called: the arm, or else the mechanism."""
+        return self.arm or self.mechanism
+
+    @property
+    def identity(self) -> bool:
+        """Whether the mechanism starts as the identity, "auto" resolved."""
+        return self.start == "identity" or (self.start == "auto" and (self.pretrained or self.init is not None))
+
+    def to_json(self) -> str:
+        """The text of config.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
+        """Build from names and values; an unknown name is a LookupError that says which one was meant."""
+        for name in values:
+            _check_name(name)
+        return cls(**values)
+
+    @classmethod
+    def from_file(cls, path: Path) -> "RunConfig":
+        """Read config.json; anything wrong with it is a RunError that names the file."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read as a run's configuration: {error}") from None
+        if not isinstance(values, dict):
+            raise RunError(f"{path} must hold one JSON object; got {type(values).__name__}")
+        try:
+            return cls.from_dict(values)
+        except (LookupError, TypeError, ValueError) as error:
+            raise RunError(f"{path} is not a run's configuration: {error.args[0]}") from None
+
+
+def config_for(data: str, **given: Any) -> RunConfig:
+    """The configuration for some data: what was given, and for "demo" what suits the embedded pictures."""
+    settings = dict(DEMO_SETTINGS) if data == "demo" else {}
+    if "max_time_s" in given:
+        settings.pop("epochs", None)
+    return RunConfig.from_dict({**settings, "data": data, **given})
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Split "key=value" and read the value as its field's kind: numbers, true, false, none, JSON or plain text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"a setting is key=value; got {text!r}")
+    name = name.strip().replace("-", "_")
+    _check_name(name)
+    kind = _kinds()[name]
+    if value.lower() in ("none", "null") and _fits(None, kind):
+        return name, None
+    if _fits(value, kind):
+        return name, value
+    try:
+        parsed = json.loads(value.lower() if value.lower() in ("true", "false") else value)
+    except ValueError:
+        parsed = value
+    if not _fits(parsed, kind):
+        raise ValueError(f"{name} takes {_words(kind)}; got {value!r}")
+    return name, parsed
+
+
+def _check_numbers(config: RunConfig) -> None:
+    for name in ("epochs", "patience", "batch_size", "image_size", "devices", "threads"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be 1 or more; got {value}")
+    for name in ("max_time_s", "learning_rate", "width"):
+        value = getattr(config, name)
+        if value is not None and value <= 0:
+            raise ValueError(f"{name} must be greater than 0; got {value}")
+    for name in ("weight_decay", "warmup_epochs", "host_learning_rate", "num_workers", "seed"):
+        value = getattr(config, name)
+        if value is not None and value < 0:
+            raise ValueError(f"{name} must be 0 or more; got {value}")
+    if config.seed >= 2**32:
+        raise ValueError(f"seed must be below 2**32; got {config.seed}")
+    if not 0 <= config.label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be from 0 to below 1; got {config.label_smoothing}")
+    if config.batch_size % config.devices:
+        raise ValueError(f"batch_size {config.batch_size} must be a multiple of devices {config.devices}")
+
+
+def _check_pairs(config: RunConfig) -> None:
+    if config.pretrained and config.init is not None:
+        raise ValueError("pretrained and init both say where the weights come from; give one of them")
+    if config.train_only == "inserted" and config.host_learning_rate is not None:
+        raise ValueError('host_learning_rate has nothing to teach with train_only="inserted"; give one of them')
+    if config.mechanism == "none":
+        if config.options:
+            raise ValueError(f"options {config.options} need a mechanism; mechanism is none")
+        if config.where is not None:
+            raise ValueError(f"where {config.where!r} needs a mechanism; mechanism is none")
+    if config.precision == "16" and config.device == "cpu":
+        raise ValueError('precision "16" needs a GPU; use "bf16" or "32" on the CPU')
+
+
+def _check_name(name: str) -> None:
+    names = [field.name for field in dataclasses.fields(RunConfig)]
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f'did you mean "{close[0]}"?' if close else f"it takes {', '.join(names)}"
+        raise LookupError(f'a run has no setting "{name}"; {hint}')
+
+
+def _kinds() -> dict[str, Any]:
+    return typing.get_type_hints(RunConfig)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin = get_origin(kind)
+    if origin is Literal:
+        return value in get_args(kind) and isinstance(value, str)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if origin is dict:
+        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _words(kind: Any) -> str:
+    origin = get_origin(kind)
+    if origin is Literal:
+        return " or ".join(f'"{choice}"' for choice in get_args(kind))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_words(part) for part in get_args(kind))
+    if origin is dict:
+        return "an object of names and values"
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "none"}
+    return names[kind]

@@ -1,0 +1,90 @@
+"""Summary: what a finished run says of itself, kept as summary.json, and Progress: what an unfinished one says."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from foveate.errors import RunError
+
+__all__ = ["Progress", "Summary", "read_summary"]
+
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands, handed to the `progress` callback about twice a second.
+
+    Args:
+        stage: "train", then "attend" (the pass over the test pictures), then "done".
+        epoch: Epochs begun and partly done, such as 1.5.
+        epochs: Epochs there will be; None where only time ends the run.
+        fraction: How much of the whole is done, 0 to 1.
+        seconds_left: The estimated rest of the training; None before there is one.
+        val_accuracy: The latest; None before the first validation.
+    """
+
+    arm: str
+    seed: int
+    stage: str
+    epoch: float
+    epochs: int | None
+    fraction: float
+    seconds_left: float | None
+    val_accuracy: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A finished run. Costs are None here: they are measured apart from training."""
+
+    version: int = VERSION
+    task: str
+    arm: str
+    mechanism: str
+    network: str
+    seed: int
+    start: str
+    metrics: dict[str, float | None]
+    sites: list[dict[str, Any]]
+    parameters: int
+    macs: int | None = None
+    latency_ms: float | None = None
+    latency_p95_ms: float | None = None
+    step_ms: float | None = None
+    step_p95_ms: float | None = None
+    memory_mib: float | None = None
+    step_memory_mib: float | None = None
+    epochs: float
+    steps: int
+    training_seconds: float
+    stopped_by: str
+    resumed: int
+    train_size: int
+    val_size: int
+    test_size: int
+    gate_health: dict[str, dict[str, Any]]
+    pointing: dict[str, Any]
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    command: str
+
+    def to_json(self) -> str:
+        """The text of summary.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
+
+
+def read_summary(run: Path) -> Summary | None:
+    """The summary of a finished run, None of an unfinished one; a damaged file is a RunError that names it."""
+    path = Path(run) / "summary.json"
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values.get("version")
+        if version != VERSION:
+            raise RunError(f"{path} has version {version!r}; this foveate reads version {VERSION}")
+        return Summary(**values)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} is damaged ({error}); remove it and run again to finish the run anew") from None
