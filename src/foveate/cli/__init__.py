@@ -1,1 +1,38 @@
-"""The cli room."""
+"""The command line: one command a file, everything heavy imported inside the command."""
+
+import os
+import sys
+
+from foveate.errors import FoveateError
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; a sentence and exit status 2 for what the world did wrong, a traceback only with --debug."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+
+    from foveate.cli.app import app
+
+    try:
+        app(args=arguments, prog_name="foveate")
+    except KeyboardInterrupt:
+        print("interrupted; the same command takes the work up where it stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone, as with `foveate list | head`; Python must not flush into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (FoveateError, LookupError, OSError, TypeError, ValueError) as error:
+        if debug:
+            raise
+        print(f"foveate: {sentence(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, on one line; a KeyError without the quotes that Python puts around it."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__

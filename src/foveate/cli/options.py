@@ -1,0 +1,97 @@
+"""Options that several commands share, and how their texts become values."""
+
+import json
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = [
+    "Data",
+    "Device",
+    "Devices",
+    "Epochs",
+    "Json",
+    "MaxTime",
+    "Network",
+    "Out",
+    "Precision",
+    "Settings",
+    "Start",
+    "Task",
+    "TaskArgument",
+    "check_budget",
+    "parse_settings",
+    "parse_time",
+]
+
+
+class Task(StrEnum):
+    """What a network is trained to do."""
+
+    classify = "classify"
+
+
+class Start(StrEnum):
+    """How a mechanism starts: as the identity, or as its paper starts it."""
+
+    auto = "auto"
+    identity = "identity"
+    published = "published"
+
+
+TaskArgument = Annotated[Task, typer.Argument(help="What to train for.")]
+Data = Annotated[
+    str,
+    typer.Option(help="A folder of class folders, a MedMNIST .npz file, or demo: the handwriting that comes with Foveate."),
+]
+Network = Annotated[
+    str, typer.Option(help="A name of `foveate list networks`, or timm/NAME or torchvision/NAME for another host.")
+]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Train each run for this many epochs.")]
+MaxTime = Annotated[str | None, typer.Option(help="Train each run for this long instead, such as 90s, 10m or 1h.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
+Devices = Annotated[int, typer.Option(min=1, help="Processes of one run, with distributed data parallel training.")]
+Precision = Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")]
+Out = Annotated[Path, typer.Option(help="The folder to write to.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of a run, such as --set batch_size=32."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def parse_time(text: str) -> float:
+    """Seconds of a duration such as 90s, 10m, 1.5h or 1h30m; a bare number is seconds."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms]?)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"a time is written like 90s, 10m or 1h30m; got {text!r}")
+    seconds = sum(float(number) * {"h": 3600, "m": 60, "s": 1, "": 1}[unit] for number, unit in parts)
+    if seconds <= 0:
+        raise ValueError(f"a time must be more than zero; got {text!r}")
+    return seconds
+
+
+def check_budget(epochs: int | None, max_time: str | None) -> float | None:
+    """The seconds of --max-time, of which and --epochs at most one may be given."""
+    if epochs is not None and max_time is not None:
+        raise ValueError(f"a run ends by --epochs or by --max-time, not both; got {epochs} and {max_time}")
+    return None if max_time is None else parse_time(max_time)
+
+
+def parse_settings(settings: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE texts as a dictionary; a value that is JSON (a number, true, null) is read as such."""
+    values: dict[str, Any] = {}
+    for setting in settings or []:
+        key, separator, text = setting.partition("=")
+        if not separator or not key:
+            raise ValueError(f"--set takes KEY=VALUE; got {setting!r}")
+        if key in values:
+            raise ValueError(f"--set names {key} twice: {values[key]!r} and {text!r}")
+        try:
+            values[key] = json.loads(text)
+        except json.JSONDecodeError:
+            values[key] = text
+    return values

@@ -1,0 +1,56 @@
+"""The texts of options become values, or a sentence."""
+
+import pytest
+
+from foveate.cli.options import check_budget, parse_settings, parse_time
+from foveate.cli.profile import parse_shape
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), ("45", 45)])
+def test_a_time_is_read_in_seconds(text, seconds):
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "ten", "10 m", "5x", "-3m", "m"])
+def test_a_time_that_cannot_be_read_is_named(text):
+    with pytest.raises(ValueError, match="a time is written like 90s, 10m or 1h30m"):
+        parse_time(text)
+
+
+def test_no_time_at_all_is_refused():
+    with pytest.raises(ValueError, match="a time must be more than zero; got '0m'"):
+        parse_time("0m")
+
+
+def test_a_run_has_one_budget():
+    assert check_budget(3, None) is None
+    assert check_budget(None, "2m") == 120
+    with pytest.raises(ValueError, match="a run ends by --epochs or by --max-time, not both; got 3 and 2m"):
+        check_budget(3, "2m")
+
+
+def test_settings_are_json_where_they_can_be():
+    settings = parse_settings(["batch_size=32", "class_weights=true", "augment=digits", "image_size=null", "where=layer3.*"])
+    assert settings == {
+        "batch_size": 32,
+        "class_weights": True,
+        "augment": "digits",
+        "image_size": None,
+        "where": "layer3.*",
+    }
+
+
+def test_a_setting_without_a_value_is_named():
+    with pytest.raises(ValueError, match="--set takes KEY=VALUE; got 'batch_size'"):
+        parse_settings(["batch_size"])
+
+
+def test_a_setting_named_twice_is_refused():
+    with pytest.raises(ValueError, match="--set names seed twice: 1 and '2'"):
+        parse_settings(["seed=1", "seed=2"])
+
+
+def test_an_input_shape_is_read_and_a_wrong_one_named():
+    assert parse_shape("3x224x160") == (3, 224, 160)
+    with pytest.raises(ValueError, match="an input shape is written like 3x224x224; got '3x224'"):
+        parse_shape("3x224")
