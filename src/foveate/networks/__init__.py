@@ -1,1 +1,29 @@
 """Published networks: one file each."""
+
+from foveate.networks.places import non_local_blocks
+from foveate.networks.resnet import (
+    ResNet,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+    resnet152,
+    resnet_tiny,
+    resnext50_32x4d,
+    resnext101_32x4d,
+    resnext101_32x8d,
+)
+
+__all__ = [
+    "ResNet",
+    "non_local_blocks",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnet_tiny",
+    "resnext50_32x4d",
+    "resnext101_32x4d",
+    "resnext101_32x8d",
+]

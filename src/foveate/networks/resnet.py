@@ -1,0 +1,403 @@
+"""Residual networks, with any mechanism at any of the places where one was published.
+
+He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385.
+Xie, Girshick, Dollar, Tu and He, "Aggregated Residual Transformations for Deep Neural Networks" (ResNeXt), CVPR 2017,
+https://arxiv.org/abs/1611.05431.
+
+A block computes x' = relu(F(x) + S(x)): F is the residual branch, S the identity, or a 1x1 convolution where the shape
+changes. A mechanism M can stand at five positions of a block (the names are those of Hu et al.,
+"Squeeze-and-Excitation Networks", section 6.5):
+
+                  x
+          +-------+--------+
+          |               pre           F(M(x)) + S(x)
+          |          convolution
+          |           after_3x3         behind the (first) 3x3 convolution, its normalisation and its ReLU
+       shortcut      convolution
+          |         normalisation
+       identity        standard         identity: F(x) + M(S(x)); standard: M(F(x)) + S(x)
+          +------ + -------+
+                 relu
+                 post                   M(relu(F(x) + S(x)))
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, TypedDict, Unpack, cast, get_args
+
+from torch import Tensor, nn
+
+from foveate.networks.places import chosen_blocks
+
+__all__ = [
+    "BasicBlock",
+    "Bottleneck",
+    "ResNet",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnet_tiny",
+    "resnext50_32x4d",
+    "resnext101_32x4d",
+    "resnext101_32x8d",
+]
+
+Position = Literal["standard", "pre", "post", "identity", "after_3x3"]
+Stem = Literal["imagenet", "cifar", "tiny"]
+StrideIn = Literal["3x3", "1x1"]
+
+
+class ResidualBlock(nn.Module, ABC):
+    """relu(F(x) + S(x)), with room for one mechanism; a child class is its residual branch F.
+
+    Args:
+        in_channels: Channels of the input.
+        inner_channels: Channels behind the (first) 3x3 convolution.
+        out_channels: Channels of the output.
+
+    Shape:
+        (batch, in_channels, height, width) -> (batch, out_channels, height / stride, width / stride), rounded up.
+    """
+
+    downsample: nn.Module | None
+    mechanism: nn.Module | None
+
+    def __init__(self, in_channels: int, inner_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.channels = {"pre": in_channels, "after_3x3": inner_channels}
+        self.channels |= dict.fromkeys(("identity", "standard", "post"), out_channels)
+        self.position: Position | None = None
+        self.mechanism = None
+        self.relu = nn.ReLU(inplace=True)
+
+    @abstractmethod
+    def residual(self, x: Tensor) -> Tensor:
+        """F(x), up to its last normalisation."""
+
+    @property
+    @abstractmethod
+    def last_norm(self) -> nn.BatchNorm2d:
+        """The last normalisation of F."""
+
+    def place(self, mechanism: nn.Module, position: Position) -> None:
+        """Put the mechanism at a position of this block."""
+        self.mechanism, self.position = mechanism, position
+
+    def at(self, position: Position, x: Tensor) -> Tensor:
+        """What the mechanism makes of x if it stands at this position; else x."""
+        return self.mechanism(x) if self.mechanism is not None and self.position == position else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = self.at("identity", x if self.downsample is None else self.downsample(x))
+        branch = self.at("standard", self.residual(self.at("pre", x)))
+        return self.at("post", self.relu(branch + shortcut))
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+    """S: nothing where the shape stays, else a 1x1 convolution with a normalisation."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions: the block of ResNet-18 and 34.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: Step of the first convolution.
+
+    Shape:
+        (batch, in_channels, height, width) -> (batch, out_channels, height / stride, width / stride), rounded up.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, out_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample = _shortcut(in_channels, out_channels, stride)
+
+    def residual(self, x: Tensor) -> Tensor:
+        x = self.at("after_3x3", self.relu(self.bn1(self.conv1(x))))
+        return self.bn2(self.conv2(x))
+
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        return self.bn2
+
+
+class Bottleneck(ResidualBlock):
+    """Convolutions 1x1, 3x3 and 1x1: the block of ResNet-50 and deeper, and of ResNeXt.
+
+    Args:
+        in_channels: Channels of the input.
+        inner_channels: Channels of the 3x3 convolution.
+        out_channels: Channels of the output.
+        stride: Step of the grid.
+        groups: Groups of the 3x3 convolution.
+        stride_in: Which convolution makes the step: "3x3" (torchvision, timm and most code) or the first "1x1" (the
+            paper, and the Caffe models).
+
+    Shape:
+        (batch, in_channels, height, width) -> (batch, out_channels, height / stride, width / stride), rounded up.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        inner_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        groups: int = 1,
+        stride_in: StrideIn = "3x3",
+    ) -> None:
+        super().__init__(in_channels, inner_channels, out_channels)
+        strides = (stride, 1) if stride_in == "1x1" else (1, stride)
+        self.conv1 = nn.Conv2d(in_channels, inner_channels, 1, strides[0], bias=False)
+        self.bn1 = nn.BatchNorm2d(inner_channels)
+        self.conv2 = nn.Conv2d(inner_channels, inner_channels, 3, strides[1], padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner_channels)
+        self.conv3 = nn.Conv2d(inner_channels, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.downsample = _shortcut(in_channels, out_channels, stride)
+
+    def residual(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.at("after_3x3", self.relu(self.bn2(self.conv2(x))))
+        return self.bn3(self.conv3(x))
+
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        return self.bn3
+
+
+class ResNet(nn.Module):
+    """Stem, stages of residual blocks, mean over space, linear classifier; keys as in torchvision.
+
+    Stage k is `layer{k}`; the mechanism of a block is its child `mechanism`, and `sites` names each with its channels.
+    The host's weights are drawn first (Kaiming normal, fan out), so one seed gives one host whatever the mechanism, and
+    each mechanism keeps its own initial values.
+
+    Args:
+        block: "basic" or "bottleneck".
+        depths: Blocks in each stage, three or four stages.
+        base_width: Channels of the stem and of the first stage; each stage doubles it, a bottleneck's output has four
+            times as many.
+        groups: Groups of a bottleneck's 3x3 convolution (ResNeXt's cardinality).
+        width_per_group: Channels of each of those groups in stage 1, when base_width is 64.
+        num_classes: Outputs.
+        in_channels: Channels of the picture.
+        mechanism: A name of the catalogue or a chain such as "eca+spatial", or what makes a module from a number of
+            channels. Default: none.
+        options: Options of a mechanism given by name.
+        position: Where in the block, see above. Default: as published ("post" for bam and nonlocal, else "standard").
+        stages: Put the mechanism into these stages only, counted from 1. Default: as published.
+        blocks: Put it into these blocks only: pairs (stage from 1, block from 0); or 1, 5 or 10, the blocks that
+            non_local_blocks names. Default: as published: every block; the last block of every stage but the last for
+            bam; non_local_blocks(depths, 5) for nonlocal.
+        stem: "imagenet" (7x7, stride 2, max pool), "cifar" (3x3, stride 1) or "tiny" (3x3, stride 2).
+        ceil_pool: The max pool of the Caffe models: no padding, the last window cut off at the border.
+        stride_in: Which convolution of a bottleneck makes the step, "3x3" or "1x1".
+        width: Multiplies every width; rounded, and kept divisible by groups.
+        zero_init_last: Start every last normalisation of a block at zero (Goyal et al. 2017). A gate behind it then has
+            no gradient at the first step.
+
+    Shape:
+        (batch, in_channels, height, width) -> (batch, num_classes).
+
+    Raises:
+        ValueError: An option that has no meaning here: a block that does not exist, stride_in="1x1" in a basic block, a
+            position without a mechanism.
+    """
+
+    def __init__(
+        self,
+        block: Literal["basic", "bottleneck"],
+        depths: Sequence[int],
+        *,
+        base_width: int = 64,
+        groups: int = 1,
+        width_per_group: int = 64,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        mechanism: str | Callable[[int], nn.Module] | None = None,
+        options: Mapping[str, Any] | None = None,
+        position: Position | None = None,
+        stages: Sequence[int] | None = None,
+        blocks: Sequence[tuple[int, int]] | int | None = None,
+        stem: Stem = "imagenet",
+        ceil_pool: bool = False,
+        stride_in: StrideIn = "3x3",
+        width: float = 1.0,
+        zero_init_last: bool = False,
+    ) -> None:
+        super().__init__()
+        if block == "basic" and (groups != 1 or stride_in != "3x3"):
+            raise ValueError("groups and stride_in are for bottleneck blocks; basic blocks have no 1x1 convolution")
+        self.in_channels, self.depths = in_channels, tuple(depths)
+        stem_channels = _scale(base_width, width)
+        self._make_stem(stem, stem_channels, ceil_pool)
+        channels = stem_channels
+        for stage, depth in enumerate(self.depths):
+            stage_width = _scale(base_width * 2**stage, width)
+            inner = _scale(base_width * 2**stage * width_per_group / 64, width) * groups
+            stage_blocks = []
+            for index in range(depth):
+                stride = 2 if stage > 0 and index == 0 else 1
+                if block == "basic":
+                    stage_blocks.append(BasicBlock(channels, stage_width, stride))
+                    channels = stage_width
+                else:
+                    stage_blocks.append(Bottleneck(channels, inner, 4 * stage_width, stride, groups, stride_in))
+                    channels = 4 * stage_width
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*stage_blocks))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(channels, num_classes)
+        self._draw(zero_init_last)
+        self.sites = self._place(mechanism, options, position, stages, blocks)
+
+    def _make_stem(self, stem: Stem, channels: int, ceil_pool: bool) -> None:
+        """The convolution before the first stage, its normalisation and, for large pictures, a max pool."""
+        if stem not in get_args(Stem):
+            raise ValueError(f"stem must be one of {', '.join(get_args(Stem))}; got {stem!r}")
+        kernel_size, stride = {"imagenet": (7, 2), "cifar": (3, 1), "tiny": (3, 2)}[stem]
+        self.conv1 = nn.Conv2d(self.in_channels, channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        if stem == "imagenet":
+            self.maxpool = nn.MaxPool2d(3, 2, padding=0 if ceil_pool else 1, ceil_mode=ceil_pool)
+        elif ceil_pool:
+            raise ValueError(f"ceil_pool is for the imagenet stem; the {stem} stem has no max pool")
+        else:
+            self.maxpool = nn.Identity()
+
+    def _draw(self, zero_init_last: bool) -> None:
+        """The host's initial weights; runs before any mechanism is in place."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if zero_init_last:
+            for module in self.modules():
+                if isinstance(module, ResidualBlock):
+                    nn.init.zeros_(module.last_norm.weight)
+
+    def _place(
+        self,
+        mechanism: str | Callable[[int], nn.Module] | None,
+        options: Mapping[str, Any] | None,
+        position: Position | None,
+        stages: Sequence[int] | None,
+        blocks: Sequence[tuple[int, int]] | int | None,
+    ) -> dict[str, int]:
+        """Build the mechanisms where they go; the name of each and its channels."""
+        if mechanism is None:
+            given = {"options": options, "position": position, "stages": stages, "blocks": blocks}
+            idle = [name for name, value in given.items() if value is not None]
+            if idle:
+                raise ValueError(f"{', '.join(idle)} need a mechanism; got mechanism=None")
+            return {}
+        place = "every block"
+        if isinstance(mechanism, str):
+            from foveate.layers import catalogue
+
+            place = catalogue.MECHANISMS[mechanism.split("+")[0]].place
+            mechanism = partial(catalogue.build, mechanism, **(options or {}))
+        elif options is not None:
+            raise ValueError("options are for a mechanism given by name; a callable has its own")
+        if position is None:
+            position = "standard" if place == "every block" else "post"
+        elif position not in get_args(Position):
+            raise ValueError(f"position must be one of {', '.join(get_args(Position))}; got {position!r}")
+        sites = {}
+        for stage, index in chosen_blocks(self.depths, place, stages, blocks):
+            block = cast(ResidualBlock, self.get_submodule(f"layer{stage}.{index}"))
+            block.place(mechanism(block.channels[position]), position)
+            sites[f"layer{stage}.{index}.mechanism"] = block.channels[position]
+        return sites
+
+    def _stages(self) -> list[nn.Module]:
+        return [self.get_submodule(f"layer{stage}") for stage in range(1, len(self.depths) + 1)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"ResNet takes (batch, {self.in_channels}, height, width); got {tuple(x.shape)}")
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for stage in self._stages():
+            x = stage(x)
+        return self.fc(self.avgpool(x).flatten(1))
+
+
+def _scale(width: float, factor: float) -> int:
+    return max(1, round(width * factor))
+
+
+class Settings(TypedDict, total=False):
+    """What every builder takes; ResNet says what each means."""
+
+    num_classes: int
+    in_channels: int
+    mechanism: str | Callable[[int], nn.Module] | None
+    options: Mapping[str, Any] | None
+    position: Position | None
+    stages: Sequence[int] | None
+    blocks: Sequence[tuple[int, int]] | int | None
+    stem: Stem
+    ceil_pool: bool
+    stride_in: StrideIn
+    width: float
+    zero_init_last: bool
+
+
+def resnet18(**settings: Unpack[Settings]) -> ResNet:
+    """ResNet-18: 11.7 million parameters, 1.81 G multiply-accumulates at 224x224."""
+    return ResNet("basic", (2, 2, 2, 2), **settings)
+
+
+def resnet34(**settings: Unpack[Settings]) -> ResNet:
+    """ResNet-34: 21.8 million parameters, 3.66 G."""
+    return ResNet("basic", (3, 4, 6, 3), **settings)
+
+
+def resnet50(**settings: Unpack[Settings]) -> ResNet:
+    """ResNet-50: 25.6 million parameters, 4.09 G (3.86 G with the stride in the 1x1)."""
+    return ResNet("bottleneck", (3, 4, 6, 3), **settings)
+
+
+def resnet101(**settings: Unpack[Settings]) -> ResNet:
+    """ResNet-101: 44.5 million parameters, 7.80 G."""
+    return ResNet("bottleneck", (3, 4, 23, 3), **settings)
+
+
+def resnet152(**settings: Unpack[Settings]) -> ResNet:
+    """ResNet-152: 60.2 million parameters, 11.5 G."""
+    return ResNet("bottleneck", (3, 8, 36, 3), **settings)
+
+
+def resnext50_32x4d(**settings: Unpack[Settings]) -> ResNet:
+    """ResNeXt-50, 32 groups of 4 channels: 25.0 million parameters, 4.23 G."""
+    return ResNet("bottleneck", (3, 4, 6, 3), groups=32, width_per_group=4, **settings)
+
+
+def resnext101_32x4d(**settings: Unpack[Settings]) -> ResNet:
+    """ResNeXt-101, 32 groups of 4 channels: 44.2 million parameters."""
+    return ResNet("bottleneck", (3, 4, 23, 3), groups=32, width_per_group=4, **settings)
+
+
+def resnext101_32x8d(**settings: Unpack[Settings]) -> ResNet:
+    """ResNeXt-101, 32 groups of 8 channels: 88.8 million parameters."""
+    return ResNet("bottleneck", (3, 4, 23, 3), groups=32, width_per_group=8, **settings)
+
+
+def resnet_tiny(**settings: Unpack[Settings]) -> ResNet:
+    """Three stages of one basic block, 16, 32 and 64 channels, for pictures of about 40x40 on one processor core."""
+    defaults: Settings = {"stem": "tiny", "num_classes": 10}
+    return ResNet("basic", (1, 1, 1), base_width=16, **(defaults | settings))
