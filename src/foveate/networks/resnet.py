@@ -28,6 +28,7 @@ from typing import Any, Literal, TypedDict, Unpack, cast, get_args
 
 from torch import Tensor, nn
 
+from foveate.layers import catalogue
 from foveate.networks.places import chosen_blocks
 
 __all__ = [
@@ -307,9 +308,7 @@ class ResNet(nn.Module):
             return {}
         place = "every block"
         if isinstance(mechanism, str):
-            from foveate.layers import catalogue
-
-            place = catalogue.MECHANISMS[mechanism.split("+")[0]].place
+            place = catalogue.describe(mechanism).place
             mechanism = partial(catalogue.build, mechanism, **(options or {}))
         elif options is not None:
             raise ValueError("options are for a mechanism given by name; a callable has its own")
