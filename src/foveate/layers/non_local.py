@@ -1,0 +1,172 @@
+"""Non-local blocks: every position is answered by a weighted sum over all positions.
+
+Wang, Girshick, Gupta, He, "Non-local Neural Networks", CVPR 2018, https://arxiv.org/abs/1711.07971.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foveate.capture import Tap
+from foveate.layers import functional, pairwise
+
+__all__ = ["MAP_LIMIT_BYTES", "NonLocal"]
+
+MAP_LIMIT_BYTES = 4 * 2**30
+"""The largest map that a watched layer forms."""
+
+# How each pairwise function is computed: as a map, and as a sum that need not form the map.
+FORMS = {
+    "embedded_gaussian": (pairwise.gaussian_weights, pairwise.gaussian),
+    "gaussian": (pairwise.gaussian_weights, pairwise.gaussian),
+    "dot_product": (pairwise.dot_product_weights, pairwise.dot_product),
+    "concatenation": (pairwise.concatenation_weights, pairwise.concatenation),
+}
+# The axes of the map for each group; those before the query tell the groups apart.
+AXES = {
+    "spacetime": "batch *query *key",
+    "space": "batch time *query *key",
+    "time": "batch *space query key",
+}
+
+
+class NonLocal(nn.Module):
+    """z_i = W_z y_i + x_i with y_i = sum_j f(x_i, x_j) g(x_j) / C(x), over all positions j.
+
+    The map of positions against positions is formed only while its tap is watched, or where that is less work. The layer
+    starts as the identity. Softmax has a second derivative only watched or under sdpa_kernel(SDPBackend.MATH).
+
+    Args:
+        channels: Channels of the input and of the output.
+        pairwise: "embedded_gaussian": softmax over j of theta_i . phi_j. "gaussian": softmax over j of x_i . x_j.
+            "dot_product": theta_i . phi_j / N. "concatenation": relu(w_f^T [theta_i, phi_j]) / N. N counts the keys.
+        hidden_channels: Width of theta, phi and g. Default: channels // 2.
+        scale: Whether softmax sees the products over the root of their width, as released; the paper has no scale.
+        pool: Max pooling of keys and values by 2, "before" their projection (as released), "after" it (as the paper
+            says) or "none". It takes the last two axes of three, never time, and drops an odd last position.
+        group: Who sees whom: "spacetime", all; "space", the positions of a frame; "time", the frames at a position.
+        norm: "batch": batch normalisation whose weight starts at 0. "none": the output projection starts at 0.
+
+    Shape:
+        (batch, channel, *space) -> the same, with one, two or three spatial axes; with group="space" or "time"
+        (batch, channel, time, height, width).
+
+    Taps:
+        weights: (batch, *query, *key), the grid of keys pooled or not; with group="space" (batch, time, *query, *key);
+            with group="time" (batch, *space, query, key).
+
+    Raises:
+        ValueError: If the map is watched and would take more than MAP_LIMIT_BYTES.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        pairwise: str = "embedded_gaussian",
+        *,
+        hidden_channels: int | None = None,
+        scale: bool = False,
+        pool: str = "none",
+        group: str = "spacetime",
+        norm: str = "batch",
+    ) -> None:
+        super().__init__()
+        _check_choice("pairwise", pairwise, FORMS)
+        _check_choice("pool", pool, ("none", "before", "after"))
+        _check_choice("group", group, AXES)
+        _check_choice("norm", norm, ("batch", "none"))
+        if scale and "gaussian" not in pairwise:
+            raise ValueError(f"scale takes a softmax, of embedded_gaussian or gaussian; got pairwise={pairwise!r}")
+        if pool != "none" and group == "time":
+            raise ValueError(f"pool takes positions in space, and group='time' has none; got pool={pool!r}")
+        hidden_channels = functional.bottleneck(channels, None, hidden_channels, default=2)
+        self.channels, self.pairwise, self.pool, self.group = channels, pairwise, pool, group
+        self.scale = (channels if pairwise == "gaussian" else hidden_channels) ** -0.5 if scale else 1.0
+        if pairwise != "gaussian":
+            self.theta = nn.Linear(channels, hidden_channels)
+            self.phi = nn.Linear(channels, hidden_channels)
+        if pairwise == "concatenation":
+            self.concat = nn.Linear(2 * hidden_channels, 1, bias=False)
+        self.g = nn.Linear(channels, hidden_channels)
+        self.out = nn.Linear(hidden_channels, channels)
+        self.norm = nn.BatchNorm1d(channels) if norm == "batch" else nn.Identity()
+        self.weights = Tap(AXES[group])
+        self._start()
+
+    def _start(self) -> None:
+        """Start as the original release: projections N(0, 0.01) without bias, and nothing added to the input."""
+        for name, projection in self.named_children():
+            if name in ("theta", "phi", "g", "out"):
+                nn.init.normal_(projection.weight, std=0.01)
+                nn.init.zeros_(projection.bias)
+        last = self.out if isinstance(self.norm, nn.Identity) else self.norm
+        nn.init.zeros_(last.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        functional.check_input("NonLocal", x, self.channels, None if self.group == "spacetime" else 3)
+        placed = x.movedim(1, -1)  # (batch, *space, channel)
+        if self.group == "time":
+            placed = placed.movedim(1, -2)  # (batch, *space, time, channel)
+        lead = placed.shape[: {"spacetime": 1, "space": 2, "time": 3}[self.group]]
+        grouped = placed.flatten(0, len(lead) - 1)  # (group, *grid, channel)
+        source = _pooled(grouped) if self.pool == "before" else grouped
+        query, key, value = self._project(grouped, source)
+        if self.pool == "after":
+            key, value = _pooled(key), _pooled(value)
+        y = self._sum(query, key, value, lead)
+        z = self.out(y)
+        z = self.norm(z.flatten(0, -2)).reshape(placed.shape)
+        if self.group == "time":
+            z = z.movedim(-2, 1)
+        return x + z.movedim(-1, 1)
+
+    def _project(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query of the positions, key and value of those they look at."""
+        query, key = (x, source) if self.pairwise == "gaussian" else (self.theta(x), self.phi(source))
+        if self.scale != 1:
+            query = self.scale * query
+        if self.pairwise == "concatenation":
+            query_weight, key_weight = self.concat.weight.chunk(2, dim=1)
+            query, key = F.linear(query, query_weight), F.linear(key, key_weight)
+        return query, key, self.g(source)
+
+    def _sum(self, query: Tensor, key: Tensor, value: Tensor, lead: tuple[int, ...]) -> Tensor:
+        """The values weighed for each query, (group, *grid, hidden)."""
+        form_map, form_sum = FORMS[self.pairwise]
+        geometry = (*lead, *query.shape[1:-1], *key.shape[1:-1])
+        shape = (*query.shape[:-1], value.shape[-1])
+        query, key, value = (part.flatten(1, -2) for part in (query, key, value))
+        if not self.weights.watched:
+            return form_sum(query, key, value).reshape(shape)
+        _check_size(geometry, max(4, value.element_size()))
+        weights = form_map(query, key)
+        weights = self.weights(weights.reshape(geometry)).reshape(weights.shape)
+        return pairwise.weighted_sum(weights, value).reshape(shape)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, {self.pairwise!r}, pool={self.pool!r}, group={self.group!r}"
+
+
+def _pooled(x: Tensor) -> Tensor:
+    """Max over windows of 2 by 2 positions (of 2 in 1-D) of (group, *grid, channel)."""
+    if min(x.shape[-3:-1] if x.ndim > 3 else x.shape[1:2]) < 2:
+        raise ValueError(f"pool takes at least 2 positions along each axis; got {tuple(x.shape[1:-1])}")
+    pooled = {3: F.max_pool1d, 4: F.max_pool2d, 5: F.max_pool3d}[x.ndim]
+    return pooled(x.movedim(-1, 1), (1, 2, 2) if x.ndim == 5 else 2).movedim(1, -1)
+
+
+def _check_size(geometry: tuple[int, ...], element_bytes: int) -> None:
+    size = math.prod(geometry) * element_bytes
+    if size > MAP_LIMIT_BYTES:
+        raise ValueError(
+            f"a watched map takes at most {MAP_LIMIT_BYTES / 2**30:.0f} GiB; got {geometry}, {size / 2**30:.1f} GiB: "
+            "pool the keys, group by space or time, or give fewer or smaller inputs at once"
+        )
+
+
+def _check_choice(option: str, value: str, choices: Iterable[str]) -> None:
+    if value not in choices:
+        *others, last = (f'"{choice}"' for choice in choices)
+        raise ValueError(f"{option} must be {', '.join(others)} or {last}; got {value!r}")

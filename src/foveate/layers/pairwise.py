@@ -1,0 +1,154 @@
+"""The pairwise functions of non-local networks, as maps and as sums that never form the map.
+
+Each of them weighs every query position against every key position and sums the values by these weights,
+y_i = sum_j w_ij g_j. A function `..._weights` returns the map w; the function without that ending returns y by the
+cheapest exact form, chosen from the shapes:
+
+    gaussian       w = softmax_j(q_i . k_j)      scaled_dot_product_attention: memory grows with N, not with N^2
+    dot_product    w = q_i . k_j / N             q (k^T g) / N where that is less work than (q k^T) g / N
+    concatenation  w = relu(q_i + k_j) / N       sorted keys and running sums: N log N + N C instead of N^2 C
+
+All tensors are (batch, position, channel); concatenation takes one number a position as query and as key: the halves of
+w_f^T [theta_i, phi_j]. The last two sum in float32 at least, whatever autocast says: sums over thousands of positions
+overflow float16 and stall in bfloat16.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "SORT_FROM",
+    "associative",
+    "concatenation",
+    "concatenation_weights",
+    "dot_product",
+    "dot_product_weights",
+    "gaussian",
+    "gaussian_weights",
+    "running_sums",
+    "step_sum",
+    "weighted_sum",
+]
+
+SORT_FROM = 600
+"""The geometric mean of queries and keys from which running sums beat the map of a concatenation, as measured."""
+
+
+def gaussian_weights(query: Tensor, key: Tensor) -> Tensor:
+    """softmax over the keys of query . key."""
+    query, key = _widened(query, key)
+    with _without_autocast(query):
+        return (query @ key.mT).softmax(dim=-1)
+
+
+def dot_product_weights(query: Tensor, key: Tensor) -> Tensor:
+    """(query . key) / number of keys."""
+    query, key = _widened(query, key)
+    with _without_autocast(query):
+        return query @ (key / key.shape[1]).mT
+
+
+def concatenation_weights(query: Tensor, key: Tensor) -> Tensor:
+    """relu(query + key) / number of keys, for queries and keys of one channel."""
+    query, key = _widened(query, key)
+    return (query + key.mT).relu() / key.shape[1]
+
+
+def weighted_sum(weights: Tensor, value: Tensor) -> Tensor:
+    """The explicit form: y_i = sum_j weights_ij value_j."""
+    weights, widened = _widened(weights, value)
+    with _without_autocast(value):
+        return (weights @ widened).to(value.dtype)
+
+
+def gaussian(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The values summed by `gaussian_weights`.
+
+    The fused kernel of the CPU has no second derivative: take it under sdpa_kernel(SDPBackend.MATH).
+    """
+    # Without one width for all three and contiguous channels, the fused kernels leave the work to one that forms the map.
+    width = max(query.shape[2], value.shape[2])
+    one_head = [F.pad(x, (0, width - x.shape[2])).contiguous().unsqueeze(1) for x in (query, key, value)]
+    y = F.scaled_dot_product_attention(one_head[0], one_head[1], one_head[2], scale=1.0)
+    return y.squeeze(1)[:, :, : value.shape[2]]
+
+
+def dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The values summed by `dot_product_weights`."""
+    queries, keys = query.shape[1], key.shape[1]
+    if _unknown(queries, keys) or 2 * queries * keys > (queries + keys) * query.shape[2]:
+        return associative(query, key, value)
+    return weighted_sum(dot_product_weights(query, key), value)
+
+
+def concatenation(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The values summed by `concatenation_weights`."""
+    queries, keys = query.shape[1], key.shape[1]
+    if _unknown(queries, keys) or queries * keys > SORT_FROM**2:
+        return running_sums(query, key, value)
+    return weighted_sum(concatenation_weights(query, key), value)
+
+
+def associative(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """query (key^T value) / number of keys: the dot product without its map."""
+    query, key, widened = _widened(query, key, value)
+    with _without_autocast(value):
+        context = (key / key.shape[1]).mT @ widened
+        return (query @ context).to(value.dtype)
+
+
+def running_sums(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The concatenation without its map.
+
+    relu(q_i + k_j) is q_i + k_j for the keys above -q_i and nothing for the others, so y_i needs two sums over
+    these keys only, of g_j and of k_j g_j: q_i sum g_j + sum k_j g_j.
+    """
+    query, key, widened = _widened(query, key, value)
+    both = step_sum(query.squeeze(2), key.squeeze(2), torch.cat([widened, key * widened], dim=2))
+    values, weighted = both.chunk(2, dim=2)
+    return ((query * values + weighted) / key.shape[1]).to(value.dtype)
+
+
+def step_sum(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """y_i = sum of value_j over the keys with query_i + key_j > 0, for (batch, position) queries and keys."""
+    return _StepSum.apply(query, key, value)  # type: ignore[no-any-return]
+
+
+class _StepSum(torch.autograd.Function):
+    """A linear map of the values. Its transpose is the same sum with queries and keys exchanged, at every order."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(query, key)
+        negative, order = (-key).sort(dim=1)
+        count = torch.searchsorted(negative, query.contiguous())  # of the keys above -query, the largest first
+        sums = F.pad(_rows(value, order).cumsum(dim=1), (0, 0, 1, 0))
+        return _rows(sums, count)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
+        query, key = ctx.saved_tensors
+        return None, None, step_sum(key, query, grad)
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """The rows of (batch, position, channel) named by (batch, row)."""
+    batch = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
+    return x[batch, index]
+
+
+def _unknown(*sizes: int) -> bool:
+    """Whether a size is left open, as under torch.export with dynamic space: only the linear forms serve all sizes."""
+    return any(isinstance(size, torch.SymInt) for size in sizes)
+
+
+def _widened(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors)
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
