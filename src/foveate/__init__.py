@@ -77,13 +77,13 @@ def insert(
 ) -> list[Site]:
     """Put a mechanism after modules of a host; the host computes what it did until the mechanism is trained.
 
-    x becomes x + alpha * (mechanism(x) - x) with alpha learned from 0, so that the first output is the host's own, bit for
-    bit. The host's class, parameter names and weights stay, and `remove` takes the mechanism out again exactly.
+    x becomes x + alpha * (mechanism(x) - x) with alpha learned from 0, so that the first output is the host's own, bit
+    for bit. The host's class, parameter names and weights stay, and `remove` takes the mechanism out again exactly.
 
     Args:
         host: Any network. Insert before torch.compile, DDP and the optimizer.
-        where: Names of modules by pattern ("layer3.*": `*` stays within one name, `**` crosses), a class of modules, or a
-            function of name and module.
+        where: Names of modules by pattern ("layer3.*": `*` stays within one name, `**` crosses), a class of modules,
+            or a function of name and module.
         mechanism: A name of the catalogue ("cbam", "eca+spatial"), or a function from channels to a module.
         start: "identity" as above, or "published": mechanism(x) from the first step, with the paper's own start.
         layout: Where the channels stand in the features; found by a dry run unless given.

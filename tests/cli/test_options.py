@@ -2,7 +2,7 @@
 
 import pytest
 
-from foveate.cli.options import check_budget, parse_settings, parse_time
+from foveate.cli.options import check_budget, given, parse_settings, parse_time
 from foveate.cli.profile import parse_shape
 
 
@@ -29,9 +29,9 @@ def test_a_run_has_one_budget():
         check_budget(3, "2m")
 
 
-def test_settings_are_json_where_they_can_be():
-    settings = parse_settings(["batch_size=32", "class_weights=true", "augment=digits", "image_size=null", "where=layer3.*"])
-    assert settings == {
+def test_a_setting_is_read_as_the_kind_that_it_takes():
+    texts = ["batch_size=32", "class_weights=true", "augment=digits", "image_size=null", "where=layer3.*"]
+    assert parse_settings(texts) == {
         "batch_size": 32,
         "class_weights": True,
         "augment": "digits",
@@ -41,13 +41,24 @@ def test_settings_are_json_where_they_can_be():
 
 
 def test_a_setting_without_a_value_is_named():
-    with pytest.raises(ValueError, match="--set takes KEY=VALUE; got 'batch_size'"):
+    with pytest.raises(ValueError, match="a setting is key=value; got 'batch_size'"):
         parse_settings(["batch_size"])
 
 
+def test_a_setting_that_is_not_there_is_named():
+    with pytest.raises(LookupError, match='a run has no setting "batchsize"; did you mean "batch_size"'):
+        parse_settings(["batchsize=3"])
+
+
 def test_a_setting_named_twice_is_refused():
-    with pytest.raises(ValueError, match="--set names seed twice: 1 and '2'"):
+    with pytest.raises(ValueError, match="--set names seed twice: 1 and 2"):
         parse_settings(["seed=1", "seed=2"])
+    with pytest.raises(ValueError, match="seed is given twice: 3 by its option and 1 by --set"):
+        given(["seed=1"], seed=3)
+
+
+def test_options_that_were_not_given_leave_the_defaults():
+    assert given(["seed=1"], epochs=None, device="cpu") == {"seed": 1, "device": "cpu"}
 
 
 def test_an_input_shape_is_read_and_a_wrong_one_named():

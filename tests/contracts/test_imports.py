@@ -11,7 +11,7 @@ import foveate
 
 PACKAGE = Path(foveate.__file__).parent
 
-# What each room may import of the others, and of the packages that are heavy. `capture.patterns` is the one grammar of names.
+# What each room may import of the others.
 ALLOWED = {
     "capture": {"capture", "errors"},
     "layers": {"layers", "capture", "errors"},
@@ -21,7 +21,19 @@ ALLOWED = {
     "tasks": {"tasks", "data", "networks", "layers", "surgery", "capture", "errors", "_version"},
     "compare": {"compare", "tasks", "data", "networks", "layers", "surgery", "capture", "errors", "_version"},
     "report": {"report", "compare", "errors", "_version"},
-    "cli": {"cli", "report", "compare", "tasks", "data", "networks", "layers", "surgery", "capture", "errors", "_version"},
+    "cli": {
+        "cli",
+        "report",
+        "compare",
+        "tasks",
+        "data",
+        "networks",
+        "layers",
+        "surgery",
+        "capture",
+        "errors",
+        "_version",
+    },
 }
 TORCH_ONLY = ("capture", "layers", "surgery")
 STANDARD = sys.stdlib_module_names
@@ -67,7 +79,9 @@ def test_surgery_takes_only_the_grammar_of_names_from_capture():
 
 def loaded_after(code: str) -> set[str]:
     listing = f"import sys\n{code}\nprint(' '.join(sys.modules))"
-    return set(subprocess.run([sys.executable, "-c", listing], check=True, capture_output=True, text=True).stdout.split())
+    return set(
+        subprocess.run([sys.executable, "-c", listing], check=True, capture_output=True, text=True).stdout.split()
+    )
 
 
 def test_importing_the_package_is_free_until_a_name_is_used():
@@ -75,7 +89,18 @@ def test_importing_the_package_is_free_until_a_name_is_used():
 
 
 def test_the_layers_bring_torch_and_nothing_else_that_is_heavy():
-    heavy = {"lightning", "timm", "torchvision", "torchmetrics", "scipy", "matplotlib", "sklearn", "typer", "jinja2", "ray"}
+    heavy = {
+        "lightning",
+        "timm",
+        "torchvision",
+        "torchmetrics",
+        "scipy",
+        "matplotlib",
+        "sklearn",
+        "typer",
+        "jinja2",
+        "ray",
+    }
     assert not heavy & loaded_after("import foveate; foveate.layers.SE(32); foveate.insert; foveate.capture")
 
 

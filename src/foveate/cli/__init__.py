@@ -9,7 +9,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; a sentence and exit status 2 for what the world did wrong, a traceback only with --debug."""
+    """Run the command line; what went wrong is a sentence and exit status 2, and a traceback only with --debug."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

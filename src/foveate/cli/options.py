@@ -1,6 +1,5 @@
 """Options that several commands share, and how their texts become values."""
 
-import json
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +22,7 @@ __all__ = [
     "Task",
     "TaskArgument",
     "check_budget",
+    "given",
     "parse_settings",
     "parse_time",
 ]
@@ -45,16 +45,20 @@ class Start(StrEnum):
 TaskArgument = Annotated[Task, typer.Argument(help="What to train for.")]
 Data = Annotated[
     str,
-    typer.Option(help="A folder of class folders, a MedMNIST .npz file, or demo: the handwriting that comes with Foveate."),
+    typer.Option(
+        help="A folder of class folders, a MedMNIST .npz file, or demo: the handwriting that comes with Foveate."
+    ),
 ]
 Network = Annotated[
     str, typer.Option(help="A name of `foveate list networks`, or timm/NAME or torchvision/NAME for another host.")
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Train each run for this many epochs.")]
 MaxTime = Annotated[str | None, typer.Option(help="Train each run for this long instead, such as 90s, 10m or 1h.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
-Devices = Annotated[int, typer.Option(min=1, help="Processes of one run, with distributed data parallel training.")]
-Precision = Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto.")]
+Devices = Annotated[
+    int | None, typer.Option(min=1, help="Processes of one run, with distributed data parallel training.")
+]
+Precision = Annotated[str | None, typer.Option(help="32, or mixed: bf16 or 16.")]
 Out = Annotated[Path, typer.Option(help="The folder to write to.")]
 Settings = Annotated[
     list[str] | None,
@@ -82,16 +86,25 @@ def check_budget(epochs: int | None, max_time: str | None) -> float | None:
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:
-    """KEY=VALUE texts as a dictionary; a value that is JSON (a number, true, null) is read as such."""
+    """KEY=VALUE texts as settings of a run, each value read as the kind that its key takes."""
+    from foveate.tasks.config import parse_setting
+
     values: dict[str, Any] = {}
     for setting in settings or []:
-        key, separator, text = setting.partition("=")
-        if not separator or not key:
-            raise ValueError(f"--set takes KEY=VALUE; got {setting!r}")
+        key, value = parse_setting(setting)
         if key in values:
-            raise ValueError(f"--set names {key} twice: {values[key]!r} and {text!r}")
-        try:
-            values[key] = json.loads(text)
-        except json.JSONDecodeError:
-            values[key] = text
+            raise ValueError(f"--set names {key} twice: {values[key]!r} and {value!r}")
+        values[key] = value
+    return values
+
+
+def given(settings: list[str] | None, **options: Any) -> dict[str, Any]:
+    """The settings of --set and those options that were given; naming one in both ways is refused."""
+    values = parse_settings(settings)
+    for key, value in options.items():
+        if value is None:
+            continue
+        if key in values:
+            raise ValueError(f"{key} is given twice: {value!r} by its option and {values[key]!r} by --set")
+        values[key] = value
     return values

@@ -12,7 +12,9 @@ __all__ = ["profile"]
 
 
 def profile(
-    network: Annotated[str, typer.Argument(help="A network's name, timm/NAME, torchvision/NAME, or the folder of a run.")],
+    network: Annotated[
+        str, typer.Argument(help="A network's name, timm/NAME, torchvision/NAME, or the folder of a run.")
+    ],
     input_shape: Annotated[
         str | None, typer.Option(help="Channels, height and width, such as 3x224x224. Default: the network's own.")
     ] = None,
@@ -31,7 +33,11 @@ def profile(
     shape = parse_shape(input_shape) if input_shape else own_shape
     cost = asdict(measure(model, (batch_size, *shape)))
     if as_json:
-        print(json.dumps({"network": network, "mechanism": mechanism, "input_shape": [batch_size, *shape], **cost}, indent=2))
+        print(
+            json.dumps(
+                {"network": network, "mechanism": mechanism, "input_shape": [batch_size, *shape], **cost}, indent=2
+            )
+        )
         return
     print_cost(f"{network}, {mechanism}, input {batch_size} x {' x '.join(map(str, shape))}", cost)
 
