@@ -1,1 +1,7 @@
-"""The surgery room."""
+"""Insert mechanisms into any host network, and take them out again."""
+
+from foveate.surgery.hook import Inserted, inserted
+from foveate.surgery.insert import insert, load_host, rehearse, remove
+from foveate.surgery.sites import Site, find_sites
+
+__all__ = ["Inserted", "Site", "find_sites", "insert", "inserted", "load_host", "rehearse", "remove"]

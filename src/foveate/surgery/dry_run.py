@@ -1,0 +1,169 @@
+"""Run a host once to see what its modules give, and leave no trace of it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveate.surgery.hook import Layout, unwrapped
+
+__all__ = ["Call", "Inputs", "dry_run", "inputs_of", "run_on_something", "traceless"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a host is called with."""
+
+    args: tuple
+    kwargs: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return ", ".join(_described(value) for value in (*self.args, *self.kwargs.values()))
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call of a module gave.
+
+    `shape` is empty where the output was no tensor of floating point numbers; `kind` describes the output in words.
+    `source` is the convolution, normalisation or linear map that ran last before the module returned: the shape and layout
+    of its output, and the number of channels.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype | None
+    device: torch.device | None
+    source: "Source | None"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the last module with parameters of a known kind gave."""
+
+    shape: tuple[int, ...]
+    channels: int
+    layout: Layout | None
+
+
+def inputs_of(example: object) -> Inputs:
+    """The arguments that an example stands for: a tuple or a mapping holds several, anything else is the only one."""
+    if isinstance(example, tuple):
+        return Inputs(example, {})
+    if isinstance(example, Mapping):
+        return Inputs((), example)
+    return Inputs((example,), {})
+
+
+def dry_run(host: nn.Module, modules: Mapping[str, nn.Module], inputs: Inputs) -> dict[str, list[Call]]:
+    """Run the host once, and tell what each of the modules gave, call by call."""
+    calls: dict[str, list[Call]] = {name: [] for name in modules}
+    sources: list[Source] = []
+
+    def watch_source(module: nn.Module, _args: tuple, output: object) -> None:
+        if isinstance(output, Tensor):
+            sources.append(_source(module, output))
+
+    def watch_call(name: str) -> Callable[[nn.Module, tuple, object], None]:
+        def watch(_module: nn.Module, _args: tuple, output: object) -> None:
+            calls[name].append(_call(output, sources[-1] if sources else None))
+
+        return watch
+
+    with traceless(host), ExitStack() as hooks:
+        # Sources first: a module that is both is its own source.
+        for module in host.modules():
+            if isinstance(module, _SOURCES):
+                hooks.callback(module.register_forward_hook(watch_source).remove)
+        for name, module in modules.items():
+            hooks.callback(module.register_forward_hook(watch_call(name)).remove)
+        host(*inputs.args, **inputs.kwargs)
+    return calls
+
+
+def run_on_something(
+    host: nn.Module, modules: Mapping[str, nn.Module], examples: Iterator[Inputs]
+) -> tuple[Inputs, dict[str, list[Call]]]:
+    """Run the host on the first of the examples that it accepts."""
+    refused: list[str] = []
+    for inputs in examples:
+        try:
+            return inputs, dry_run(host, modules, inputs)
+        except Exception as error:  # whatever a foreign host raises at an input it does not take
+            refused.append(f"{inputs}: {str(error).partition(chr(10))[0] or type(error).__name__}")
+    tried = f"tried {refused[0]}" if refused else "it starts with neither a convolution nor a linear map"
+    raise ValueError(f"what {type(host).__name__} takes cannot be guessed; pass example=, an input ({tried})")
+
+
+@contextmanager
+def traceless(host: nn.Module) -> Iterator[None]:
+    """Evaluate without gradients, and put training flags, buffers and random state back afterwards."""
+    modules = list(host.modules())
+    # Flags are set one by one: eval() and train() may be overridden, and merge or freeze weights.
+    flags = [module.training for module in modules]
+    buffers = [(module, name, value, value.clone()) for module in modules for name, value in _buffers(module)]
+    devices = {parameter.device.index or 0 for parameter in host.parameters() if parameter.device.type == "cuda"}
+    try:
+        # no_grad rather than inference_mode: what a host caches must still serve in training.
+        with torch.random.fork_rng(devices=sorted(devices)), torch.no_grad(), _eager(host):
+            for module in modules:
+                module.training = False
+            yield
+    finally:
+        for module, flag in zip(modules, flags, strict=True):
+            module.training = flag
+        for module, name, value, before in buffers:
+            value.copy_(before)
+            module._buffers[name] = value
+
+
+def _buffers(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [(name, value) for name, value in module.named_buffers(recurse=False)]
+
+
+@contextmanager
+def _eager(host: nn.Module) -> Iterator[None]:
+    # Asked only of compiled hosts, because it imports the compiler.
+    if unwrapped(host) is host and not any(module._compiled_call_impl for module in host.modules()):
+        yield
+    else:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+
+
+_CONVOLUTIONS = nn.modules.conv._ConvNd
+_FIRST = (_CONVOLUTIONS, nn.modules.batchnorm._NormBase, nn.GroupNorm)
+# Normalisations over the last axis are left open: subclasses of LayerNorm for (batch, channel, height, width) abound.
+_SOURCES = (*_FIRST, nn.Linear, nn.LayerNorm, nn.RMSNorm)
+
+
+def _source(module: nn.Module, output: Tensor) -> Source:
+    shape = tuple(output.shape)
+    if isinstance(module, _FIRST):
+        return Source(shape, shape[1] if len(shape) > 1 else shape[0], "channels_first")
+    if isinstance(module, nn.Linear):
+        return Source(shape, module.out_features, "channels_last")
+    channels = module.normalized_shape[-1]  # pyright: ignore
+    first, last = shape[1:2] == (channels,), shape[-1] == channels
+    if first == last:
+        return Source(shape, channels, None)
+    return Source(shape, channels, "channels_first" if first else "channels_last")
+
+
+def _call(output: object, source: Source | None) -> Call:
+    if not isinstance(output, Tensor):
+        return Call(f"a {type(output).__name__}", (), None, None, source)
+    if not output.is_floating_point():
+        return Call(f"a tensor of {str(output.dtype).removeprefix('torch.')}", (), None, None, source)
+    return Call("a tensor", tuple(output.shape), output.dtype, output.device, source)
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return str(tuple(value.shape))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(_described(item) for item in value)}]"
+    return type(value).__name__

@@ -1,0 +1,102 @@
+"""Inserted: the child that carries a mechanism, and the hook that applies it behind its host module."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+__all__ = ["Inserted", "Layout", "Start", "attach", "detach", "inserted", "inserted_in", "unwrapped"]
+
+Layout = Literal["channels_first", "channels_last"]
+Start = Literal["identity", "published"]
+
+
+class Inserted(nn.Module):
+    """Apply a mechanism as x + alpha * (mechanism(x) - x), with alpha learned from 0, or plainly as mechanism(x).
+
+    It lives as the child `inserted` of the module that it follows. Mechanisms see (batch, channel, *space) whatever the
+    layout of the host; a sequence of tokens (batch, token, channel) is (batch, channel, token) to them.
+
+    Args:
+        mechanism: A module whose output has the shape of its input.
+        start: "identity" blends by alpha; "published" has no alpha.
+        layout: Where the host keeps its channels.
+
+    Shape:
+        (batch, channel, *space), or (batch, *space, channel) with layout="channels_last" -> the same.
+    """
+
+    def __init__(self, mechanism: nn.Module, start: Start = "identity", layout: Layout = "channels_first") -> None:
+        super().__init__()
+        self.mechanism = mechanism
+        self.layout: Layout = layout
+        self.register_parameter("alpha", nn.Parameter(torch.zeros(())) if start == "identity" else None)
+        # The handle goes through deepcopy and pickle together with its hook and, when loaded, reserves the hook's number.
+        # Without it the next hook that anybody sets on the host module could take the place of ours.
+        self.handle: RemovableHandle | None = None
+
+    @property
+    def start(self) -> Start:
+        """How the mechanism came in."""
+        return "published" if self.alpha is None else "identity"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.layout == "channels_last":
+            # Contiguous, because a host with channels last goes on with view().
+            attended = self.mechanism(x.movedim(-1, 1)).movedim(1, -1).contiguous()
+        else:
+            attended = self.mechanism(x)
+        attended = attended.to(x.dtype)  # under autocast a mechanism may answer in another precision
+        if self.alpha is None:
+            return attended
+        return torch.lerp(x, attended, self.alpha.to(x.dtype))  # x + alpha * (attended - x)
+
+    def extra_repr(self) -> str:
+        return f"start={self.start!r}, layout={self.layout!r}"
+
+
+def _apply_inserted(module: nn.Module, _args: tuple, output: Tensor) -> Tensor:
+    # At module level and without state, so that a copy or a pickle of the host carries it and calls its own child.
+    return module.inserted(output)  # pyright: ignore[reportCallIssue]
+
+
+def inserted_in(module: nn.Module) -> Inserted | None:
+    """What follows this very module, if anything was inserted there."""
+    child = getattr(module, "inserted", None)
+    return child if isinstance(child, Inserted) else None
+
+
+def attach(module: nn.Module, child: Inserted) -> None:
+    """Let `child` follow the module."""
+    module.add_module("inserted", child)
+    child.handle = module.register_forward_hook(_apply_inserted)
+
+
+def detach(module: nn.Module) -> None:
+    """Take away what follows the module: the hook and the child."""
+    child = inserted_in(module)
+    if child is not None and child.handle is not None:
+        child.handle.remove()
+        child.handle = None
+        del module.inserted
+
+
+def inserted(host: nn.Module) -> dict[str, Inserted]:
+    """What is inserted in a host, by the name of the module that it follows.
+
+    A host inside torch.compile or DistributedDataParallel is looked through: the names are those of the plain host.
+    """
+    found = ((name, inserted_in(module)) for name, module in unwrapped(host).named_modules())
+    return {name: child for name, child in found if child is not None}
+
+
+def unwrapped(host: nn.Module) -> nn.Module:
+    """The plain host inside torch.compile, DataParallel and DistributedDataParallel."""
+    while True:
+        if isinstance(inner := getattr(host, "_orig_mod", None), nn.Module):
+            host = inner
+        elif type(host).__name__ in ("DataParallel", "DistributedDataParallel"):
+            host = host.get_submodule("module")
+        else:
+            return host

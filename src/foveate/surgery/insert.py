@@ -1,0 +1,165 @@
+"""Insert a mechanism behind any module of any host, and remove it again without a trace."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from foveate.surgery.dry_run import Call, dry_run, inputs_of, run_on_something, traceless
+from foveate.surgery.example import examples_for
+from foveate.surgery.hook import Inserted, Layout, Start, attach, detach, inserted, inserted_in, unwrapped
+from foveate.surgery.sites import Site, Where, described, find_modules, last_of, measure
+
+__all__ = ["insert", "load_host", "rehearse", "remove"]
+
+
+def insert(
+    host: nn.Module,
+    where: Where,
+    mechanism: Callable[[int], nn.Module],
+    *,
+    start: Start = "identity",
+    layout: Literal["auto"] | Layout = "auto",
+    example: object = None,
+) -> list[Site]:
+    """Let a mechanism follow every module of the host that `where` describes: x + alpha * (mechanism(x) - x).
+
+    alpha starts at 0, so that the host computes what it computed, bit for bit, and is learned: the first step moves alpha,
+    the following ones the mechanism too. Class, parameter names and keys of the host stay as they are; what is new is
+    called `<site>.inserted.mechanism` and `<site>.inserted.alpha`. Insert before torch.compile, before
+    DistributedDataParallel and before the optimizer is made. If anything is refused, the host is left as it was.
+
+    Args:
+        host: Any network.
+        where: A pattern of names such as "layer3.*", a class of modules, or a function of name and module. The site of a
+            Sequential is its last module.
+        mechanism: Builds a module for a number of channels; it is called once a site.
+        start: "identity", or "published" for mechanism(x) plainly.
+        layout: Which axis of the host's features holds the channels. Default: found.
+        example: An input of the host, a tuple of several, or a mapping of keywords. Default: guessed from the host.
+
+    Raises:
+        LookupError: If nothing matches, or if a forward pass does not call what matches.
+        TypeError: If a module gives something else than one tensor, or if `mechanism` builds no module.
+        ValueError: If a site is taken, if the mechanism does not keep the shape or the input of a site, if the host is
+            compiled or wrapped, or if the input or a layout cannot be told.
+    """
+    if start not in get_args(Start):
+        raise ValueError(f'start takes "identity" or "published"; got {start!r}')
+    if isinstance(mechanism, nn.Module) or not callable(mechanism):
+        kind = type(mechanism).__name__
+        raise TypeError(f"mechanism takes a function from channels to a module, as lambda channels: ...; got {kind}")
+    _refuse_wrapped(host, "insert")
+    modules = find_modules(host, where)
+    for name, module in modules.items():
+        if inserted_in(module) is not None:
+            raise ValueError(f"{name!r} already has a mechanism inserted; remove it first, or insert a chain of both")
+        if hasattr(module, "inserted"):
+            raise ValueError(f"{name!r} has an attribute 'inserted' of its own, where the mechanism would go")
+
+    measured = measure(host, modules, layout=layout, example=example)
+    children = [_build(mechanism, site, call, start, modules[site.name].training) for site, call in measured]
+    for (site, _), child in zip(measured, children, strict=True):
+        attach(modules[site.name], child)
+    return [site for site, _ in measured]
+
+
+def remove(host: nn.Module, where: Where = "**") -> list[str]:
+    """Take inserted mechanisms away, and leave no trace of them; returns the names of the sites.
+
+    Raises:
+        LookupError: If nothing is inserted where `where` says.
+    """
+    _refuse_wrapped(host, "remove")
+    there = inserted(host)
+    found = {}
+    for name, module in described(host, where):
+        name, module = last_of(name, module)
+        if name in there:
+            found[name] = module
+    if not found:
+        raise LookupError(f"nothing is inserted at {where!r}; the host has inserted mechanisms at {list(there)}")
+    for module in found.values():
+        detach(module)
+    return list(found)
+
+
+def rehearse(host: nn.Module, example: object = None) -> list[Site]:
+    """Run the host once, in evaluation and without a trace, and see that it runs every inserted mechanism.
+
+    Raises:
+        LookupError: If nothing is inserted, or if the forward pass does not call an inserted mechanism.
+        ValueError: If the host runs a mechanism also by itself, as one that goes through its children does.
+    """
+    host = unwrapped(host)
+    there = inserted(host)
+    if not there:
+        raise LookupError(f"nothing is inserted in {type(host).__name__}")
+    watched: dict[str, nn.Module] = dict(there)
+    hosts = {f"{name} ": host.get_submodule(name) for name in there}
+    if example is None:
+        _, calls = run_on_something(host, watched | hosts, examples_for(host))
+    else:
+        calls = dry_run(host, watched | hosts, inputs_of(example))
+    uncalled = [name for name in there if not calls[name]]
+    if uncalled:
+        raise LookupError(f"the forward pass never calls the mechanisms inserted at {uncalled}")
+    twice = [name for name in there if len(calls[name]) != len(calls[f"{name} "])]
+    if twice:
+        raise ValueError(f"{twice} call their children one by one and so the mechanism twice; insert inside them")
+    return [_seen(name, child, calls[name]) for name, child in there.items()]
+
+
+def load_host(host: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a checkpoint of the host from before the insertion, strictly; what is inserted stays as it is.
+
+    load_state_dict(state, strict=False) does the same, but is silent about keys that do not fit.
+
+    Raises:
+        RuntimeError: If a key of the host is missing or strange, as from load_state_dict.
+    """
+    plain = unwrapped(host)
+    kept = {
+        f"{name}.inserted.{key}": value for name, child in inserted(plain).items() for key, value in child.state_dict().items()
+    }
+    plain.load_state_dict(kept | dict(state))
+
+
+def _build(mechanism: Callable[[int], nn.Module], site: Site, call: Call, start: Start, training: bool) -> Inserted:
+    """Build the mechanism for a site, where the features of the site are, and try it on features of their shape."""
+    module = mechanism(site.channels)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"mechanism takes a function from channels to a module; it gave {type(module).__name__}")
+    child = Inserted(module, start, site.layout).to(call.device, call.dtype)
+    features = torch.randn(call.shape, generator=torch.Generator().manual_seed(0)).to(call.device, call.dtype)
+    features = features.movedim(-1, 1) if site.layout == "channels_last" else features
+    before = features.clone()
+    with traceless(child):
+        try:
+            attended = module(features)
+        except Exception as error:  # whatever a mechanism raises at features that it does not take
+            raise ValueError(f"the mechanism does not work at {site.name!r} {site.shape}: {error}") from error
+    if not isinstance(attended, Tensor) or attended.shape != features.shape:
+        given = tuple(attended.shape) if isinstance(attended, Tensor) else type(attended).__name__
+        raise ValueError(f"a mechanism gives the shape it takes, {tuple(features.shape)} at {site.name!r}; got {given}")
+    if not torch.equal(features, before):
+        raise ValueError(f"a mechanism leaves its input as it is; {type(module).__name__} writes on it at {site.name!r}")
+    return child.train(training)
+
+
+def _seen(name: str, child: Inserted, calls: list[Call]) -> Site:
+    shape = calls[0].shape
+    return Site(name, shape[1] if child.layout == "channels_first" else shape[-1], shape, child.layout, len(calls))
+
+
+def _refuse_wrapped(host: nn.Module, verb: str) -> None:
+    for module in host.modules():
+        kinds = {kind.__name__ for kind in type(module).__mro__}
+        if "OptimizedModule" in kinds or module._compiled_call_impl is not None:
+            raise ValueError(f"{verb} before torch.compile: compiled code does not see later hooks")
+        if "ScriptModule" in kinds:
+            raise ValueError(f"{verb} before torch.jit: a script does not see later hooks")
+        wrapper = kinds & {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
+        if wrapper:
+            raise ValueError(f"{verb} before {wrapper.pop()}: it does not follow later changes of the parameters")
