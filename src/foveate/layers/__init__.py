@@ -1,8 +1,11 @@
 """The mechanisms, each as its paper has it, for one to three spatial axes."""
 
+from foveate.layers.bam import BAM
+from foveate.layers.cbam import CBAM, SpatialGate
 from foveate.layers.chain import Chain
 from foveate.layers.eca import ECA
 from foveate.layers.placebo import Placebo
+from foveate.layers.scse import ScSE
 from foveate.layers.se import SE
 
-__all__ = ["ECA", "SE", "Chain", "Placebo"]
+__all__ = ["BAM", "CBAM", "ECA", "SE", "Chain", "Placebo", "ScSE", "SpatialGate"]

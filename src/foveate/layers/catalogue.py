@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from foveate.layers.chain import distinct
+
 __all__ = ["MECHANISMS", "Mechanism", "build", "describe"]
 
 
@@ -44,6 +46,14 @@ MECHANISMS: dict[str, Mechanism] = {
         place="every block",
         summary="a gate per channel from a bottleneck over the channels' means",
     ),
+    "scse": Mechanism(
+        name="scse",
+        layer="ScSE",
+        paper="Roy et al., MICCAI 2018, https://arxiv.org/abs/1803.02579",
+        family="channel and spatial",
+        place="every block",
+        summary="a gate per channel and, beside it, a gate per position from a 1x1 convolution",
+    ),
     "eca": Mechanism(
         name="eca",
         layer="ECA",
@@ -52,10 +62,51 @@ MECHANISMS: dict[str, Mechanism] = {
         place="every block",
         summary="a gate per channel from a 1-D convolution across the channels' means",
     ),
+    "cbam": Mechanism(
+        name="cbam",
+        layer="CBAM",
+        paper="Woo et al., ECCV 2018, https://arxiv.org/abs/1807.06521",
+        family="channel and spatial",
+        place="every block",
+        summary="a gate per channel from means and maxima, then a gate per position from a 7x7 convolution",
+    ),
+    "bam": Mechanism(
+        name="bam",
+        layer="BAM",
+        paper="Park et al., BMVC 2018, https://arxiv.org/abs/1807.06514",
+        family="channel and spatial",
+        place="between stages",
+        summary="one gate per channel and position, from a channel branch plus a dilated spatial branch",
+    ),
+    "nonlocal": Mechanism(
+        name="nonlocal",
+        layer="NonLocal",
+        paper="Wang et al., CVPR 2018, https://arxiv.org/abs/1711.07971",
+        family="pairwise",
+        place="chosen blocks",
+        summary="adds to every position a weighted sum over all positions",
+    ),
+    "spatial": Mechanism(
+        name="spatial",
+        layer="SpatialGate",
+        paper="Woo et al., ECCV 2018, https://arxiv.org/abs/1807.06521",
+        family="spatial",
+        place="every block",
+        summary="a gate per position from a 7x7 convolution over the channels' maximum and mean: half of cbam",
+    ),
+    "eca-spatial": Mechanism(
+        name="eca-spatial",
+        layer="Chain",
+        paper="Wang et al., CVPR 2020, https://arxiv.org/abs/1910.03151; Woo et al., ECCV 2018, https://arxiv.org/abs/1807.06521",
+        family="channel and spatial",
+        place="every block",
+        summary="eca, then the spatial gate of cbam",
+        parts=("eca", "spatial"),
+    ),
     "placebo": Mechanism(
         name="placebo",
         layer="Placebo",
-        paper="a control: no paper",
+        paper="a control, no paper",
         family="control",
         place="every block",
         summary="a gate held at one, without parameters",
@@ -90,7 +141,7 @@ def build(name: str, channels: int, *, spatial_dims: int = 2, **options: Any) ->
     Args:
         name: A name of MECHANISMS, or several joined by "+".
         channels: Channels of the input and of the output.
-        spatial_dims: Spatial axes of the input. It matters to the layers that have a kernel over space, and goes to them only.
+        spatial_dims: Spatial axes of the input. It goes to layers with a kernel over space; the others take any space.
         options: The layer's own options. For a chain: a mapping for each part, as in eca={"kernel_size": 3}.
 
     Raises:
@@ -100,10 +151,11 @@ def build(name: str, channels: int, *, spatial_dims: int = 2, **options: Any) ->
     mechanism = describe(name)
     layer = getattr(importlib.import_module("foveate.layers"), mechanism.layer)
     if mechanism.parts:
-        _check_options(name, options, list(mechanism.parts))
-        if bare := [part for part, value in options.items() if not isinstance(value, Mapping)]:
-            raise TypeError(f'{name} takes {bare[0]} as a mapping of options; got {options[bare[0]]!r}')
-        built = [build(part, channels, spatial_dims=spatial_dims, **options.get(part, {})) for part in mechanism.parts]
+        given = _options_by_part(name, distinct(mechanism.parts), options)
+        built = [
+            build(part, channels, spatial_dims=spatial_dims, **part_options)
+            for part, part_options in zip(mechanism.parts, given, strict=True)
+        ]
         return layer(*zip(mechanism.parts, built, strict=True))
     taken = list(inspect.signature(layer).parameters)[1:]
     _check_options(mechanism.layer, options, [option for option in taken if option != "spatial_dims"])
@@ -118,6 +170,14 @@ def _entry(name: str) -> Mechanism:
     near = difflib.get_close_matches(name, MECHANISMS, n=1)
     hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(MECHANISMS)}"
     raise LookupError(f'no mechanism "{name}"; {hint}')
+
+
+def _options_by_part(name: str, parts: list[str], options: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    _check_options(name, options, parts)
+    for part, given in options.items():
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{name} takes {part} as a mapping of options; got {given!r}")
+    return [options.get(part, {}) for part in parts]
 
 
 def _check_options(owner: str, options: Mapping[str, Any], taken: list[str]) -> None:

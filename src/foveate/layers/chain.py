@@ -1,8 +1,18 @@
 """Mechanisms one behind the other."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
-__all__ = ["Chain"]
+__all__ = ["Chain", "distinct"]
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names with a number on every repetition: se, eca, se_2."""
+    return [
+        name if name not in names[:place] else f"{name}_{1 + names[:place].count(name)}"
+        for place, name in enumerate(names)
+    ]
 
 
 class Chain(nn.Sequential):
@@ -20,6 +30,5 @@ class Chain(nn.Sequential):
 
     def __init__(self, *parts: tuple[str, nn.Module]) -> None:
         super().__init__()
-        for name, layer in parts:
-            count = 1 + sum(child.rpartition("_")[0] == name or child == name for child in self._modules)
-            self.add_module(name if count == 1 else f"{name}_{count}", layer)
+        for name, (_, layer) in zip(distinct([name for name, _ in parts]), parts, strict=True):
+            self.add_module(name, layer)

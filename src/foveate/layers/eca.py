@@ -23,7 +23,8 @@ def adaptive_kernel_size(channels: int, gamma: float = 2.0, beta: float = 1.0) -
 class ECA(nn.Module):
     """Multiply each channel by sigmoid(conv1d(mean over space)), the convolution running across channels.
 
-    The released checkpoints set the kernel by hand: 3, 5, 5, 7 in the stages of ResNet-50, where the formula says 5, 5, 5, 7.
+    The released checkpoints set the kernel by hand: ResNet-50 has 3, 5, 5, 7 in its stages, where the formula has
+    5, 5, 5, 7.
 
     Args:
         channels: Channels of the input and of the output.
@@ -43,8 +44,7 @@ class ECA(nn.Module):
         super().__init__()
         if kernel_size is None:
             kernel_size = adaptive_kernel_size(channels)
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd and positive; got {kernel_size}")
+        functional.check_kernel_size(kernel_size)
         self.channels = channels
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
         self.gate = Tap("batch channel")

@@ -1,14 +1,49 @@
-"""What the gates share: the check of their input, the pooling over space, and the scaling by a gate."""
+"""What the gates share: the checks of their arguments and input, the pooling over space, and the scaling by a gate."""
 
-from torch import Tensor
+import math
 
-__all__ = ["POOLS", "bottleneck", "check_input", "pool", "scale"]
+from torch import Tensor, nn
+from torch.linalg import vector_norm
 
-POOLS = ("average", "max", "lp", "lse")
+__all__ = [
+    "BATCH_NORMS",
+    "CONVOLUTIONS",
+    "bottleneck",
+    "channel_gate_over_space",
+    "check_batch_statistics",
+    "check_choice",
+    "check_input",
+    "check_kernel_size",
+    "check_spatial_dims",
+    "pool",
+    "scale",
+]
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise a ValueError unless the option `name` is one of `choices`."""
+    if value not in choices:
+        wanted = ", ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"{name} must be one of {wanted}; got {value!r}")
+
+
+def check_spatial_dims(spatial_dims: int) -> None:
+    """Raise a ValueError unless the number of spatial axes is 1, 2 or 3."""
+    if spatial_dims not in CONVOLUTIONS:
+        raise ValueError(f"spatial_dims must be 1, 2 or 3; got {spatial_dims}")
+
+
+def check_kernel_size(kernel_size: int) -> None:
+    """Raise a ValueError unless a kernel has a middle."""
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd and positive; got {kernel_size}")
 
 
 def check_input(layer: str, x: Tensor, channels: int, spatial_dims: int | None = None) -> None:
-    """Raise a ValueError unless `x` is (batch, `channels`, *space) with `spatial_dims` (or else one to three) axes."""
+    """Raise a ValueError unless x is (batch, channels, *space) with spatial_dims spatial axes, or else one to three."""
     dims = (1, 2, 3) if spatial_dims is None else (spatial_dims,)
     if x.ndim - 2 in dims and x.shape[1] == channels:
         return
@@ -16,8 +51,17 @@ def check_input(layer: str, x: Tensor, channels: int, spatial_dims: int | None =
     raise ValueError(f"{layer} takes (batch, {channels}, *space) with {axes}; got {tuple(x.shape)}")
 
 
+def check_batch_statistics(layer: str, norm: nn.Module, x: Tensor) -> None:
+    """Raise a ValueError where a batch norm in training would take the variance of one value per channel."""
+    if not norm.training or not isinstance(norm, tuple(BATCH_NORMS.values())):
+        return
+    if x.shape[0] * math.prod(x.shape[2:]) == 1:
+        wanted = "at least 2 values per channel, to normalise over"
+        raise ValueError(f"{layer} in training takes {wanted}; got {tuple(x.shape)}: take a larger batch, or eval mode")
+
+
 def bottleneck(channels: int, reduction: int | None, hidden_channels: int | None, *, default: int) -> int:
-    """The width of a bottleneck: `hidden_channels`, or channels // reduction but at least one."""
+    """The width of a bottleneck: hidden_channels, or else channels // reduction but at least one."""
     if reduction is not None and hidden_channels is not None:
         raise ValueError(f"give reduction or hidden_channels, not both; got {reduction} and {hidden_channels}")
     for name, value in {"reduction": reduction, "hidden_channels": hidden_channels}.items():
@@ -27,21 +71,28 @@ def bottleneck(channels: int, reduction: int | None, hidden_channels: int | None
 
 
 def pool(x: Tensor, kind: str) -> Tensor:
-    """Squeeze (batch, channel, *space) to (batch, channel).
+    """Squeeze (batch, channel, *space) to (batch, channel) by "average", "max", "lp" or "lse".
 
-    "lp" is the square root of the sum of squares and "lse" the logarithm of the sum of exponentials: sums, not means, as
-    CBAM was released.
+    "lp" is the root of the sum of squares and "lse" the logarithm of the sum of exponentials. Both are sums, not
+    means, as CBAM was released.
     """
     space = tuple(range(2, x.ndim))
-    if kind == "average":
-        return x.mean(dim=space)
-    if kind == "max":
-        return x.amax(dim=space)
-    if kind == "lp":
-        return x.pow(2).sum(dim=space).sqrt()
-    return x.logsumexp(dim=space)
+    match kind:
+        case "average":
+            return x.mean(dim=space)
+        case "max":
+            return x.amax(dim=space)
+        case "lp":
+            return vector_norm(x, dim=space)  # its gradient at zero is 0, where that of sqrt is infinite
+        case _:
+            return x.logsumexp(dim=space)
+
+
+def channel_gate_over_space(gate: Tensor, x: Tensor) -> Tensor:
+    """Give (batch, channel) the spatial axes of x, each of size one."""
+    return gate.reshape(*gate.shape, *[1] * (x.ndim - 2))
 
 
 def scale(x: Tensor, gate: Tensor) -> Tensor:
-    """Multiply (batch, channel, *space) by a gate of (batch, channel), or of the same axes as x."""
-    return x * gate.reshape(*gate.shape, *[1] * (x.ndim - gate.ndim))
+    """Multiply (batch, channel, *space) by a gate of (batch, channel)."""
+    return x * channel_gate_over_space(gate, x)

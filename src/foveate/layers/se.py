@@ -14,7 +14,8 @@ __all__ = ["SE"]
 class SE(nn.Module):
     """Multiply each channel by sigmoid(W2 relu(W1 z)), z being the channel's mean over space.
 
-    The paper's equation has no bias, the authors' release has one (the default); squeeze "max" and "none" are its ablations.
+    The paper's equation has no bias, the authors' release has one (the default). The squeezes "max" and "none" are the
+    paper's ablations.
 
     Args:
         channels: Channels of the input and of the output.
@@ -43,8 +44,7 @@ class SE(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        if squeeze not in ("average", "max", "none"):
-            raise ValueError(f'squeeze must be "average", "max" or "none"; got {squeeze!r}')
+        functional.check_choice("squeeze", squeeze, ("average", "max", "none"))
         hidden_channels = functional.bottleneck(channels, reduction, hidden_channels, default=16)
         self.channels = channels
         self.squeeze = squeeze
@@ -54,9 +54,15 @@ class SE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         functional.check_input("SE", x, self.channels)
-        squeezed = x.movedim(1, -1) if self.squeeze == "none" else functional.pool(x, self.squeeze)
-        gate = self.fc2(self.fc1(squeezed).relu()).sigmoid()  # (batch, channel), or (batch, *space, channel)
-        return functional.scale(x, self.gate(gate.movedim(-1, 1)))
+        if self.squeeze == "none":
+            gate = self.excite(x.movedim(1, -1)).movedim(-1, 1)  # the projections take the channel last
+            return x * self.gate(gate)
+        gate = self.excite(functional.pool(x, self.squeeze))  # (batch, channel)
+        return functional.scale(x, self.gate(gate))
+
+    def excite(self, squeezed: Tensor) -> Tensor:
+        """The paper's equation 3, over the last axis."""
+        return self.fc2(self.fc1(squeezed).relu()).sigmoid()
 
     def extra_repr(self) -> str:
         return f"{self.channels}, squeeze={self.squeeze!r}"

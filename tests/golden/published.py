@@ -1,0 +1,71 @@
+"""Hold a module of ours to the numbers of a published implementation."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tests.golden import recipe
+from torch import Tensor, nn
+
+TOLERANCE = 1e-9
+
+
+def check(
+    name: str,
+    module: nn.Module,
+    our_key: Callable[[str], str],
+    call: Callable[..., Tensor | dict[str, Tensor]] | None = None,
+) -> None:
+    """Load the publisher's weights into `module` and compare outputs and gradients with tests/golden/<name>.npz.
+
+    `our_key` turns the publisher's key into ours; a tensor may differ in axes of size one. `call` runs the module
+    on the inputs, if its forward does not take them in their order.
+    """
+    with np.load(Path(__file__).parent / f"{name}.npz") as arrays:
+        meta = json.loads(arrays["meta"].tobytes())
+        expected = {key: torch.from_numpy(arrays[key]) for key in arrays.files if key != "meta"}
+    module = load(module.double(), meta["state"], our_key).train(meta["mode"] == "train")
+    inputs = {
+        key: torch.from_numpy(recipe.normal(f"{name}/{key}", tuple(shape))).requires_grad_()
+        for key, shape in meta["inputs"].items()
+    }
+    output = (call or module)(*inputs.values())
+    outputs = output if isinstance(output, dict) else {"output": output}
+    scalar = torch.zeros((), dtype=torch.float64)
+    for key, value in outputs.items():
+        scalar = scalar + (value * torch.from_numpy(recipe.normal(f"{name}/cotangent/{key}", tuple(value.shape)))).sum()
+    scalar.backward()
+    computed = {f"output/{key}": value.detach() for key, value in outputs.items()}
+    computed |= {f"input_grad/{key}": value.grad for key, value in inputs.items() if value.grad is not None}
+    assert set(computed) >= set(expected)
+    for key, value in expected.items():
+        error = (computed[key] - value).abs().max() / value.abs().max()
+        assert error < TOLERANCE, f"{name}: {key} is {error:.1e} away"
+    check_gradient_norms(name, module, meta["parameter_grad_norm"], our_key)
+    assert sum(parameter.numel() for parameter in module.parameters()) == meta["parameters"]
+
+
+def load(module: nn.Module, state: dict[str, list[int]], our_key: Callable[[str], str]) -> nn.Module:
+    """Fill `module` with the recipe's tensors, none missing and none left over."""
+    ours = module.state_dict()
+    filled = {}
+    for key, shape in state.items():
+        value = torch.from_numpy(np.asarray(recipe.parameter(key, tuple(shape))))
+        target = ours[our_key(key)]
+        fits = value.squeeze().shape == target.squeeze().shape
+        assert fits, f"{key} is {tuple(value.shape)}, {our_key(key)} is {tuple(target.shape)}"
+        filled[our_key(key)] = value.reshape(target.shape).to(target.dtype)
+    module.load_state_dict(filled, strict=True)
+    return module
+
+
+def check_gradient_norms(name: str, module: nn.Module, norms: dict[str, float], our_key: Callable[[str], str]) -> None:
+    """Compare the norm of every parameter's gradient, to the largest of them."""
+    largest = max(norms.values())
+    for key, norm in norms.items():
+        gradient = module.get_parameter(our_key(key)).grad
+        assert gradient is not None, f"{name}: {key} has no gradient"
+        error = abs(gradient.norm().item() - norm) / largest
+        assert error < TOLERANCE, f"{name}: the gradient of {key} is {error:.1e} away"
