@@ -133,11 +133,12 @@ def count_macs(model: nn.Module, inputs: Inputs) -> int:
     tensors = _make_inputs(model, inputs)
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     # Compiled code and the fused path of nn.MultiheadAttention hide their products: the network runs without them.
+    network = getattr(model, "_orig_mod", model)
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with _evaluating(model), torch.compiler.set_stance("force_eager"), torch.no_grad(), counter:
-            model(*tensors)
+        with _evaluating(network), torch.compiler.set_stance("force_eager"), torch.no_grad(), counter:
+            network(*tensors)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     return counter.get_total_flops() // 2
@@ -180,14 +181,15 @@ def _device_and_dtype(model: nn.Module) -> tuple[torch.device, torch.dtype]:
 
 
 def _make_inputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
-    """Normal noise for shapes, on the model's device and in its precision; tensors as they are, on its device."""
+    """Normal noise for shapes, on the model's device and in its precision; tensors as they are."""
     device, dtype = _device_and_dtype(model)
+    generator = torch.Generator().manual_seed(0)
     made = []
     for given in [inputs] if isinstance(inputs, Tensor) or _is_shape(inputs) else inputs:
         if isinstance(given, Tensor):
-            made.append(given.detach().to(device))
+            made.append(given.detach())
         elif _is_shape(given):
-            made.append(torch.randn(*given, device=device, dtype=dtype))
+            made.append(torch.randn(*given, generator=generator).to(device, dtype))
         else:
             wanted = "a tensor or a shape of positive integers with the batch in front"
             raise ValueError(f"an input is {wanted}; got {given!r}")
