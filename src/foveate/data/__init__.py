@@ -1,1 +1,13 @@
-"""The data room."""
+"""Readers: one a kind of data, each giving typed samples in three splits."""
+
+from foveate.data.pictures import SPLITS, Pictures, Split, open_pictures
+from foveate.data.reading import SUFFIXES, read_picture
+
+__all__ = ["KINDS", "SPLITS", "SUFFIXES", "Pictures", "Split", "open_pictures", "read_picture"]
+
+# What --data takes, for `foveate list data`.
+KINDS = {
+    "demo": "the embedded pictures: cluttered digits, 10 classes, grey, 40x40, the digit's place known",
+    "DIR": "a folder of class folders, below train, val and test, or split 70/15/15 by a hash of the names",
+    "FILE.npz": "a MedMNIST file: train_images, train_labels and the same for val and test",
+}

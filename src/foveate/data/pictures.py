@@ -7,7 +7,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-__all__ = ["Pictures", "Split", "open_pictures"]
+from foveate.errors import DataError
+
+__all__ = ["SPLITS", "Pictures", "Split", "open_pictures"]
+
+SPLITS = ("train", "val", "test")
 
 
 class Split(Protocol):
@@ -28,7 +32,7 @@ class Split(Protocol):
         ...
 
     def boxes_xyxy(self, index: int) -> Tensor | None:
-        """The true places in pixels, float (box, 4), upper edges exclusive; None where they are not known."""
+        """The true places in pixels, float (box, 4), right and lower edge exclusive; None where they are not known."""
         ...
 
     def mask(self, index: int) -> Tensor | None:
@@ -46,6 +50,9 @@ class Pictures:
         channels: 1 (grey) or 3 (RGB).
         size: (height, width) of every picture, None where they differ.
         splits: "train", "val" and "test".
+
+    Raises:
+        DataError: Fewer than two classes, or a class without a picture in one of the splits.
     """
 
     source: str
@@ -54,7 +61,32 @@ class Pictures:
     size: tuple[int, int] | None
     splits: Mapping[str, Split]
 
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2:
+            found = f"only {self.classes[0]!r}" if self.classes else "none"
+            raise DataError(f"{self.source} must hold two classes or more to tell apart; got {found}")
+        for name in SPLITS:
+            split = self.splits[name]
+            held = {split.label(index) for index in range(len(split))}
+            for label, kind in enumerate(self.classes):
+                if label not in held:
+                    raise DataError(f"{self.source} has no picture of class {kind!r} in its {name} split")
+
 
 def open_pictures(data: str | Path) -> Pictures:
     """Open class folders, a MedMNIST npz file, or "demo"; a fault is a DataError that names the file."""
-    raise NotImplementedError
+    if data == "demo":
+        from foveate.data.demo import open_demo
+
+        return open_demo()
+    path = Path(data)
+    if path.is_dir():
+        from foveate.data.folders import open_folders
+
+        return open_folders(path)
+    if path.suffix == ".npz" and path.is_file():
+        from foveate.data.medmnist import open_npz
+
+        return open_npz(path)
+    found = "that is no folder and no .npz file" if path.exists() else "there is no such file"
+    raise DataError(f'data takes a folder of class folders, a MedMNIST .npz file, or "demo"; got {data}: {found}')
