@@ -1,0 +1,175 @@
+"""The folder of a study: study.json, costs.json, failures.json, and a run folder for each arm and seed.
+
+    study.json               what is compared: the configuration that all runs share, arms, seeds, notes
+    costs.json               arm -> cost
+    failures.json            runs that failed, each with its sentence; absent where none did
+    runs/ARM/seedN/          the run folders, written by foveate.tasks
+    workers.log              what the workers printed, with the traceback of every failure
+
+Files are replaced whole, so that a reader never sees half of one, and a kill leaves the one before.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from foveate.errors import RunError
+from foveate.tasks.summary import Summary, read_summary
+
+__all__ = [
+    "VERSION",
+    "Failure",
+    "clear_study",
+    "locked",
+    "read_failures",
+    "read_json",
+    "read_plan",
+    "read_result",
+    "run_folder",
+    "write_failures",
+    "write_json",
+]
+
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A run that failed, and why, in one sentence."""
+
+    arm: str
+    seed: int
+    sentence: str
+
+
+def run_folder(study: Path, arm: str, seed: int) -> Path:
+    """Where the run of an arm and a seed lives."""
+    return study / "runs" / arm / f"seed{seed}"
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file; None where there is no file.
+
+    Raises:
+        RunError: If the file is there and cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); remove it and run the same command again") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file at once.
+
+    Raises:
+        RunError: If the folder cannot be written, such as a full disk.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(json.dumps(value, indent=2) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def read_plan(study: Path) -> dict[str, Any]:
+    """What study.json says.
+
+    Raises:
+        RunError: If the folder is no study, or the file is damaged or of another version.
+    """
+    path = study / "study.json"
+    plan = read_json(path)
+    if plan is None:
+        raise RunError(f"{study} is not the folder of a study: it has no study.json")
+    if not isinstance(plan, dict) or plan.get("version") != VERSION:
+        version = plan.get("version") if isinstance(plan, dict) else None
+        raise RunError(f"{path} has version {version!r}; this foveate reads version {VERSION}")
+    missing = [
+        name for name in ("task", "data", "network", "start", "baseline", "arms", "seeds", "config") if name not in plan
+    ]
+    if missing:
+        raise RunError(f"{path} is damaged: it lacks {', '.join(missing)}")
+    return plan
+
+
+def read_failures(study: Path) -> list[Failure]:
+    """The runs that failed, in the order of failing."""
+    return [Failure(**entry) for entry in read_json(study / "failures.json") or []]
+
+
+def write_failures(study: Path, failures: Sequence[Failure]) -> None:
+    """Replace failures.json; no failures, no file."""
+    path = study / "failures.json"
+    if failures:
+        write_json(path, [dataclasses.asdict(failure) for failure in failures])
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_result(study: Path, entry: Mapping[str, Any], seed: int) -> Summary | Failure | None:
+    """The summary of a finished run of an arm, given as its entry in study.json; None of an unfinished one.
+
+    A summary that is damaged, or that lists no site of the mechanism that its arm is to show, is a Failure: what it
+    says of the mechanism is worth nothing.
+    """
+    try:
+        summary = read_summary(run_folder(study, entry["arm"], seed))
+    except RunError as error:
+        return Failure(entry["arm"], seed, str(error))
+    if summary is not None and entry["mechanism"] != "none" and not summary.sites:
+        told = f"the network was trained without {entry['mechanism']}: the summary of its run lists no site"
+        return Failure(entry["arm"], seed, told)
+    return summary
+
+
+def clear_study(study: Path) -> None:
+    """Remove a study and all its runs, and nothing else that may lie in the folder."""
+    shutil.rmtree(study / "runs", ignore_errors=True)
+    for name in ("study.json", "costs.json", "failures.json", "workers.log", "report.html"):
+        (study / name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock file `path`; the system lets go of it when its holder dies, however it dies.
+
+    A file system that cannot lock (some clusters') is worked on without.
+
+    Raises:
+        RunError: If another process holds it for longer than `wait_s`, or the folder cannot be written.
+    """
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=wait_s)
+    except Timeout:
+        raise RunError(f"another process is at work in {path.parent}; wait until it ends, or stop it") from None
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        raise RunError(f"{path.parent} cannot be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()

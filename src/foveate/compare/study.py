@@ -1,0 +1,290 @@
+"""A study: arms times seeds, each a run in its folder, trained once, and taken up wherever it was left.
+
+The folder is the memory (see foveate.compare.folder). `compare` looks at what is finished, does the rest, and says what
+all of it shows; called again on a finished study it only reads. Runs go seed by seed, one of every arm, so that a study
+that is stopped early has compared like with like.
+"""
+
+import dataclasses
+import datetime
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from foveate.compare.controls import WIDER, why_not_wider
+from foveate.compare.engine import Engine, Event, Job, LocalEngine
+from foveate.compare.folder import (
+    VERSION,
+    Failure,
+    clear_study,
+    locked,
+    read_failures,
+    read_result,
+    write_failures,
+    write_json,
+)
+from foveate.compare.plan import asked_runs, lacks_costs, notes_on, recall, unfinished_runs, unknown_arms
+from foveate.compare.progress import StudyProgress, Tracker
+from foveate.compare.statistics import StudyResult, summarise
+from foveate.compare.work import Work
+from foveate.errors import RunError
+from foveate.tasks.config import RunConfig
+from foveate.tasks.summary import Summary
+
+__all__ = ["Study", "compare"]
+
+OWN = ("arm", "mechanism", "options", "where", "seed", "width")  # what runs of one study may differ in
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """What to compare.
+
+    Args:
+        base: What all runs share. Its data are looked up from here, so that a worker elsewhere finds them.
+        arms: Mechanisms by name, chains among them, "none", and the controls "placebo" and "wider".
+        seeds: One run of every arm for each.
+        baseline: The arm that the others are compared with.
+        where: Pattern of the modules that every mechanism follows. Default: the host's usual places.
+        options: Arm -> options of its mechanism.
+    """
+
+    base: RunConfig
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    baseline: str = "none"
+    where: str | None = None
+    options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.base.mechanism != "none":
+            raise ValueError(f"a study names its mechanisms as arms; got base.mechanism {self.base.mechanism!r}")
+        for name, values in (("arms", self.arms), ("seeds", self.seeds)):
+            object.__setattr__(self, name, tuple(values))
+            twice = [value for value in values if list(values).count(value) > 1]
+            if twice or not values:
+                raise ValueError(f"{name} takes one or more, each once; got {', '.join(map(str, values)) or 'none'}")
+        if self.baseline not in self.arms:
+            raise ValueError(f'the arms must hold the baseline "{self.baseline}"; got {", ".join(self.arms)}')
+        if unknown := [arm for arm in self.options if arm not in self.arms]:
+            raise LookupError(f'options for "{unknown[0]}", which is no arm; there are {", ".join(self.arms)}')
+        data = self.base.data if self.base.data == "demo" else str(Path(self.base.data).expanduser().resolve())
+        shared = dataclasses.replace(self.base, data=data, arm=None, seed=0, threads=self.base.threads or 1)
+        object.__setattr__(self, "base", shared)
+
+    def entry(self, arm: str) -> dict[str, Any]:
+        """What study.json says of an arm before its network was built."""
+        mechanism = "none" if arm in ("none", WIDER) else arm
+        options = dict(self.options.get(arm, {}))
+        return {"arm": arm, "mechanism": mechanism, "options": options, "width": self.base.width}
+
+    def config(self, entry: Mapping[str, Any], seed: int) -> RunConfig:
+        """The configuration of the run of an arm, given as its entry, with a seed."""
+        where = None if entry["mechanism"] == "none" else self.where
+        own = {name: entry[name] for name in ("arm", "mechanism", "options", "width")}
+        return dataclasses.replace(self.base, **own, where=where, seed=seed)
+
+    def plan(self) -> dict[str, Any]:
+        """What study.json says before anything is known of the arms."""
+        config = {name: value for name, value in dataclasses.asdict(self.base).items() if name not in OWN}
+        budget = {"epochs": self.base.epochs, "max_time_s": self.base.max_time_s}
+        return {
+            "version": VERSION,
+            "task": self.base.task,
+            "data": self.base.data,
+            "network": self.base.network,
+            "start": "identity" if self.base.identity else "published",
+            "baseline": self.baseline,
+            "budget": {name: value for name, value in budget.items() if value is not None},
+            "arms": [],
+            "seeds": list(self.seeds),
+            "left_out": {},
+            "notes": [],
+            "config": config | {"where": self.where, "width": self.base.width},
+        }
+
+
+def compare(
+    study: Study,
+    out: Path,
+    *,
+    engine: Engine | None = None,
+    fresh: bool = False,
+    progress: Callable[[StudyProgress], None] | None = None,
+    command: str | None = None,
+    work: Work | None = None,
+) -> StudyResult:
+    """Train what is not finished of a study, and say what it shows.
+
+    A run that fails is kept in failures.json with its sentence, and the others go on. An interruption leaves everything
+    so that the same call takes it up. More arms and seeds may be asked for later; runs of other ones stay.
+
+    Args:
+        study: What to compare.
+        out: Its folder.
+        engine: Where to compute. Default: worker processes of this machine, as many as suit its cores or GPUs.
+        fresh: Forget what the folder holds of a study.
+        progress: Called at every event, about twice a second for each run under way.
+        command: How to ask for this again, for the report. Default: the command line of this process.
+        work: What workers do; to be replaced in tests.
+
+    Raises:
+        RunError: If the folder holds another study, is in use or cannot be written; if a network cannot be built; if no
+            run at all finished.
+        LookupError: If there is no such mechanism or network.
+    """
+    out = Path(out).expanduser().resolve()
+    if not fresh:
+        plan = recall(study, out)
+        if not unknown_arms(study, plan) and not lacks_costs(out, plan) and not unfinished_runs(study, out, plan):
+            return summarise(out)
+    with locked(out / ".lock"):
+        if fresh:
+            clear_study(out)
+        session = _Session(study, out, recall(study, out), work or Work(), progress or (lambda _: None))
+        session.plan["command"] = command or shlex.join(sys.argv)
+        try:
+            with engine or _suited_engine(study.base, out / "workers.log") as engine:
+                session.survey(engine)
+                session.measure(engine)
+                session.train(engine)
+        finally:
+            session.save()
+    return summarise(out)
+
+
+@dataclasses.dataclass
+class _Session:
+    """One call of compare that has something to do."""
+
+    study: Study
+    out: Path
+    plan: dict[str, Any]
+    work: Work
+    tell: Callable[[StudyProgress], None]
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+        self.spent = self.plan.get("wall_seconds", 0.0)
+        self.surveyed = False
+
+    def survey(self, engine: Engine) -> None:
+        """Build and count the networks that are new, find the width of `wider`, and write study.json."""
+        new = unknown_arms(self.study, self.plan)
+        if new:
+            _check_names(self.study, new)
+            entries = {entry["arm"]: entry for entry in self.plan["arms"]}
+            if WIDER in self.study.arms and not (self.out / "runs" / WIDER).exists():  # its width may grow
+                entries.pop(WIDER, None)
+                new = [*dict.fromkeys([*new, WIDER])]
+            found = self._found(engine, new, {arm: entry["parameters"] for arm, entry in entries.items()})
+            entries |= {arm: self.study.entry(arm) | facts for arm, facts in found["arms"].items()}
+            order = dict.fromkeys([*self.study.arms, *entries])
+            self.plan["arms"] = [entries[arm] for arm in order if arm in entries]
+            self.plan["left_out"] = found["left_out"]
+            self.plan |= {"versions": found["versions"], "machine": found["machine"]}
+            self.plan.setdefault("created", datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+            self.plan["notes"] = notes_on(self.plan)
+            (self.out / "costs.json").unlink(missing_ok=True)  # all arms are measured together
+        self.surveyed = True
+        self.save()
+
+    def _found(self, engine: Engine, new: list[str], known: dict[str, int]) -> dict[str, Any]:
+        config = {arm: self.study.config(self.study.entry(arm), self.study.seeds[0]) for arm in new}
+        wider = config.pop(WIDER, None)
+        trained = self.study.base.pretrained or self.study.base.init is not None
+        reason = why_not_wider(self.study.base.network, trained=trained) if wider else ""
+        job = Job("survey", self.work.survey, (config, None if reason else wider, known))
+        found = self._ask(engine, job, "survey", "building")
+        return found | {"left_out": found["left_out"] | ({WIDER: reason} if reason else {})}
+
+    def measure(self, engine: Engine) -> None:
+        """Measure what the arms cost, all in turn, unless they were."""
+        if lacks_costs(self.out, self.plan):
+            configs = {entry["arm"]: self.study.config(entry, self.study.seeds[0]) for entry in self.plan["arms"]}
+            costs = self._ask(engine, Job("measure", self.work.measure, (configs,)), "measure", "measuring")
+            write_json(self.out / "costs.json", costs)
+
+    def _ask(self, engine: Engine, job: Job, stage: Literal["survey", "measure"], doing: str) -> Any:
+        """Do one job and return what it returned."""
+        asked = asked_runs(self.study, self.plan)
+        left = unfinished_runs(self.study, self.out, self.plan)
+        value = None
+        for event in engine.run([job]):
+            if event.kind == "failed":
+                raise RunError(event.value)
+            value = event.value
+            message = f"{doing} {value}" if event.kind == "progress" else ""
+            self.tell(StudyProgress(stage, len(asked), len(asked) - len(left), message=message))
+        return value
+
+    def train(self, engine: Engine) -> None:
+        """Train what is not finished, seed by seed."""
+        entries = {entry["arm"]: entry for entry in self.plan["arms"]}
+        keys = unfinished_runs(self.study, self.out, self.plan)
+        jobs = [
+            Job((arm, seed), self.work.train, (self.study.config(entries[arm], seed), self.out, self.plan["command"]))
+            for arm, seed in keys
+        ]
+        asked = asked_runs(self.study, self.plan)
+        failures = {(failure.arm, failure.seed): failure for failure in read_failures(self.out)}
+        tracker = Tracker(len(asked), len(asked) - len(keys), list(keys), engine.workers)
+        for event in engine.run(jobs):
+            line = ""
+            if event.kind in ("finished", "failed"):
+                event, line = self._settle(event, entries[event.key[0]])
+                failures.pop(event.key, None)
+                if event.kind == "failed":
+                    failures[event.key] = Failure(event.key[0], event.key[1], event.value)
+                write_failures(self.out, list(failures.values()))
+                self.save()
+            self.tell(tracker.follow(event, line))
+        self.tell(StudyProgress("done", tracker.total, tracker.done, tracker.failed, seconds_left=0.0))
+
+    def _settle(self, event: Event, entry: Mapping[str, Any]) -> tuple[Event, str]:
+        """How a run really ended, by what stands in its folder, and a line about it."""
+        arm, seed = event.key
+        result = read_result(self.out, entry, seed)
+        if event.kind == "failed" or not isinstance(result, Summary):
+            sentence = event.value if event.kind == "failed" else "it ended without a summary"
+            sentence = result.sentence if isinstance(result, Failure) else sentence
+            return Event(event.key, "failed", sentence), f"{arm}, seed {seed}, failed: {sentence}"
+        accuracy = result.metrics.get("accuracy")
+        told = "" if accuracy is None else f"accuracy {accuracy:.4f} "
+        return event, f"{arm}, seed {seed}: {told}after {result.training_seconds:.0f} s of training"
+
+    def save(self) -> None:
+        """Write study.json, once there is something to say of the arms."""
+        if self.surveyed:
+            self.plan["wall_seconds"] = self.spent + time.monotonic() - self.began
+            write_json(self.out / "study.json", self.plan)
+
+
+def _check_names(study: Study, arms: Sequence[str]) -> None:
+    """Refuse a mechanism or a network that there is not, before any worker starts."""
+    from foveate.layers import catalogue as mechanisms
+    from foveate.networks import catalogue as networks
+
+    if "/" not in study.base.network:
+        networks.describe(study.base.network)
+    for arm in arms:
+        if arm not in ("none", WIDER):
+            mechanisms.describe(arm)
+
+
+def _suited_engine(base: RunConfig, log: Path) -> LocalEngine:
+    """Workers of this machine: one for each GPU if runs go there, else for the cores that a run takes."""
+    gpus: list[str] = []
+    if base.device in ("auto", "cuda"):
+        import torch
+
+        names = os.environ.get("CUDA_VISIBLE_DEVICES")
+        count = torch.cuda.device_count()
+        gpus = names.split(",")[:count] if names else [str(index) for index in range(count)]
+    if base.devices > 1:  # a run takes several
+        return LocalEngine(1, base.threads or 1, log)
+    return LocalEngine(None, base.threads or 1, log, gpus)

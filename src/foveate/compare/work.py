@@ -1,0 +1,134 @@
+"""What the workers of a study do: count its networks, measure what they cost, and train.
+
+These functions run in worker processes, perhaps on other machines; only they import torch.
+"""
+
+import dataclasses
+import platform
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from foveate.compare.controls import WIDER, matching_width
+from foveate.compare.folder import locked, run_folder
+from foveate.errors import RunError
+from foveate.tasks.config import RunConfig
+
+__all__ = ["Report", "Work", "measure_arms", "survey_arms", "train_arm"]
+
+Report = Callable[[Any], None]
+
+ROUNDS = 3  # of measuring every arm in turn, so that a machine that warms up or is disturbed treats all alike
+REPEATS = 8  # in each round
+STEP_MACS = 10e9  # a training step is measured on as many pictures as this lets through, and never on more than a batch
+ORPHAN_S = 60.0  # for the worker of a killed study to let go of its run
+
+
+def survey_arms(
+    configs: Mapping[str, RunConfig], wider: RunConfig | None, known: Mapping[str, int], *, report: Report
+) -> dict[str, Any]:
+    """Build every network once, before anything is trained, and count.
+
+    Args:
+        configs: Arm -> a run of it.
+        wider: A run of the control `wider`, still at the host's own width; None where it is not asked for.
+        known: Arm -> parameters, of arms that were surveyed before.
+        report: Takes the name of the arm that is being built.
+
+    Returns:
+        "arms": arm -> {"parameters", "sites"}; for `wider` also its "width" and the arm it "matches"; or "left_out":
+        arm -> a sentence. "versions" and "machine" of the process that counted.
+    """
+    from foveate.compare.cost import count_parameters
+    from foveate.tasks.hosts import build, environment
+
+    arms: dict[str, dict[str, Any]] = {}
+    for arm, config in configs.items():
+        report(arm)
+        network, _, sites = build(config)
+        if config.mechanism != "none" and not sites:
+            raise RunError(f"{config.network} has no place for {config.mechanism}; name one with where")
+        arms[arm] = {"parameters": count_parameters(network), "sites": len(sites)}
+    left_out: dict[str, str] = {}
+    if wider is not None:
+        report(WIDER)
+        counts = dict(known) | {arm: found["parameters"] for arm, found in arms.items()}
+        largest = max(counts, key=lambda arm: counts[arm])
+
+        def count(width: float) -> int:
+            return count_parameters(build(dataclasses.replace(wider, width=width), device="meta")[0])
+
+        if count(wider.width) >= counts[largest]:
+            left_out[WIDER] = f"{WIDER} was left out: no arm has more parameters than the host"
+        else:
+            width, parameters = matching_width(count, counts[largest], wider.width)
+            arms[WIDER] = {"parameters": parameters, "sites": 0, "width": width, "matches": largest}
+    return {"arms": arms, "left_out": left_out, **environment()}
+
+
+def measure_arms(configs: Mapping[str, RunConfig], *, report: Report) -> dict[str, dict[str, Any]]:
+    """What each arm costs, measured in turn and in rounds on one worker while no other works.
+
+    Latency is of one picture; a training step is of `step_batch` pictures, the same for every arm. Times are medians
+    over the rounds of the median (or 95th percentile) in each.
+
+    Returns:
+        Arm -> the fields of Cost, "batch" and "step_batch".
+    """
+    from foveate.compare.cost import count_macs, profile
+    from foveate.tasks.hosts import build
+
+    networks = {arm: build(config)[:2] for arm, config in configs.items()}
+    macs = max(count_macs(network, (1, *shape)) for network, shape in networks.values())
+    limit = min(config.batch_size for config in configs.values())
+    step_batch = max(2, min(limit, int(STEP_MACS / max(macs, 1))))
+    rounds: dict[str, list[dict[str, Any]]] = {arm: [] for arm in configs}
+    for _ in range(ROUNDS):
+        for arm, (network, shape) in networks.items():
+            report(arm)
+            cost = profile(network, (1, *shape), step_input_shape=(step_batch, *shape), repeats=REPEATS, warmup=1)
+            rounds[arm].append(dataclasses.asdict(cost))
+    sizes = {"batch": 1, "step_batch": step_batch}
+    return {arm: _middle(costs) | sizes for arm, costs in rounds.items()}
+
+
+def train_arm(
+    config: RunConfig,
+    study: Path,
+    command: str | None,
+    *,
+    report: Report,
+    train: Callable[..., Any] | None = None,
+) -> None:
+    """Train one run of a study in its folder.
+
+    Raises:
+        RunError: If this machine does not see the study's folder, or another process is at work on the run.
+    """
+    if not (study / "study.json").is_file():
+        raise RunError(f"{platform.node()} does not see {study}; a study needs a folder that all its machines share")
+    if train is None:
+        from foveate.tasks.run import train
+    folder = run_folder(study, config.arm_name, config.seed)
+    # The worker of a study that was killed a moment ago may still be at its last step.
+    with locked(folder.with_name(f".{folder.name}.lock"), wait_s=ORPHAN_S):
+        train(config, folder, progress=report, command=command)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """The three kinds of work, each a function that a worker can import."""
+
+    survey: Callable[..., dict[str, Any]] = survey_arms
+    measure: Callable[..., dict[str, dict[str, Any]]] = measure_arms
+    train: Callable[..., Any] = train_arm
+
+
+def _middle(costs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The median over the rounds of each number; counts are the same in all."""
+    first = costs[0]
+    return {
+        name: value if value is None or isinstance(value, int) else statistics.median(cost[name] for cost in costs)
+        for name, value in first.items()
+    }
