@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from foveate.surgery.hook import Layout, unwrapped
 
-__all__ = ["Call", "Inputs", "dry_run", "inputs_of", "run_on_something", "traceless"]
+__all__ = ["Call", "Inputs", "Source", "dry_run", "inputs_of", "run_on_something", "traceless"]
 
 
 @dataclass(frozen=True)
@@ -25,28 +25,27 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What a convolution, normalisation or linear map gave."""
+
+    shape: tuple[int, ...]
+    channels: int
+    layout: Layout | None
+
+
+@dataclass(frozen=True)
 class Call:
     """What one call of a module gave.
 
     `shape` is empty where the output was no tensor of floating point numbers; `kind` describes the output in words.
-    `source` is the convolution, normalisation or linear map that ran last before the module returned: the shape and layout
-    of its output, and the number of channels.
+    `source` is the convolution, normalisation or linear map that ran last before the module returned.
     """
 
     kind: str
     shape: tuple[int, ...]
     dtype: torch.dtype | None
     device: torch.device | None
-    source: "Source | None"
-
-
-@dataclass(frozen=True)
-class Source:
-    """What the last module with parameters of a known kind gave."""
-
-    shape: tuple[int, ...]
-    channels: int
-    layout: Layout | None
+    source: Source | None
 
 
 def inputs_of(example: object) -> Inputs:
@@ -64,7 +63,7 @@ def dry_run(host: nn.Module, modules: Mapping[str, nn.Module], inputs: Inputs) -
     sources: list[Source] = []
 
     def watch_source(module: nn.Module, _args: tuple, output: object) -> None:
-        if isinstance(output, Tensor):
+        if isinstance(output, Tensor) and output.ndim > 1:
             sources.append(_source(module, output))
 
     def watch_call(name: str) -> Callable[[nn.Module, tuple, object], None]:
@@ -104,7 +103,11 @@ def traceless(host: nn.Module) -> Iterator[None]:
     modules = list(host.modules())
     # Flags are set one by one: eval() and train() may be overridden, and merge or freeze weights.
     flags = [module.training for module in modules]
-    buffers = [(module, name, value, value.clone()) for module in modules for name, value in _buffers(module)]
+    buffers = [
+        (module, name, value, value.clone(), value._version)
+        for module in modules
+        for name, value in module.named_buffers(recurse=False)
+    ]
     devices = {parameter.device.index or 0 for parameter in host.parameters() if parameter.device.type == "cuda"}
     try:
         # no_grad rather than inference_mode: what a host caches must still serve in training.
@@ -115,13 +118,10 @@ def traceless(host: nn.Module) -> Iterator[None]:
     finally:
         for module, flag in zip(modules, flags, strict=True):
             module.training = flag
-        for module, name, value, before in buffers:
-            value.copy_(before)
+        for module, name, value, before, version in buffers:
+            if value._version != version:
+                value.copy_(before)
             module._buffers[name] = value
-
-
-def _buffers(module: nn.Module) -> list[tuple[str, Tensor]]:
-    return [(name, value) for name, value in module.named_buffers(recurse=False)]
 
 
 @contextmanager
@@ -134,23 +134,20 @@ def _eager(host: nn.Module) -> Iterator[None]:
             yield
 
 
-_CONVOLUTIONS = nn.modules.conv._ConvNd
-_FIRST = (_CONVOLUTIONS, nn.modules.batchnorm._NormBase, nn.GroupNorm)
-# Normalisations over the last axis are left open: subclasses of LayerNorm for (batch, channel, height, width) abound.
-_SOURCES = (*_FIRST, nn.Linear, nn.LayerNorm, nn.RMSNorm)
+_CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
+_SOURCES = (*_CHANNELS_FIRST, nn.Linear, nn.LayerNorm, nn.RMSNorm)
 
 
 def _source(module: nn.Module, output: Tensor) -> Source:
     shape = tuple(output.shape)
-    if isinstance(module, _FIRST):
-        return Source(shape, shape[1] if len(shape) > 1 else shape[0], "channels_first")
-    if isinstance(module, nn.Linear):
-        return Source(shape, module.out_features, "channels_last")
-    channels = module.normalized_shape[-1]  # pyright: ignore
-    first, last = shape[1:2] == (channels,), shape[-1] == channels
-    if first == last:
-        return Source(shape, channels, None)
-    return Source(shape, channels, "channels_first" if first else "channels_last")
+    if isinstance(module, _CHANNELS_FIRST):
+        return Source(shape, output.shape[1], "channels_first")
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        # Not always over the last axis: subclasses of LayerNorm for (batch, channel, height, width) abound.
+        channels = module.normalized_shape[-1]
+        first, last = shape[1] == channels, shape[-1] == channels
+        return Source(shape, channels, None if first == last else "channels_first" if first else "channels_last")
+    return Source(shape, output.shape[-1], "channels_last")
 
 
 def _call(output: object, source: Source | None) -> Call:

@@ -9,6 +9,7 @@ from foveate.surgery.dry_run import Inputs
 
 __all__ = ["examples_for", "resized"]
 
+_FIRST = (nn.modules.conv._ConvNd, nn.Linear)
 # Sizes tried where the host declares none, by the number of its spatial axes.
 _SIZES = {1: (128, 1024, 4096), 2: (64, 224, 32, 28, 299), 3: (32, 64, 96)}
 
@@ -21,7 +22,7 @@ def examples_for(host: nn.Module) -> Iterator[Inputs]:
     if type(getattr(host, "transform", None)).__name__ == "GeneralizedRCNNTransform":  # torchvision's detectors
         yield Inputs(([_noise(like, 3, 64, 64)],), {})
         return
-    first = next((module for module in host.modules() if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear))), None)
+    first = next((module for module in host.modules() if isinstance(module, _FIRST)), None)
     if isinstance(first, nn.Linear):
         yield Inputs((_noise(like, 1, first.in_features),), {})
     elif first is not None:
@@ -59,7 +60,7 @@ def _noise(like: Tensor, *shape: int) -> Tensor:
 
 
 def _declared_sizes(host: nn.Module, rank: int) -> Iterator[tuple[int, ...]]:
-    """Sizes that hosts keep: timm's and torchvision's transformers, MONAI's networks, timm's configuration of weights."""
+    """Sizes that hosts keep: transformers of timm, torchvision and MONAI, and timm's configuration of weights."""
     for module in host.modules():
         for attribute in ("img_size", "image_size"):
             value = getattr(module, attribute, None)

@@ -27,13 +27,15 @@ class Inserted(nn.Module):
         (batch, channel, *space), or (batch, *space, channel) with layout="channels_last" -> the same.
     """
 
+    alpha: nn.Parameter | None
+
     def __init__(self, mechanism: nn.Module, start: Start = "identity", layout: Layout = "channels_first") -> None:
         super().__init__()
         self.mechanism = mechanism
         self.layout: Layout = layout
         self.register_parameter("alpha", nn.Parameter(torch.zeros(())) if start == "identity" else None)
-        # The handle goes through deepcopy and pickle together with its hook and, when loaded, reserves the hook's number.
-        # Without it the next hook that anybody sets on the host module could take the place of ours.
+        # The handle goes through deepcopy and pickle together with its hook and, when loaded, reserves the hook's
+        # number. Without it the next hook that anybody sets on the host module could take the place of ours.
         self.handle: RemovableHandle | None = None
 
     @property

@@ -25,15 +25,15 @@ def insert(
 ) -> list[Site]:
     """Let a mechanism follow every module of the host that `where` describes: x + alpha * (mechanism(x) - x).
 
-    alpha starts at 0, so that the host computes what it computed, bit for bit, and is learned: the first step moves alpha,
-    the following ones the mechanism too. Class, parameter names and keys of the host stay as they are; what is new is
-    called `<site>.inserted.mechanism` and `<site>.inserted.alpha`. Insert before torch.compile, before
+    alpha starts at 0, so that the host computes what it computed, bit for bit, and is learned: the first step moves
+    alpha, the following ones the mechanism too. Class, parameter names and keys of the host stay as they are; what is
+    new is called `<site>.inserted.mechanism` and `<site>.inserted.alpha`. Insert before torch.compile, before
     DistributedDataParallel and before the optimizer is made. If anything is refused, the host is left as it was.
 
     Args:
         host: Any network.
-        where: A pattern of names such as "layer3.*", a class of modules, or a function of name and module. The site of a
-            Sequential is its last module.
+        where: A pattern of names such as "layer3.*", a class of modules, or a function of name and module. The site of
+            a Sequential is its last module.
         mechanism: Builds a module for a number of channels; it is called once a site.
         start: "identity", or "published" for mechanism(x) plainly.
         layout: Which axis of the host's features holds the channels. Default: found.
@@ -96,19 +96,25 @@ def rehearse(host: nn.Module, example: object = None) -> list[Site]:
     there = inserted(host)
     if not there:
         raise LookupError(f"nothing is inserted in {type(host).__name__}")
-    watched: dict[str, nn.Module] = dict(there)
-    hosts = {f"{name} ": host.get_submodule(name) for name in there}
+    watched = {name: host.get_submodule(name) for name in (*there, *(f"{name}.inserted" for name in there))}
     if example is None:
-        _, calls = run_on_something(host, watched | hosts, examples_for(host))
+        _, calls = run_on_something(host, watched, examples_for(host))
     else:
-        calls = dry_run(host, watched | hosts, inputs_of(example))
-    uncalled = [name for name in there if not calls[name]]
+        calls = dry_run(host, watched, inputs_of(example))
+    uncalled = [name for name in there if not calls[f"{name}.inserted"]]
     if uncalled:
-        raise LookupError(f"the forward pass never calls the mechanisms inserted at {uncalled}")
-    twice = [name for name in there if len(calls[name]) != len(calls[f"{name} "])]
-    if twice:
-        raise ValueError(f"{twice} call their children one by one and so the mechanism twice; insert inside them")
-    return [_seen(name, child, calls[name]) for name, child in there.items()]
+        raise LookupError(f"a forward pass of {type(host).__name__} never calls the mechanisms inserted at {uncalled}")
+    seen = []
+    for name, child in there.items():
+        called = calls[f"{name}.inserted"]
+        if len(called) > len(calls[name]):
+            raise ValueError(
+                f"{name!r} runs its children in turn, and so its mechanism twice; insert inside it instead"
+            )
+        shape = called[0].shape
+        channels = shape[1] if child.layout == "channels_first" else shape[-1]
+        seen.append(Site(name, channels, shape, child.layout, len(called)))
+    return seen
 
 
 def load_host(host: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -120,9 +126,10 @@ def load_host(host: nn.Module, state: Mapping[str, Tensor]) -> None:
         RuntimeError: If a key of the host is missing or strange, as from load_state_dict.
     """
     plain = unwrapped(host)
-    kept = {
-        f"{name}.inserted.{key}": value for name, child in inserted(plain).items() for key, value in child.state_dict().items()
-    }
+    prefixes = tuple(
+        f"{name}." for name, module in plain.named_modules(remove_duplicate=False) if isinstance(module, Inserted)
+    )
+    kept = {key: value for key, value in plain.state_dict().items() if key.startswith(prefixes)}
     plain.load_state_dict(kept | dict(state))
 
 
@@ -144,13 +151,10 @@ def _build(mechanism: Callable[[int], nn.Module], site: Site, call: Call, start:
         given = tuple(attended.shape) if isinstance(attended, Tensor) else type(attended).__name__
         raise ValueError(f"a mechanism gives the shape it takes, {tuple(features.shape)} at {site.name!r}; got {given}")
     if not torch.equal(features, before):
-        raise ValueError(f"a mechanism leaves its input as it is; {type(module).__name__} writes on it at {site.name!r}")
+        raise ValueError(
+            f"a mechanism leaves its input as it is; at {site.name!r} {type(module).__name__} writes on it"
+        )
     return child.train(training)
-
-
-def _seen(name: str, child: Inserted, calls: list[Call]) -> Site:
-    shape = calls[0].shape
-    return Site(name, shape[1] if child.layout == "channels_first" else shape[-1], shape, child.layout, len(calls))
 
 
 def _refuse_wrapped(host: nn.Module, verb: str) -> None:

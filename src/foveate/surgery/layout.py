@@ -11,8 +11,8 @@ __all__ = ["find_layout"]
 def find_layout(name: str, call: Call, at_another_size: Callable[[], Call | None]) -> Layout:
     """The layout of what a module gave.
 
-    The witnesses, in order: the layer that ran last, where it gave the very same shape; the axis that stays the same when
-    the host's input changes its size; the axis as long as that layer has channels.
+    The witnesses, in order: the layer that ran last, where it gave the very same shape; the axis that stays the same
+    when the host's input changes its size; the axis as long as that layer has channels.
 
     Args:
         name: The module's name, for the sentence.

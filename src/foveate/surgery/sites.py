@@ -14,7 +14,7 @@ from foveate.surgery.example import examples_for, resized
 from foveate.surgery.hook import Inserted, Layout
 from foveate.surgery.layout import find_layout
 
-__all__ = ["Site", "Where", "described", "find_modules", "find_sites", "last_of", "measure"]
+__all__ = ["Site", "Where", "described", "find_modules", "find_sites", "last_of", "measure", "own_modules"]
 
 Where = str | type[nn.Module] | Callable[[str, nn.Module], bool]
 
@@ -45,8 +45,8 @@ def find_sites(
 
     Args:
         host: Any network.
-        where: A pattern of names such as "layer3.*", a class of modules, or a function of name and module. The site of a
-            Sequential is its last module.
+        where: A pattern of names such as "layer3.*", a class of modules, or a function of name and module. The site of
+            a Sequential is its last module.
         layout: Which axis holds the channels. Default: found.
         example: An input of the host, a tuple of several, or a mapping of keywords. Default: guessed from the host.
 
@@ -84,7 +84,7 @@ def described(host: nn.Module, where: Where) -> Iterator[tuple[str, nn.Module]]:
         chosen = where
     else:
         raise TypeError(f"where takes a pattern, a class of modules or a function of name and module; got {where!r}")
-    return ((name, module) for name, module in _own_modules(host) if chosen(name, module))
+    return ((name, module) for name, module in own_modules(host) if chosen(name, module))
 
 
 def last_of(name: str, module: nn.Module) -> tuple[str, nn.Module]:
@@ -112,7 +112,8 @@ def measure(
         calls = dry_run(host, modules, inputs)
     uncalled = [name for name, called in calls.items() if not called]
     if uncalled:
-        raise LookupError(f"a forward pass of {type(host).__name__} never calls {uncalled}, so nothing can follow there")
+        names = f"{uncalled[:3]}" + (f" and {len(uncalled) - 3} more" if len(uncalled) > 3 else "")
+        raise LookupError(f"insert takes modules that a forward pass calls; {type(host).__name__} never calls {names}")
 
     @cache
     def at_another_size() -> dict[str, list[Call]]:
@@ -130,7 +131,8 @@ def measure(
     return measured
 
 
-def _own_modules(host: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def own_modules(host: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules of the host with their names, under each of them if they have several; not what was inserted."""
     foreign: tuple[str, ...] = ()
     for name, module in host.named_modules(remove_duplicate=False):
         if isinstance(module, Inserted):
@@ -150,14 +152,14 @@ def _site(name: str, calls: list[Call], layout: Layout) -> Site:
     axis = 1 if layout == "channels_first" else -1
     channels = sorted({call.shape[axis] for call in calls})
     if len(channels) > 1:
-        raise ValueError(f"insert takes modules with one number of channels; {name!r} gives {channels} in different calls")
+        raise ValueError(f"insert takes modules with one number of channels; {name!r} gives {channels} in turn")
     return Site(name, channels[0], calls[0].shape, layout, len(calls))
 
 
 def _nothing_matches(host: nn.Module, where: Where) -> str:
-    names = [name for name, _ in _own_modules(host)]
+    names = [name for name, _ in own_modules(host)]
     if not isinstance(where, str):
-        kinds = sorted({type(module).__name__ for _, module in _own_modules(host)})
+        kinds = sorted({type(module).__name__ for _, module in own_modules(host)})
         return f"no module of {type(host).__name__} is as asked; it has the kinds {kinds}"
     deeper = [name for name in names if matches(f"**.{where}", name)]
     near = deeper[:5] or difflib.get_close_matches(where, names, n=5, cutoff=0.4) or [*dict(host.named_children())][:9]
