@@ -1,0 +1,310 @@
+"""Charts as plain numbers: every position is computed here, and templates/charts.html.j2 only writes the SVG.
+
+Colours are named by class, so that the page's style sheet gives them a light and a dark value; each arm also has a marker of
+its own shape and a dash pattern, so that no colour has to be told from another.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+__all__ = ["CONTROLS", "Axis", "Dots", "Lines", "Point", "Scatter", "Style", "dots", "lines", "scatter", "styles"]
+
+CONTROLS = {
+    "placebo": "a gate held at one in the same places, which shows what inserting alone does",
+    "wider": "no mechanism but a host widened to the parameters of the largest arm, which shows what size alone does",
+}
+MARKERS = {
+    "circle": "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0 -9 0z",
+    "square": "M-4 -4h8v8h-8z",
+    "up": "M0 -5.2l5 8.8h-10z",
+    "diamond": "M0 -5.6l5.6 5.6l-5.6 5.6l-5.6 -5.6z",
+    "down": "M0 5.2l5 -8.8h-10z",
+    "plus": "M-1.7 -5h3.4v3.3h3.3v3.4h-3.3v3.3h-3.4v-3.3h-3.3v-3.4h3.3z",
+    "cross": "M-5 -2.6l2.4 -2.4l2.6 2.6l2.6 -2.6l2.4 2.4l-2.6 2.6l2.6 2.6l-2.4 2.4l-2.6 -2.6l-2.6 2.6l-2.4 -2.4l2.6 -2.6z",
+    "star": "M0 -6l1.6 3.9l4.2 .3l-3.2 2.7l1 4.1l-3.6 -2.2l-3.6 2.2l1 -4.1l-3.2 -2.7l4.2 -.3z",
+}
+DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "2 2 6 2", "1 4")
+CHARACTER = 6.6  # the width of a label's character, in the chart's units
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an arm is drawn, in every chart alike."""
+
+    colour: str  # a class of the style sheet
+    marker: str  # an SVG path around the origin
+    dash: str
+    hollow: bool
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Ticks as (position in the chart, text)."""
+
+    ticks: tuple[tuple[float, str], ...]
+    title: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mean with its interval; the label stands where it hides least."""
+
+    name: str
+    style: Style
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    label_x: float
+    label_y: float
+    anchor: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Quality against a cost."""
+
+    width: float
+    height: float
+    left: float
+    top: float
+    right: float
+    bottom: float
+    x_axis: Axis
+    y_axis: Axis
+    points: tuple[Point, ...]
+    reference: float | None
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Training curves of one arm: each seed, their mean, and the mean of the baseline. All are SVG point lists."""
+
+    name: str
+    style: Style
+    width: float
+    height: float
+    left: float
+    top: float
+    right: float
+    bottom: float
+    x_axis: Axis
+    y_axis: Axis
+    seeds: tuple[str, ...]
+    mean: str
+    reference: str
+    ends: tuple[tuple[float, float], ...]
+    last: str
+
+
+@dataclass(frozen=True)
+class Dots:
+    """A row an arm: filled marks for the network, hollow ones for the mechanism, a line at chance."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    x_axis: Axis
+    chance: float | None
+    rows: tuple["DotRow", ...]
+
+
+@dataclass(frozen=True)
+class DotRow:
+    """One arm's positions along the axis."""
+
+    name: str
+    style: Style
+    y: float
+    network: float | None
+    mechanism: float | None
+    network_seeds: tuple[float, ...]
+    mechanism_seeds: tuple[float, ...]
+    hint: str
+
+
+def styles(arms: Sequence[str], baseline: str) -> dict[str, Style]:
+    """A style for each arm: the baseline in ink, controls in grey, mechanisms in colours."""
+    drawn: dict[str, Style] = {}
+    shapes, count = list(MARKERS.values()), 0
+    for arm in arms:
+        if arm == baseline:
+            drawn[arm] = Style("ink", MARKERS["circle"], "", False)
+        elif arm in CONTROLS:
+            drawn[arm] = Style("control", MARKERS["square" if arm == "wider" else "circle"], "2 3", True)
+        else:
+            shape = shapes[(count + 1) % len(shapes)]
+            drawn[arm] = Style(f"hue{count % 8}", shape, DASHES[count % len(DASHES)], count >= len(shapes))
+            count += 1
+    return drawn
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """From values to positions. `log` scales by ratios."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, value))
+        return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
+
+    def axis(self, title: str, factor: float = 1.0, bins: int = 5) -> Axis:
+        locator = LogLocator(subs=(1, 2, 5)) if self.log else MaxNLocator(bins, steps=[1, 2, 2.5, 5, 10])
+        values = locator.tick_values(self.low * factor, self.high * factor)
+        inside = [float(value) for value in values if self.low * factor <= value <= self.high * factor]
+        return Axis(tuple((self(value / factor), _short(value)) for value in inside), title)
+
+
+def scatter(
+    entries: Sequence[tuple[str, float, float, float | None, float | None, str]],
+    style: dict[str, Style],
+    titles: tuple[str, str],
+    *,
+    factor: float,
+    baseline: str,
+) -> Scatter | None:
+    """Entries are (arm, cost, quality, low, high, hint); `factor` turns a quality into what its axis counts in."""
+    if not entries:
+        return None
+    width, height, left, top, right, bottom = 460.0, 340.0, 52.0, 14.0, 444.0, 292.0
+    costs = [entry[1] for entry in entries]
+    log = min(costs) > 0 and max(costs) > 8 * min(costs)
+    x = _Scale(*_padded(costs, 0.09, log), left, right, log)
+    ends = [value for entry in entries for value in entry[2:5] if isinstance(value, float)]
+    y = _Scale(*_padded(ends, 0.05), bottom, top)
+    placed = [(x(cost), y(mean), low and y(low), high and y(high)) for _, cost, mean, low, high, _ in entries]
+    labels = _place_labels([entry[0] for entry in entries], placed, (left, top, right, bottom))
+    points = tuple(
+        Point(entry[0], style[entry[0]], *position, *label, entry[5])
+        for entry, position, label in zip(entries, placed, labels, strict=True)
+    )
+    reference = next((point.y for point in points if point.name == baseline), None)
+    return Scatter(
+        width, height, left, top, right, bottom, x.axis(titles[0]), y.axis(titles[1], factor), points, reference
+    )  # fmt: skip
+
+
+def lines(
+    arms: dict[str, list[list[tuple[float, float]]]],
+    style: dict[str, Style],
+    titles: tuple[str, str],
+    *,
+    factor: float,
+    baseline: str,
+) -> list[Lines]:
+    """One panel an arm, all on the same axes. Each arm's curves: a list of (x, y) for each seed."""
+    everything = [point for curves in arms.values() for curve in curves for point in curve]
+    if not everything:
+        return []
+    width, height, left, top, right, bottom = 250.0, 172.0, 40.0, 8.0, 242.0, 142.0
+    xs, ys = [point[0] for point in everything], [point[1] for point in everything]
+    x = _Scale(min(0.0, *xs), max(xs) * 1.03 or 1.0, left, right)
+    y = _Scale(*_padded(ys, 0.05), bottom, top)
+    reference = _polyline(_mean(arms.get(baseline, [])), x, y)
+    panels = []
+    for arm, curves in arms.items():
+        mean = _mean(curves)
+        ends = tuple((x(curve[-1][0]), y(curve[-1][1])) for curve in curves if curve)
+        last = _short(mean[-1][1] * factor, 3) if mean else ""
+        drawn = tuple(_polyline(curve, x, y) for curve in curves)
+        axes = x.axis(titles[0], bins=4), y.axis(titles[1], factor, bins=4)
+        against = "" if arm == baseline else reference
+        mean_line = _polyline(mean, x, y)
+        panels.append(
+            Lines(arm, style[arm], width, height, left, top, right, bottom, *axes, drawn, mean_line, against, ends, last)
+        )
+    return panels
+
+
+def dots(
+    entries: Iterable[tuple[str, Sequence[float], Sequence[float]]], style: dict[str, Style], chance: float | None, title: str
+) -> Dots | None:
+    """Entries are (arm, pointing accuracy of the network for each seed, of the mechanism for each seed)."""
+    kept = [entry for entry in entries if entry[1] or entry[2]]
+    if not kept:
+        return None
+    step, left, right = 30.0, 104.0, 600.0
+    highest = max([chance or 0.0, *(value for entry in kept for values in entry[1:] for value in values)])
+    x = _Scale(0.0, min(1.0, highest * 1.1) or 1.0, left, right)
+    rows = []
+    for i, (arm, network, mechanism) in enumerate(kept):
+        means = [sum(values) / len(values) if values else None for values in (network, mechanism)]
+        told = [f"{name} {mean:.1%}" for name, mean in zip(("network", "mechanism"), means, strict=True) if mean is not None]
+        positions = [None if mean is None else x(mean) for mean in means]
+        seeds = [tuple(x(value) for value in values) for values in (network, mechanism)]
+        rows.append(DotRow(arm, style[arm], 18 + i * step, positions[0], positions[1], seeds[0], seeds[1], ", ".join(told)))
+    height = 18 + len(rows) * step + 34
+    return Dots(620.0, height, left, right, x.axis(title, 100), None if chance is None else x(chance), tuple(rows))
+
+
+def _padded(values: Sequence[float], share: float, log: bool = False) -> tuple[float, float]:
+    """The range of values with a margin of `share` of it on both sides."""
+    low, high = min(values), max(values)
+    if log:
+        margin = (high / low) ** share
+        return low / margin, high * margin
+    margin = (high - low) * share or abs(high) * share or 1.0
+    return low - margin, high + margin
+
+
+def _short(value: float, digits: int = 6) -> str:
+    return f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _mean(curves: Sequence[list[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """The mean curve, as far as every seed goes."""
+    return [
+        (sum(point[0] for point in points) / len(points), sum(point[1] for point in points) / len(points))
+        for points in zip(*curves, strict=False)
+    ]
+
+
+def _polyline(curve: Sequence[tuple[float, float]], x: _Scale, y: _Scale) -> str:
+    return " ".join(f"{x(a):g},{y(b):g}" for a, b in curve)
+
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _place_labels(
+    names: Sequence[str], placed: Sequence[tuple[float, float, float | None, float | None]], frame: Box
+) -> list[tuple[float, float, str]]:
+    """Where each label stands, as (x, y, text anchor): the place that overlaps least with what is drawn and written."""
+    marks: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y, _, _ in placed]
+    marks += [(x - 2, high, x + 2, low) for x, _, low, high in placed if low is not None and high is not None]
+    chosen: list[tuple[tuple[float, float, str], Box] | None] = [None] * len(names)
+    for _ in range(3):  # later rounds let the first labels answer to the later ones
+        for i, name in enumerate(names):
+            others = marks + [entry[1] for j, entry in enumerate(chosen) if entry is not None and j != i]
+            candidates = list(_candidates(name, placed[i][0], placed[i][1]))
+            chosen[i] = min(candidates, key=lambda entry, others=others: _badness(entry, others, frame))[:2]
+    return [entry[0] for entry in chosen if entry is not None]
+
+
+def _candidates(name: str, x: float, y: float) -> Iterable[tuple[tuple[float, float, str], Box, float]]:
+    width = len(name) * CHARACTER
+    for distance, up in ((0, 0), (0, -11), (0, 11), (1, -20), (1, 20), (2, -32), (2, 32), (3, -46), (3, 46)):
+        for anchor, edge in (("start", x + 9), ("end", x - 9)):
+            left = edge if anchor == "start" else edge - width
+            baseline = y + up + 4
+            yield (edge, baseline, anchor), (left, baseline - 10, left + width, baseline + 3), distance * 8 + abs(up) / 10
+
+
+def _badness(entry: tuple[tuple[float, float, str], Box, float], others: Sequence[Box], frame: Box) -> float:
+    _, box, distance = entry
+    outside = max(0, frame[0] - box[0]) + max(0, box[2] - frame[2]) + max(0, frame[1] - box[1]) + max(0, box[3] - frame[3])
+    return distance + 50 * outside + sum(_overlap(box, other) for other in others)
+
+
+def _overlap(a: Box, b: Box) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))

@@ -1,0 +1,252 @@
+"""The page: gather what the tables, charts and maps show, fill the template, write one file at once."""
+
+import base64
+import dataclasses
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from foveate.compare.folder import read_plan
+from foveate.compare.statistics import ArmResult, StudyResult, summarise
+from foveate.errors import RunError
+from foveate.report import figures, looks, records, tables
+from foveate.report.answer import answer, max_time_of
+from foveate.report.overlays import colour_bar_uri
+from foveate.report.read import Run, Study, dig, kind_of_folder, number, read_run, read_study
+
+__all__ = ["study_table", "write_report"]
+
+MEASURES = {"val_accuracy": ("Validation accuracy, %", 100.0), "val_loss": ("Validation loss", 1.0), "train_loss": ("Training loss", 1.0)}
+METRICS = {
+    "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1", "auroc": "AUROC", "loss": "Loss",
+    "val_accuracy": "Validation accuracy", "pointing.network": "Pointing, network", "pointing.mechanism": "Pointing, mechanism",
+}  # fmt: skip
+
+
+def write_report(folder: Path) -> Path:
+    """Write report.html into a study folder or a run folder, all of it or nothing, and return its path.
+
+    Raises:
+        RunError: If the folder is neither, or cannot be written.
+    """
+    folder = Path(folder)
+    page = _study_page(folder) if kind_of_folder(folder) == "study" else _run_page(folder)
+    path = folder / "report.html"
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".report.html.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(page)
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}") from None
+    return path
+
+
+def study_table(folder: Path) -> tables.Table:
+    """The main table of a study, for a terminal: cells have text, and a second line `sub`.
+
+    Raises:
+        RunError: If the folder is no study.
+    """
+    study, result = _study_and_result(Path(folder))
+    return tables.results_table(study, result)
+
+
+def _study_and_result(folder: Path) -> tuple[Study, StudyResult]:
+    """The study, and what its seeds allow to be said. A run that `summarise` rejects counts as failed here too."""
+    plan = read_plan(folder)
+    study = read_study(folder)
+    try:
+        result = summarise(folder, tuple(METRICS))
+    except RunError as error:  # no run is finished, or a file of the study is damaged: the page says so and shows the rest
+        empty = tuple(ArmResult(arm, (), ()) for arm in study.arms)
+        named = {name: str(plan[name]) for name in ("task", "data", "network", "start", "baseline")}
+        nothing: dict[str, Any] = {"costs": {}, "sites": {}, "dead_gates": {}, "metrics": {}, "failures": (), "notes": ()}
+        result = StudyResult(folder, **named, **nothing, seeds=study.seeds, arms=empty, finished=0, total=len(study.wanted))
+        study = dataclasses.replace(study, problems=(*study.problems, str(error)))
+    told = {(arm, seed): sentence for arm, seed, sentence in study.failures}
+    told |= {(failure.arm, failure.seed): failure.sentence for failure in result.failures}
+    runs = {key: dataclasses.replace(run, summary={}) if key in told else run for key, run in study.runs.items()}
+    known = {key: sentence for key, sentence in told.items() if not (key in runs and runs[key].finished)}
+    return dataclasses.replace(study, runs=runs, failures=tuple((*key, sentence) for key, sentence in known.items())), result
+
+
+def _study_page(folder: Path) -> str:
+    study, result = _study_and_result(folder)
+    style = figures.styles(study.arms, study.baseline)
+    arms = {arm: study.finished(arm) for arm in study.arms}
+    looked = looks.looks_of_study(arms, style)
+    timed = max_time_of(study) is not None
+    chance = next((value for runs in arms.values() if (value := tables.mean_of(runs, "pointing", "chance")) is not None), None)
+    pointing = [(arm, _pointing(runs, "network"), _pointing(runs, "mechanism")) for arm, runs in arms.items()]
+    return _render(
+        "study.html.j2",
+        subject=_subject(study),
+        study=study,
+        result=result,
+        answer=answer(study, result),
+        facts=_study_facts(study, result),
+        notices=_notices(study, result),
+        style=style,
+        results=tables.results_table(study, result),
+        measures=tables.measures_table(result, METRICS),
+        scatters=_scatters(study, result, style),
+        curves=_curves(arms, style, study.baseline, timed),
+        looks=looked,
+        layers=_layers(looked),
+        pointing=figures.dots(pointing, style, chance, "share of pictures, %"),
+        health=records.health_tables(arms),
+        runs=records.runs_table(study),
+        timed=timed,
+        problems=_problems(study, looked),
+    )
+
+
+def _run_page(folder: Path) -> str:
+    run = read_run(folder)
+    looked = looks.looks_of_run(run)
+    style = {run.arm: figures.Style("hue0", figures.MARKERS["circle"], "", False)}
+    curves = _curves({run.arm: [run]}, style, "", number(run.config.get("max_time_s")) is not None)
+    return _render(
+        "run.html.j2",
+        run=run,
+        facts=_run_facts(run),
+        metrics=[(METRICS.get(name, name), number(value)) for name, value in (dig(run.summary, "metrics") or {}).items()],
+        style=style,
+        curves=curves,
+        looks=looked,
+        layers=_layers(looked),
+        health=records.health_tables({run.arm: [run]}),
+        confusion=records.confusion(folder / "predictions.csv"),
+        problems=[*run.problems, *looked.problems],
+        title=f"{run.arm}" + ("" if run.seed is None else f", seed {run.seed}"),
+    )
+
+
+def _render(template: str, **values: Any) -> str:
+    """Fill a template. Everything is escaped; only our own style sheet and script go in as they are."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("foveate.report"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    files = resources.files("foveate.report") / "templates"
+    script = (files / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    css = Markup((files / "style.css").read_text(encoding="utf-8"))
+    return environment.get_template(template).render(css=css, script=Markup(script), digest=digest, bar=colour_bar_uri(), **values)
+
+
+def _subject(study: Study) -> str:
+    """What the study is about, short enough for a heading."""
+    data = str(study.plan.get("data"))
+    return "cluttered digits" if data == "demo" else Path(data).stem or data
+
+
+def _study_facts(study: Study, result: StudyResult) -> list[tuple[str, str]]:
+    plan = study.plan
+    first = next((run for run in study.runs.values() if run.finished), None)
+    sizes = [number(dig(first.summary, name)) if first else None for name in ("train_size", "val_size", "test_size")]
+    seconds = max_time_of(study)
+    epochs = number(dig(plan, "budget", "epochs")) or number(dig(plan, "config", "epochs"))
+    budget = f"{seconds:g} s of training a run" if seconds else f"{epochs:g} epochs a run" if epochs else tables.DASH
+    data = str(plan.get("data"))
+    facts = [
+        ("Data", "embedded cluttered digits (demo)" if data == "demo" else data),
+        ("Pictures: train, validation, test", ", ".join(f"{size:,.0f}" for size in sizes if size is not None) or tables.DASH),
+        ("Network", str(plan.get("network"))),
+        ("Arms", f"{len(study.arms)}, each with {len(study.seeds)} seed{'s' if len(study.seeds) != 1 else ''}"),
+        ("Budget", budget),
+        ("Start", {"identity": "inserted as the identity", "published": "as published"}.get(str(plan.get("start")), str(plan.get("start")))),
+        ("Finished", f"{result.finished} of {result.total} runs"),
+    ]
+    wall = number(plan.get("wall_seconds"))
+    return facts + ([("Wall time", f"{wall / 60:.1f} min")] if wall else [])
+
+
+def _run_facts(run: Run) -> list[tuple[str, str]]:
+    config, summary = run.config, run.summary
+    facts = [("Data", config.get("data")), ("Network", config.get("network")), ("Mechanism", config.get("mechanism"))]
+    facts += [("Seed", run.seed), ("Epochs", summary.get("epochs")), ("Steps", summary.get("steps"))]
+    facts += [("Training, s", summary.get("training_seconds")), ("Ended by", summary.get("stopped_by"))]
+    facts += [("Parameters", summary.get("parameters")), ("Start", summary.get("start"))]
+    return [(name, f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value).replace("_", " "))
+            for name, value in facts if value is not None]  # fmt: skip
+
+
+def _notices(study: Study, result: StudyResult) -> list[str]:
+    missing = [key for key in study.missing if key not in {(arm, seed) for arm, seed, _ in study.failures}]
+    told = [f"{arm}, seed {seed}, failed: {sentence}" for arm, seed, sentence in study.failures]
+    if missing:
+        names = ", ".join(f"{arm} seed {seed}" for arm, seed in missing[:12]) + (" and others" if len(missing) > 12 else "")
+        told.append(f"{len(missing)} of {len(study.wanted)} runs are not finished: {names}. The same command takes them up again.")
+    return told + [str(note) for note in result.notes] + list(study.problems)
+
+
+def _problems(study: Study, looked: looks.Looks) -> list[str]:
+    told = [f"{run.arm}, seed {run.seed}: {problem}" for run in study.runs.values() for problem in run.problems]
+    return told + list(looked.problems)
+
+
+def _pointing(runs: list[Run], whose: str) -> list[float]:
+    return [value for run in runs if (value := number(dig(run.summary, "pointing", whose))) is not None]
+
+
+def _scatters(study: Study, result: StudyResult, style: dict[str, figures.Style]) -> list[tuple[str, figures.Scatter]]:
+    drawn = []
+    for name, title, heading in (
+        ("latency_ms", "latency of an inference, ms", "Quality against latency"),
+        ("parameters", "parameters", "Quality against parameters"),
+    ):
+        entries = []
+        for arm in result.arms:
+            cost = tables.cost_of(study, arm.arm, name)
+            if cost is not None and arm.mean is not None:
+                interval = "" if arm.low is None or arm.high is None else f" [{tables.points(arm.low)}, {tables.points(arm.high)}]"
+                hint = f"{tables.points(arm.mean)} %{interval}, {cost:,.6g} {'ms' if name == 'latency_ms' else 'parameters'}"
+                entries.append((arm.arm, cost, arm.mean, arm.low, arm.high, hint))
+        chart = figures.scatter(entries, style, (title, "accuracy, %"), factor=100, baseline=study.baseline)
+        if chart:
+            drawn.append((heading, chart))
+    return drawn
+
+
+def _curves(
+    arms: dict[str, list[Run]], style: dict[str, figures.Style], baseline: str, timed: bool
+) -> list[tuple[str, str, list[figures.Lines]]]:
+    """(column of metrics.csv, heading, a panel an arm) for each measure that any run has. Under a time budget x is time."""
+    x, title = ("seconds", "seconds") if timed else ("epoch", "epochs")
+    drawn = []
+    for measure, (heading, factor) in MEASURES.items():
+        curve: Callable[[Run], list[tuple[float, float]]] = lambda run, measure=measure: [
+            (a, b) for row in run.curves if (a := row.get(x)) is not None and (b := row.get(measure)) is not None
+        ]
+        kept = {arm: [points for run in runs if (points := curve(run))] for arm, runs in arms.items()}
+        panels = figures.lines(kept, style, (title, heading), factor=factor, baseline=baseline)
+        if panels:
+            drawn.append((measure, heading, panels))
+    return drawn
+
+
+def _layers(looked: looks.Looks) -> dict[str, Any]:
+    """What the page's script needs to change from one layer to another, where there are several."""
+    cells: dict[str, Any] = {}
+    for name, columns in (("own", looked.own), ("network", looked.network)):
+        cells[name] = [
+            [{"hits": layer.hits, "cells": [[c.uri, c.range, c.alt, c.peak] for c in layer.cells]} for layer in column.layers]
+            if len(column.layers) > 1
+            else []
+            for column in columns
+        ]
+    cells["profiles"] = [[[layer.drawn.uri, layer.caption, layer.alt] for layer in column.layers] for column in looked.profiles]
+    return cells

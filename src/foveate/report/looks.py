@@ -1,0 +1,190 @@
+"""Where each arm looks: columns of overlays on the same samples, and channel profiles, ready for the page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from foveate.report.figures import Style
+from foveate.report.overlays import Overlay, Profile, largest_side, overlays, picture_uri, profile
+from foveate.report.read import Map, Maps, Run, Sample, read_maps
+
+__all__ = ["Looks", "MapColumn", "Picture", "ProfileColumn", "looks_of_run", "looks_of_study"]
+
+TO = " \N{EN DASH} "
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A sample as the rows of the map tables show it. The box is in percent of the picture: left, top, width, height."""
+
+    uri: str
+    name: str
+    label: str
+    ratio: float
+    small: bool  # few pixels: better drawn as the squares they are
+    box: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True)
+class MapCell:
+    """One overlay with the words that go with it."""
+
+    uri: str
+    range: str
+    alt: str
+    peak: tuple[float, float] | None  # left, top in percent
+    point: tuple[float, float] | None
+    inside: bool | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The maps of one tap."""
+
+    tap: str
+    cells: tuple[MapCell, ...]
+    hits: str
+
+
+@dataclass(frozen=True)
+class MapColumn:
+    """One arm's (or, for a single run, one tap's) column; the last of its layers is shown first."""
+
+    title: str
+    style: Style | None
+    note: str
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
+class ProfileLayer:
+    """The channel profile of one tap."""
+
+    tap: str
+    drawn: Profile
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class ProfileColumn:
+    """The channel profiles of one arm."""
+
+    title: str
+    style: Style | None
+    layers: tuple[ProfileLayer, ...]
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Everything that is seen of attention."""
+
+    pictures: tuple[Picture, ...] = ()
+    classes: tuple[str, ...] = ()
+    own: tuple[MapColumn, ...] = ()
+    network: tuple[MapColumn, ...] = ()
+    profiles: tuple[ProfileColumn, ...] = ()
+    without: tuple[str, ...] = ()  # arms that have no spatial map of their own
+    seeds: str = ""
+    problems: tuple[str, ...] = field(default=())
+
+
+def looks_of_study(arms: dict[str, list[Run]], style: dict[str, Style]) -> Looks:
+    """The maps of each arm's first finished run that has some. Arms that saw other samples are told, not mixed in."""
+    chosen: dict[str, tuple[Run, Maps]] = {}
+    problems: list[str] = []
+    for arm, runs in arms.items():
+        for run in runs:
+            maps = read_maps(run)
+            told = ["it has no maps"] if maps is None else list(maps.problems)
+            problems += [f"{arm}, seed {run.seed}: {sentence}" for sentence in told]
+            if maps is not None and maps.samples and maps.maps:
+                chosen[arm] = (run, maps)
+                break
+    if not chosen:
+        return Looks(problems=tuple(problems))
+    samples = next(iter(chosen.values()))[1].samples
+    for arm in [arm for arm, (_, maps) in chosen.items() if _names(maps.samples) != _names(samples)]:
+        problems.append(f"{arm} was looked at on other samples than the first arm, so its maps are left out")
+        del chosen[arm]
+    side = largest_side(maps for _, maps in chosen.values())
+    own, network, profiles, without = [], [], [], []
+    for arm, (_, maps) in chosen.items():
+        spatial, evidence, channels = _by_kind(maps.maps)
+        layers = [_layer(entry, maps.samples, side, arm) for entry in spatial]
+        if layers:
+            kinds = {"rows": "rows", "spatial": "gates"}
+            own.append(MapColumn(arm, style[arm], " and ".join(dict.fromkeys(kinds[e.kind] for e in spatial)), tuple(layers)))
+        else:
+            without.append(arm)
+        if evidence:
+            layers = tuple(_layer(entry, maps.samples, side, arm) for entry in evidence)
+            network.append(MapColumn(arm, style[arm], "", layers))
+        if channels:
+            profiles.append(ProfileColumn(arm, style[arm], tuple(_profile_layer(entry, arm) for entry in channels)))
+    seeds = {run.seed for run, _ in chosen.values()}
+    told = f"seed {seeds.pop()}" if len(seeds) == 1 else ", ".join(f"{arm}: seed {run.seed}" for arm, (run, _) in chosen.items())
+    classes = next(iter(chosen.values()))[1].classes
+    return Looks(
+        _pictures(samples), classes, tuple(own), tuple(network), tuple(profiles), tuple(without), told, tuple(problems)
+    )  # fmt: skip
+
+
+def looks_of_run(run: Run) -> Looks:
+    """The maps of one run, a column for each tap."""
+    maps = read_maps(run)
+    if maps is None or not maps.samples or not maps.maps:
+        return Looks(problems=maps.problems if maps else ())
+    side = largest_side([maps])
+    spatial, evidence, channels = _by_kind(maps.maps)
+    own = tuple(MapColumn(entry.tap, None, "", (_layer(entry, maps.samples, side, run.arm),)) for entry in spatial)
+    network = tuple(MapColumn(entry.tap, None, "", (_layer(entry, maps.samples, side, run.arm),)) for entry in evidence)
+    profiles = (ProfileColumn(run.arm, None, tuple(_profile_layer(entry, run.arm) for entry in channels)),) if channels else ()
+    return Looks(_pictures(maps.samples), maps.classes, own, network, profiles, (), f"seed {run.seed}", maps.problems)
+
+
+def _names(samples: Sequence[Sample]) -> list[str]:
+    return [sample.name for sample in samples]
+
+
+def _by_kind(maps: Sequence[Map]) -> tuple[list[Map], list[Map], list[Map]]:
+    """The mechanism's own spatial maps, the network's, and the channel profiles."""
+    return (
+        [entry for entry in maps if entry.kind in ("spatial", "rows")],
+        [entry for entry in maps if entry.kind == "network"],
+        [entry for entry in maps if entry.kind == "channel_profile"],
+    )
+
+
+def _pictures(samples: Sequence[Sample]) -> tuple[Picture, ...]:
+    pictures = []
+    for sample in samples:
+        height, width = sample.picture.shape[:2]
+        box = sample.box
+        drawn = None if box is None else (box[0] * 100, box[1] * 100, (box[2] - box[0]) * 100, (box[3] - box[1]) * 100)
+        uri = picture_uri(sample.picture)
+        pictures.append(Picture(uri, sample.name, sample.label, width / height, max(height, width) <= 64, drawn))
+    return tuple(pictures)
+
+
+def _layer(entry: Map, samples: Sequence[Sample], side: int, arm: str) -> Layer:
+    drawn = overlays(entry, samples, side)
+    judged = [overlay.inside for overlay in drawn if overlay.inside is not None]
+    hits = f"{sum(judged)} of {len(judged)} peaks in the box" if judged else ""
+    cells = tuple(_cell(overlay, sample, arm, entry.tap) for overlay, sample in zip(drawn, samples, strict=True))
+    return Layer(entry.tap, cells, hits)
+
+
+def _cell(overlay: Overlay, sample: Sample, arm: str, tap: str) -> MapCell:
+    flat = overlay.peak_x is None or overlay.peak_y is None
+    told = f"flat at {overlay.low:.3g}" if flat else f"{overlay.low:.2g}{TO}{overlay.high:.2g}"
+    place = {True: "its maximum lies in the true box", False: "its maximum lies outside the true box", None: "true place not known"}
+    alt = f"{arm}, {tap}, on {sample.name} ({sample.label}): {told}" + ("" if flat else f"; {place[overlay.inside]}")
+    peak = None if overlay.peak_x is None or overlay.peak_y is None else (overlay.peak_x * 100, overlay.peak_y * 100)
+    point = None if overlay.point is None else (overlay.point[1] * 100, overlay.point[0] * 100)
+    return MapCell(overlay.uri, told, alt, peak, point, overlay.inside)
+
+
+def _profile_layer(entry: Map, arm: str) -> ProfileLayer:
+    drawn = profile(entry)
+    told = f"{drawn.channels} channels, {drawn.low:.3g}{TO}{drawn.high:.3g}; a channel differs between classes by {drawn.spread:.2g} on average"
+    return ProfileLayer(entry.tap, drawn, told, f"Mean gate of {arm}, {entry.tap}, for each class and channel: {told}")

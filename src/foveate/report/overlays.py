@@ -1,0 +1,125 @@
+"""Attention maps as pictures inside the page: small palette PNGs that the browser lays over the sample they belong to."""
+
+import base64
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from foveate.report.read import Map, Maps, Sample
+
+__all__ = ["Overlay", "Profile", "colour_bar_uri", "largest_side", "overlays", "picture_uri", "profile"]
+
+COLOUR_MAP = "viridis"  # perceptually uniform, and readable with every common kind of colour blindness
+LEVELS = 64
+PICTURE_SIDE = 160
+PROFILE_CHANNELS = 512
+PROFILE_CLASSES = 100
+MAP_BYTES = 4_000_000  # what all maps together may take, as base64
+FLAT = 1e-4  # a map that varies by less is drawn flat: stretching it would show rounding errors as attention
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One map on one sample. `peak_x`, `peak_y`: where its maximum lies, in 0..1; None for a flat map."""
+
+    uri: str
+    low: float
+    high: float
+    peak_x: float | None
+    peak_y: float | None
+    point: tuple[float, float] | None  # the reference position (y, x) whose row this is, in 0..1
+    inside: bool | None  # whether the maximum lies in the true box
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Mean gate of each channel for each class, as one picture of class rows and channel columns."""
+
+    uri: str
+    low: float
+    high: float
+    channels: int
+    drawn_classes: int
+    spread: float  # the mean over channels of the largest difference between two classes
+
+
+def picture_uri(picture: np.ndarray) -> str:
+    """The sample itself, no larger than the page can use."""
+    image = Image.fromarray(picture)
+    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    return _png(image)
+
+
+def overlays(entry: Map, samples: Sequence[Sample], side: int) -> list[Overlay]:
+    """The spatial map `entry` on each of the samples, drawn with at most `side` cells a side."""
+    return [_overlay(values, sample, entry.point_of(i), side) for i, (values, sample) in enumerate(zip(entry.values, samples, strict=True))]
+
+
+def profile(entry: Map) -> Profile:
+    """The channel profile `entry` as one picture."""
+    values = np.nan_to_num(entry.values)
+    drawn = values[:PROFILE_CLASSES]
+    if values.shape[1] > PROFILE_CHANNELS:
+        edges = np.linspace(0, values.shape[1], PROFILE_CHANNELS + 1).astype(int)[:-1]
+        counts = np.diff(np.append(edges, values.shape[1]))
+        drawn = np.add.reduceat(drawn, edges, axis=1) / counts
+    low, high = float(drawn.min()), float(drawn.max())
+    spread = float((values.max(axis=0) - values.min(axis=0)).mean())
+    return Profile(_heat(drawn, low, high), low, high, values.shape[1], len(drawn), spread)
+
+
+def colour_bar_uri() -> str:
+    """The colour map from its low end to its high end."""
+    return _heat(np.linspace(0, 1, LEVELS)[None], 0, 1)
+
+
+def largest_side(collections: Iterable[Maps]) -> int:
+    """Cells a side at which all maps of a page stay within MAP_BYTES."""
+    sizes = [(len(entry.values), *entry.values.shape[1:]) for maps in collections for entry in maps.maps if entry.values.ndim == 3]
+    for side in (64, 48, 32, 24, 16, 12):
+        if sum(count * (min(height, side) * min(width, side) + 300) for count, height, width in sizes) * 4 / 3 < MAP_BYTES:
+            return side
+    return 8
+
+
+def _overlay(values: np.ndarray, sample: Sample, point: tuple[float, float] | None, side: int) -> Overlay:
+    values = np.nan_to_num(values)
+    low, high = float(values.min()), float(values.max())
+    height, width = values.shape
+    drawn = Image.fromarray(values)
+    if max(height, width) > side:
+        drawn = drawn.resize((min(width, side), min(height, side)), Image.Resampling.BOX)
+    uri = _heat(np.asarray(drawn), low, high)
+    if _is_flat(low, high):
+        return Overlay(uri, low, high, None, None, point, None)
+    rows, columns = sample.picture.shape[:2]
+    fine = np.asarray(Image.fromarray(values).resize((columns, rows), Image.Resampling.BILINEAR))
+    row, column = np.unravel_index(int(fine.argmax()), fine.shape)
+    y, x = (float(row) + 0.5) / rows, (float(column) + 0.5) / columns
+    box = sample.box
+    inside = None if box is None else bool(box[0] <= x <= box[2] and box[1] <= y <= box[3])
+    return Overlay(uri, low, high, x, y, point, inside)
+
+
+def _is_flat(low: float, high: float) -> bool:
+    return not math.isfinite(high - low) or high - low <= FLAT * max(abs(low), abs(high), 1e-12)
+
+
+def _heat(values: np.ndarray, low: float, high: float) -> str:
+    """Values between low and high in the page's one colour map; a flat map in its middle colour."""
+    scaled = np.full(values.shape, 0.5) if _is_flat(low, high) else (values - low) / (high - low)
+    image = Image.fromarray((scaled * (LEVELS - 1)).round().clip(0, LEVELS - 1).astype(np.uint8)).convert("P")
+    colours = matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 1, LEVELS))[:, :3]
+    image.putpalette((colours * 255).round().astype(np.uint8).tobytes())
+    return _png(image)
+
+
+def _png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,311 @@
+"""Read a study folder or a run folder, tolerantly: what is damaged or missing becomes a sentence, never a crash."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from foveate.errors import RunError
+
+__all__ = ["Map", "Maps", "Run", "Sample", "Study", "dig", "kind_of_folder", "number", "read_maps", "read_run", "read_study"]
+
+KINDS = ("channel_profile", "spatial", "rows", "network")
+
+
+def number(value: object) -> float | None:
+    """Value as a finite float, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        converted = float(value)
+    except ValueError:
+        return None
+    return converted if math.isfinite(converted) else None
+
+
+def dig(data: object, *keys: str) -> Any:
+    """What stands at data[key][key]..., or None where the way there ends."""
+    for key in keys:
+        if not isinstance(data, Mapping) or key not in data:
+            return None
+        data = data[key]
+    return data
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. `summary` is empty unless the run is finished and its summary could be read."""
+
+    path: Path
+    arm: str
+    seed: int | None
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    curves: list[dict[str, float | None]]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.summary)
+
+    def metric(self, name: str) -> float | None:
+        return number(dig(self.summary, "metrics", name))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One of the pictures that every arm was looked at on."""
+
+    name: str
+    label: str
+    prediction: str
+    picture: np.ndarray  # (height, width, 3), uint8
+    box: tuple[float, float, float, float] | None  # left, top, right, bottom of the true place, in 0..1
+
+
+@dataclass(frozen=True)
+class Map:
+    """One entry of maps.json. `values`: (class, channel) for a channel profile, else (sample, height, width)."""
+
+    tap: str
+    kind: str
+    values: np.ndarray
+    point: tuple[tuple[float, float], ...] = ()  # (y, x) in 0..1, one a sample or one for all; only for rows
+
+    def point_of(self, index: int) -> tuple[float, float] | None:
+        if not self.point:
+            return None
+        return self.point[index] if index < len(self.point) else self.point[0]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What maps/ of one run holds."""
+
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    maps: tuple[Map, ...]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study folder: what was asked for (`plan`), what each arm costs, what each run brought."""
+
+    path: Path
+    plan: dict[str, Any]
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    costs: dict[str, dict[str, Any]]
+    runs: dict[tuple[str, int], Run]
+    failures: tuple[tuple[str, int | None, str], ...]
+    problems: tuple[str, ...] = field(default=())
+
+    def finished(self, arm: str) -> list[Run]:
+        return [run for (name, _), run in self.runs.items() if name == arm and run.finished]
+
+    @property
+    def missing(self) -> list[tuple[str, int]]:
+        """Runs that were asked for and are not finished."""
+        return [key for key in self.wanted if key not in self.runs or not self.runs[key].finished]
+
+    @property
+    def wanted(self) -> list[tuple[str, int]]:
+        return [(arm, seed) for arm in self.arms for seed in self.seeds]
+
+
+def kind_of_folder(folder: Path) -> str:
+    """"study" or "run".
+
+    Raises:
+        RunError: If the folder is neither.
+    """
+    if (folder / "study.json").is_file():
+        return "study"
+    if (folder / "config.json").is_file() or (folder / "summary.json").is_file():
+        return "run"
+    if not folder.is_dir():
+        raise RunError(f"a report takes a study folder or a run folder; {str(folder)!r} is not a folder")
+    raise RunError(
+        f"a report takes a study folder (with study.json) or a run folder (with config.json); {str(folder)!r} has neither"
+    )
+
+
+def read_study(folder: Path) -> Study:
+    """Read a study folder.
+
+    Raises:
+        RunError: If study.json itself cannot be read: without it nobody knows what was asked.
+    """
+    plan = _read_json(folder / "study.json")
+    if not isinstance(plan, dict):
+        raise RunError(f"study.json holds one JSON object; {str(folder / 'study.json')!r} could not be read as one")
+    problems: list[str] = []
+    runs = _read_runs(folder)
+    arms = [str(arm) for entry in _listed(plan.get("arms")) if (arm := dig(entry, "arm") or entry)]
+    arms += sorted({arm for arm, _ in runs} - set(arms))
+    seeds = [int(seed) for entry in _listed(plan.get("seeds")) if (seed := number(entry)) is not None]
+    seeds += sorted({seed for _, seed in runs} - set(seeds))
+    costs = _read_json(folder / "costs.json") if (folder / "costs.json").exists() else {}
+    if not isinstance(costs, dict):
+        problems.append("costs.json could not be read, so costs are taken from the runs where they have them")
+        costs = {}
+    failures = _read_json(folder / "failures.json") if (folder / "failures.json").exists() else []
+    if not isinstance(failures, list):
+        problems.append("failures.json could not be read")
+        failures = []
+    told = [entry for entry in failures if isinstance(entry, dict)]
+    return Study(
+        path=folder,
+        plan=plan,
+        arms=tuple(dict.fromkeys(arms)),
+        seeds=tuple(dict.fromkeys(seeds)),
+        baseline=str(plan.get("baseline") or "none"),
+        costs={str(arm): cost for arm, cost in costs.items() if isinstance(cost, dict)},
+        runs=runs,
+        failures=tuple((str(entry.get("arm")), _whole(entry.get("seed")), str(entry.get("sentence"))) for entry in told),
+        problems=tuple(problems),
+    )
+
+
+def read_run(folder: Path, arm: str | None = None, seed: int | None = None) -> Run:
+    """Read a run folder, except its maps."""
+    problems: list[str] = []
+    parts: dict[str, dict[str, Any]] = {}
+    for name in ("config.json", "summary.json"):
+        read = _read_json(folder / name) if (folder / name).exists() else {}
+        if not isinstance(read, dict):
+            problems.append(f"{name} could not be read")
+            read = {}
+        parts[name] = read
+    config, summary = parts["config.json"], parts["summary.json"]
+    if not summary and not problems:
+        problems.append("the run is not finished: it has no summary.json")
+    curves, trouble = _read_curves(folder / "metrics.csv")
+    if trouble and summary:
+        problems.append(trouble)
+    named = arm or dig(summary, "arm") or dig(config, "arm") or dig(config, "mechanism") or folder.name
+    counted = seed if seed is not None else _whole(dig(summary, "seed") if summary else dig(config, "seed"))
+    return Run(folder, str(named), counted, config, summary, curves, tuple(problems))
+
+
+def read_maps(run: Run) -> Maps | None:
+    """Read maps/ of a run; None where it has none."""
+    folder = run.path / "maps"
+    if not (folder / "maps.json").exists() and not (folder / "maps.npz").exists():
+        return None
+    index = _read_json(folder / "maps.json")
+    if not isinstance(index, dict):
+        return Maps((), (), (), ("maps.json could not be read",))
+    try:
+        with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
+            loaded = {key: arrays[key] for key in arrays.files}
+    except (OSError, ValueError, EOFError, BadZipFile, KeyError) as error:
+        return Maps((), (), (), (f"maps.npz could not be read ({type(error).__name__})",))
+    problems: list[str] = []
+    classes = tuple(str(name) for name in _listed(index.get("classes")))
+    samples = _samples(index, loaded.get("images"), classes)
+    if not samples:
+        problems.append("maps.npz has no pictures of the samples")
+    maps: list[Map] = []
+    for entry in _listed(index.get("maps")):
+        tap, kind, key = (str(dig(entry, part)) for part in ("tap", "kind", "key"))
+        values = loaded.get(key)
+        shape = 2 if kind == "channel_profile" else 3
+        usable = values is not None and values.ndim == shape and values.size > 0 and values.dtype.kind in "fiu"
+        if kind not in KINDS or values is None or not usable:
+            problems.append(f"the map {key!r} of tap {tap!r} is missing from maps.npz or has another shape than its kind")
+            continue
+        if kind != "channel_profile" and len(values) != len(samples):
+            problems.append(f"the map of tap {tap!r} has {len(values)} samples where there are {len(samples)}")
+            continue
+        maps.append(Map(tap, kind, values.astype(np.float32), _points(dig(entry, "point"))))
+    return Maps(samples, classes, tuple(maps), tuple(problems))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _read_runs(folder: Path) -> dict[tuple[str, int], Run]:
+    runs: dict[tuple[str, int], Run] = {}
+    for path in sorted((folder / "runs").glob("*/seed*")):
+        digits = path.name.removeprefix("seed")
+        if path.is_dir() and digits.isdecimal():
+            runs[path.parent.name, int(digits)] = read_run(path, path.parent.name, int(digits))
+    return runs
+
+
+def _read_curves(path: Path) -> tuple[list[dict[str, float | None]], str | None]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{str(key): number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        return [], "metrics.csv is missing, so the run has no curves"
+    except (OSError, ValueError, csv.Error):
+        return [], "metrics.csv could not be read, so the run has no curves"
+    whole = [row for row in rows if row.get("epoch") is not None]
+    if len(whole) < len(rows):
+        return whole, f"metrics.csv has {len(rows) - len(whole)} rows without a readable epoch; they were left out"
+    return whole, None if whole else "metrics.csv has no rows, so the run has no curves"
+
+
+def _samples(index: dict[str, Any], images: np.ndarray | None, classes: Sequence[str]) -> tuple[Sample, ...]:
+    listed = _listed(index.get("samples"))
+    if images is None or images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        return ()
+    size = [number(side) or 0 for side in _listed(index.get("image_size"))]
+    height, width = size if len(size) == 2 and min(size) > 0 else images.shape[1:3]  # boxes are in pixels of image_size
+    samples = []
+    for entry, picture in zip(listed, images, strict=False):
+        box = [number(value) for value in _listed(dig(entry, "box_xyxy"))]
+        known = [value / side for value, side in zip(box, (width, height, width, height), strict=False) if value is not None]
+        samples.append(
+            Sample(
+                name=str(dig(entry, "name") or ""),
+                label=_class_name(dig(entry, "label"), classes),
+                prediction=_class_name(dig(entry, "prediction"), classes),
+                picture=picture,
+                box=(known[0], known[1], known[2], known[3]) if len(known) == len(box) == 4 else None,
+            )
+        )
+    return tuple(samples)
+
+
+def _class_name(value: object, classes: Sequence[str]) -> str:
+    """The name of a class given by its number; a name stays a name."""
+    if isinstance(value, int) and 0 <= value < len(classes):
+        return classes[value]
+    return "?" if value is None else str(value)
+
+
+def _points(value: object) -> tuple[tuple[float, float], ...]:
+    """One [y, x] for all samples, or one for each; anything else is no point."""
+    listed = _listed(value)
+    pairs = [listed] if listed and number(listed[0]) is not None else listed
+    points = []
+    for pair in pairs:
+        numbers = [number(part) for part in _listed(pair)]
+        if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
+            return ()
+        points.append((numbers[0], numbers[1]))
+    return tuple(points)
+
+
+def _listed(value: object) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _whole(value: object) -> int | None:
+    counted = number(value)
+    return None if counted is None else int(counted)
