@@ -1,0 +1,200 @@
+"""foveate compare: which mechanism helps, what it costs, and what it looks at."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from foveate.cli.options import (
+    Data,
+    Device,
+    Devices,
+    Epochs,
+    Json,
+    MaxTime,
+    Network,
+    Out,
+    Precision,
+    Settings,
+    Start,
+    Task,
+    TaskArgument,
+    check_budget,
+    given,
+)
+
+if TYPE_CHECKING:
+    from foveate.cli.progress import Board
+    from foveate.compare import StudyProgress, StudyResult
+
+__all__ = ["compare"]
+
+ARMS = "none,se,eca,eca-spatial,cbam,bam,nonlocal,placebo,wider"
+
+
+class EngineName(StrEnum):
+    """Where runs are computed."""
+
+    local = "local"
+    ray = "ray"
+
+
+def compare(
+    task: TaskArgument = Task.classify,
+    data: Data = "demo",
+    network: Network | None = None,
+    mechanisms: Annotated[
+        str, typer.Option(help="Arms, by comma: mechanisms, chains by +, none, and the controls placebo and wider.")
+    ] = ARMS,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm, with seeds 0, 1, ...")] = 3,
+    epochs: Epochs = None,
+    max_time: MaxTime = None,
+    start: Annotated[
+        Start | None,
+        typer.Option(help="How mechanisms start. Default: as the identity in a pretrained host, else as published."),
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Pattern of the modules that every mechanism follows, such as 'layer3.*'.")
+    ] = None,
+    out: Out = Path("comparison"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever the folder holds.")] = False,
+    engine: Annotated[EngineName, typer.Option(help="Processes of this machine, or a Ray cluster.")] = EngineName.local,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes at once. Default: one a core or GPU.")] = None,
+    address: Annotated[str | None, typer.Option(help="The Ray cluster's address.")] = None,
+    device: Device = None,
+    devices: Devices = None,
+    precision: Precision = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network with each mechanism under the same conditions, and write one offline report.
+
+    Without arguments it runs on real handwriting that comes with Foveate. The same command takes an interrupted
+    comparison up, and leaves a finished one alone. The last line printed is the path of the report.
+
+    Example: foveate compare classify --data photos --network timm/resnet50 --mechanisms none,se,cbam --epochs 20
+    """
+    seconds = check_budget(epochs, max_time)
+    from foveate.compare import Study
+    from foveate.compare import compare as run
+    from foveate.report import write_report
+    from foveate.tasks.config import config_for
+
+    options = given(
+        settings,
+        task=task.value,
+        network=network,
+        epochs=epochs,
+        max_time_s=seconds,
+        start=start.value if start else None,
+        device=device,
+        devices=devices,
+        precision=precision,
+    )
+    arms = tuple(arm.strip() for arm in mechanisms.split(","))
+    study = Study(base=config_for(data, **options), arms=arms, seeds=tuple(range(seeds)), where=where)
+    from foveate.cli.progress import board
+
+    with board() as drawn:
+        result = run(
+            study,
+            out,
+            engine=chosen_engine(engine, workers, address, study.base.threads or 1),
+            fresh=fresh,
+            progress=Drawing(drawn),
+        )
+    report = write_report(out)
+    if as_json:
+        print(json.dumps(result.to_dict() | {"report": str(report)}, indent=2))
+        return
+    print_result(result)
+    print(report)
+
+
+def chosen_engine(name: EngineName, workers: int | None, address: str | None, threads: int) -> Any:
+    """The engine asked for; None is the study's own choice."""
+    from foveate.compare import LocalEngine, RayEngine
+
+    if name is EngineName.ray:
+        if workers is not None:
+            raise ValueError(f"--workers is for --engine local; a Ray cluster knows its own size; got {workers}")
+        return RayEngine(address, threads)
+    if address is not None:
+        raise ValueError(f"--address is for --engine ray; got {address}")
+    return None if workers is None else LocalEngine(workers, threads)
+
+
+class Drawing:
+    """Draw a study: a bar for the whole, and one for each run under way."""
+
+    def __init__(self, board: "Board") -> None:
+        self.board = board
+        self.shown: set[str] = set()
+
+    def __call__(self, state: "StudyProgress") -> None:
+        if state.stage in ("survey", "measure"):
+            if state.message:
+                self.board.show("preparing", 0.0, None, state.message)
+            return
+        self.board.drop("preparing")
+        if state.message:
+            self.board.note(state.message)
+        running = sum(run.fraction for run in state.running)
+        ended = state.done + state.failed
+        note = f"{ended} of {state.total} runs" + (f", {state.failed} failed" if state.failed else "")
+        self.board.show("all runs", (ended + running) / max(1, state.total), state.seconds_left, note)
+        now = {f"{run.arm}, seed {run.seed}": run for run in state.running}
+        for name in self.shown - set(now):
+            self.board.drop(name)
+        for name, run in now.items():
+            self.board.show(name, run.fraction, run.seconds_left, f"epoch {run.epoch:.1f}")
+        self.shown = set(now)
+
+
+def print_result(result: "StudyResult") -> None:
+    """The comparison as a table; the report says more."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"test accuracy of {result.network} on {result.data}, {len(result.seeds)} seeds"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in (
+        "arm",
+        "accuracy",
+        "95 % interval",
+        f"difference to {result.baseline}",
+        "verdict",
+        "parameters",
+        "ms",
+    ):
+        table.add_column(column, justify="left" if column in ("arm", "verdict") else "right")
+    for arm in result.arms:
+        cost = result.costs.get(arm.arm, {})
+        table.add_row(
+            arm.arm,
+            percent(arm.mean),
+            interval(arm.low, arm.high),
+            f"{percent(arm.difference, '+')} {interval(arm.diff_low, arm.diff_high)}" if arm.pairs else "",
+            arm.verdict,
+            f"{cost['parameters']:,}" if cost else "",
+            f"{cost['latency_ms']:.2f}" if cost else "",
+        )
+    console = Console()
+    console.print(table)
+    for note in (
+        *result.notes,
+        *(f"{each.arm}, seed {each.seed}, failed: {each.sentence}" for each in result.failures),
+    ):
+        console.print(note, markup=False, highlight=False)
+
+
+def percent(value: float | None, sign: str = "") -> str:
+    """A share as a percentage, or a dash."""
+    return "-" if value is None else f"{100 * value:{sign}.1f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """An interval of shares in percent, or nothing."""
+    return "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]"
