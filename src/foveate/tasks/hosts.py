@@ -1,0 +1,230 @@
+"""Build the network of a run: a host of ours, timm's or torchvision's, with the mechanism in it."""
+
+import difflib
+import os
+import platform
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveate._version import __version__
+from foveate.data import Pictures, open_pictures
+from foveate.errors import CheckpointError
+from foveate.tasks.config import RunConfig
+from foveate.tasks.weights import fetch_published, head_of, load_into, read_weights
+
+__all__ = ["build", "build_network", "environment", "input_shape", "new_modules"]
+
+Shape = tuple[int, int, int]
+LARGEST_OWN_SIDE = 256  # larger pictures are brought to USUAL_SIDE unless a size is asked for
+USUAL_SIDE = 224
+MECHANISM_SEED = 1_000_003  # added to the run's seed: the host's weights do not depend on the mechanism's
+
+
+def build(
+    config: RunConfig, *, pictures: Pictures | None = None, device: str = "cpu"
+) -> tuple[nn.Module, Shape, list[dict[str, Any]]]:
+    """The network of a run, the (channels, height, width) that it takes, and its sites: name and channels of each.
+
+    The seed decides the weights, and the host's do not depend on the mechanism. On "meta" nothing is computed: for
+    counting only.
+    """
+    pictures = pictures or open_pictures(config.data)
+    shape = input_shape(config, pictures)
+    with torch.device(device):
+        network, sites = build_network(config, len(pictures.classes), shape)
+    return network, shape, sites
+
+
+def build_network(config: RunConfig, num_classes: int, shape: Shape) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """The network for some number of classes and some shape of input, and its sites."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network, sites = _host(config, num_classes, shape)
+        if config.mechanism != "none" and not sites:
+            torch.manual_seed(config.seed + MECHANISM_SEED)
+            sites = _insert(network, config, shape)
+    state, source = _initial_state(config)
+    if state is not None:
+        load_into(network, state, source, [*new_modules(config, network, sites), head_of(network, num_classes)])
+    return network, sites
+
+
+def new_modules(config: RunConfig, network: nn.Module, sites: list[dict[str, Any]]) -> list[str]:
+    """The names of the modules that are the mechanism: those the host did not have."""
+    names = [site["name"] for site in sites]
+    return names if _built_in(config) else [f"{name}.inserted" for name in names]
+
+
+def input_shape(config: RunConfig, pictures: Pictures) -> Shape:
+    """The (channels, height, width) to which every picture is brought."""
+    channels = pictures.channels
+    if "/" in config.network or config.pretrained:
+        channels = 3
+    elif config.init is not None:
+        first = next((value for value in read_weights(config.init).values() if value.ndim == 4), None)
+        channels = channels if first is None else int(first.shape[1])
+    if config.image_size is not None:
+        return channels, config.image_size, config.image_size
+    fixed = _fixed_size(config.network)
+    if fixed is not None:
+        return channels, *fixed
+    if pictures.size is not None and max(pictures.size) <= LARGEST_OWN_SIDE:
+        return channels, *pictures.size
+    return channels, USUAL_SIDE, USUAL_SIDE
+
+
+def environment() -> dict[str, dict[str, Any]]:
+    """What the numbers of a run may depend on: "versions" of the libraries and the "machine"."""
+    import timm
+    import torchvision
+
+    machine = {
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+    versions = {
+        "foveate": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+    }
+    return {"versions": versions, "machine": machine}
+
+
+def _host(config: RunConfig, num_classes: int, shape: Shape) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """The host, with the mechanism in it where it is one of ours that has a place for it."""
+    reserved = {"num_classes", "in_channels", "in_chans", "mechanism", "options", "width", "pretrained", "weights"}
+    taken = sorted(reserved & set(config.network_options))
+    if taken:
+        raise ValueError(f"network_options cannot set {', '.join(taken)}; the run decides that")
+    if "/" not in config.network:
+        return _own_host(config, num_classes, shape)
+    if config.width != 1.0:
+        raise ValueError(f"{config.network} has no width to set, only networks of Foveate's catalogue have")
+    library, _, name = config.network.partition("/")
+    builders: dict[str, Callable[..., nn.Module]] = {"timm": _timm_host, "torchvision": _torchvision_host}
+    if library not in builders:
+        raise LookupError(f'no host "{config.network}"; it takes a name of ours, timm/NAME or torchvision/NAME')
+    network = builders[library](config, name, num_classes, shape)
+    was_training = network.training
+    with torch.no_grad():
+        found = network.eval()(torch.zeros(2, *shape))
+    network.train(was_training)
+    if not isinstance(found, Tensor) or found.shape != (2, num_classes):
+        kind = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"a classifier gives (batch, {num_classes}); {config.network} gives {kind}")
+    return network, []
+
+
+def _own_host(config: RunConfig, num_classes: int, shape: Shape) -> tuple[nn.Module, list[dict[str, Any]]]:
+    from foveate.networks import catalogue
+
+    options: dict[str, Any] = dict(config.network_options)
+    if config.mechanism != "none" and _built_in(config):
+        options |= {"mechanism": config.mechanism, "options": config.options or None}
+    network = catalogue.build(
+        config.network, num_classes=num_classes, in_channels=shape[0], width=config.width, **options
+    )
+    sites: dict[str, int] = getattr(network, "sites", {})
+    return network, [{"name": name, "channels": channels} for name, channels in sites.items()]
+
+
+def _built_in(config: RunConfig) -> bool:
+    return "/" not in config.network and not config.identity and config.where is None
+
+
+def _timm_host(config: RunConfig, name: str, num_classes: int, shape: Shape) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=1)
+        raise LookupError(f'timm has no model "{name}"' + (f'; did you mean "{near[0]}"?' if near else ""))
+    options: dict[str, Any] = dict(config.network_options)
+    fixed = _fixed_size(config.network)
+    if fixed is not None and fixed != shape[1:]:
+        options["img_size"] = shape[1:]
+    create = partial(timm.create_model, name, num_classes=num_classes, in_chans=shape[0], **options)
+    if not config.pretrained:
+        return create()
+    try:
+        return create(pretrained=True)
+    except TypeError:  # an option that the model does not have
+        raise
+    except Exception as error:  # no network, no such weights, a damaged download: the hub has many kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"the published weights of {config.network} could not be fetched: {reason}") from None
+
+
+def _torchvision_host(config: RunConfig, name: str, num_classes: int, shape: Shape) -> nn.Module:
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        near = difflib.get_close_matches(name, models.list_models(module=models), n=1)
+        raise LookupError(f'torchvision has no classifier "{name}"' + (f'; did you mean "{near[0]}"?' if near else ""))
+    options: dict[str, Any] = {"weights": None, "num_classes": num_classes, **config.network_options}
+    fixed = _fixed_size(config.network)
+    if fixed is not None and fixed != shape[1:]:
+        options["image_size"] = shape[1]
+    return models.get_model(name, **options)
+
+
+def _fixed_size(network: str) -> tuple[int, int] | None:
+    """The (height, width) of a foreign host that takes only one; None of one that takes any."""
+    library, _, name = network.partition("/")
+    if library == "timm":
+        import timm
+
+        given = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+        if given is not None and given.fixed_input_size:
+            return given.input_size[1], given.input_size[2]
+    if library == "torchvision" and name.startswith("vit_"):
+        return 224, 224
+    return None
+
+
+def _insert(network: nn.Module, config: RunConfig, shape: Shape) -> list[dict[str, Any]]:
+    from foveate.layers import catalogue
+    from foveate.surgery import insert
+    from foveate.tasks.places import usual_places
+
+    place = catalogue.describe(config.mechanism).place
+    where = config.where
+    if where is None:
+        places = usual_places(network, place)
+        where = lambda name, module: name in places  # noqa: E731
+    found = insert(
+        network,
+        where,
+        partial(catalogue.build, config.mechanism, **config.options),
+        start="identity" if config.identity else "published",
+        example=torch.zeros(2, *shape),
+    )
+    return [{"name": site.name, "channels": site.channels} for site in found]
+
+
+def _initial_state(config: RunConfig) -> tuple[dict[str, Tensor] | None, str]:
+    """Weights that are loaded when the network is built, and what to call them; timm loads its own."""
+    if config.init is not None:
+        return read_weights(config.init), config.init
+    library, _, name = config.network.rpartition("/")
+    if config.pretrained and library != "timm":
+        return fetch_published(name), f"the published {name}"
+    return None, ""
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
