@@ -4,8 +4,9 @@ from foveate.layers.bam import BAM
 from foveate.layers.cbam import CBAM, SpatialGate
 from foveate.layers.chain import Chain
 from foveate.layers.eca import ECA
+from foveate.layers.non_local import NonLocal
 from foveate.layers.placebo import Placebo
 from foveate.layers.scse import ScSE
 from foveate.layers.se import SE
 
-__all__ = ["BAM", "CBAM", "ECA", "SE", "Chain", "Placebo", "ScSE", "SpatialGate"]
+__all__ = ["BAM", "CBAM", "ECA", "SE", "Chain", "NonLocal", "Placebo", "ScSE", "SpatialGate"]
