@@ -29,19 +29,30 @@ def chosen_blocks(
     stages: Sequence[int] | None,
     blocks: Sequence[tuple[int, int]] | int | None,
 ) -> list[tuple[int, int]]:
-    """The blocks that get a mechanism: those asked for, or else the published ones."""
+    """The blocks that get a mechanism, in the network's order: those asked for, or else the published ones.
+
+    Args:
+        depths: Blocks in each stage.
+        place: Where the mechanism usually goes: "every block", "between stages" or "chosen blocks".
+        stages: Only those published places that are in these stages, counted from 1.
+        blocks: These blocks instead; a number is a count for non_local_blocks.
+
+    Raises:
+        ValueError: If there is no such stage or block, or none is left.
+    """
     if stages is not None and blocks is not None:
-        raise ValueError("stages and blocks say the same thing twice; give one of them")
-    if isinstance(blocks, int):
-        blocks = non_local_blocks(depths, blocks)
+        raise ValueError("stages and blocks both say where; give one of them")
     every = [(stage, index) for stage, depth in enumerate(depths, start=1) for index in range(depth)]
     if blocks is not None:
-        unknown = [block for block in map(tuple, blocks) if block not in every]
-        if unknown:
-            raise ValueError(
-                f"a network of {tuple(depths)} blocks has no block {unknown[0]} (stage from 1, block from 0)"
-            )
-        return [block for block in every if block in set(map(tuple, blocks))]
+        given = non_local_blocks(depths, blocks) if isinstance(blocks, int) else [tuple(block) for block in blocks]
+        if not given:
+            raise ValueError("blocks must name at least one block; got none")
+        if unknown := [block for block in given if block not in every]:
+            wanted = f"(stage from 1, block from 0) in stages of {tuple(depths)} blocks"
+            raise ValueError(f"blocks are {wanted}; got {unknown[0]}")
+        return [block for block in every if block in given]
+    if stages is not None and not all(1 <= stage <= len(depths) for stage in stages):
+        raise ValueError(f"stages are 1 to {len(depths)}; got {tuple(stages)}")
     published = {
         "every block": every,
         "between stages": [(stage, depth - 1) for stage, depth in enumerate(depths[:-1], start=1)],
@@ -49,5 +60,7 @@ def chosen_blocks(
     }[place]
     chosen = [block for block in published if stages is None or block[0] in stages]
     if not chosen:
-        raise ValueError(f"this mechanism has no published place in stages {tuple(stages or ())}; name the blocks")
+        raise ValueError(
+            f"there is no published place in stages {tuple(stages or ())} of this mechanism; name the blocks"
+        )
     return chosen

@@ -242,6 +242,12 @@ class ResNet(nn.Module):
         zero_init_last: bool = False,
     ) -> None:
         super().__init__()
+        if block not in ("basic", "bottleneck"):
+            raise ValueError(f"block must be 'basic' or 'bottleneck'; got {block!r}")
+        _check_choice("stem", stem, Stem)
+        _check_choice("stride_in", stride_in, StrideIn)
+        if width <= 0:
+            raise ValueError(f"width must be greater than 0; got {width}")
         if block == "basic" and (groups != 1 or stride_in != "3x3"):
             raise ValueError("groups and stride_in are for bottleneck blocks; basic blocks have no 1x1 convolution")
         self.in_channels, self.depths = in_channels, tuple(depths)
@@ -268,8 +274,6 @@ class ResNet(nn.Module):
 
     def _make_stem(self, stem: Stem, channels: int, ceil_pool: bool) -> None:
         """The convolution before the first stage, its normalisation and, for large pictures, a max pool."""
-        if stem not in get_args(Stem):
-            raise ValueError(f"stem must be one of {', '.join(get_args(Stem))}; got {stem!r}")
         kernel_size, stride = {"imagenet": (7, 2), "cifar": (3, 1), "tiny": (3, 2)}[stem]
         self.conv1 = nn.Conv2d(self.in_channels, channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -314,8 +318,7 @@ class ResNet(nn.Module):
             raise ValueError("options are for a mechanism given by name; a callable has its own")
         if position is None:
             position = "standard" if place == "every block" else "post"
-        elif position not in get_args(Position):
-            raise ValueError(f"position must be one of {', '.join(get_args(Position))}; got {position!r}")
+        _check_choice("position", position, Position)
         sites = {}
         for stage, index in chosen_blocks(self.depths, place, stages, blocks):
             block = cast(ResidualBlock, self.get_submodule(f"layer{stage}.{index}"))
@@ -333,6 +336,11 @@ class ResNet(nn.Module):
         for stage in self._stages():
             x = stage(x)
         return self.fc(self.avgpool(x).flatten(1))
+
+
+def _check_choice(option: str, value: str, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise ValueError(f"{option} must be one of {', '.join(get_args(choices))}; got {value!r}")
 
 
 def _scale(width: float, factor: float) -> int:
