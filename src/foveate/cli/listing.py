@@ -49,7 +49,15 @@ def entries(kind: Kind) -> list[dict[str, Any]]:
         return [asdict(network) for network in NETWORKS.values()]
     from foveate.data import KINDS
 
-    return [asdict(each) for each in KINDS]
+    return [{"data": name, "what": what} for name, what in KINDS.items()]
+
+
+# What fits a terminal; --json has every field.
+SHOWN = {
+    "mechanisms": ("name", "family", "place", "summary"),
+    "networks": ("name", "task", "input", "paper"),
+    "data": ("data", "what"),
+}
 
 
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:
@@ -57,9 +65,9 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in rows[0]:
-        table.add_column(column.replace("_", " "), overflow="fold")
+    for column in SHOWN[title]:
+        table.add_column(column, no_wrap=column in ("name", "data", "task", "input"))
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(str(row[column]) for column in SHOWN[title]))
     Console().print(table)
     print()
