@@ -81,7 +81,12 @@ def _multi_head_attention_forward(show: Callable[[Tensor], Tensor], *args: Any, 
     dropout = options["dropout_p"] if options["training"] else 0.0
     options.update(need_weights=True, average_attn_weights=False, dropout_p=0.0)
     output, made = F.multi_head_attention_forward(*call.args, **call.kwargs)
-    weights = show(made)  # pyright: ignore[reportArgumentType]  (asked for, so not None)
+    weights: Tensor = made  # pyright: ignore[reportAssignmentType]  (asked for, so not None)
+    if not need_weights and not (options["attn_mask"] is None and options["key_padding_mask"] is None):
+        # As above; where weights are asked for, torch itself gives such a query not-a-numbers.
+        nothing = weights.isnan().all(dim=-1, keepdim=True)
+        weights = weights.masked_fill(nothing, 0.0) if nothing.any() else weights
+    weights = show(weights)
     if dropout:
         weights = F.dropout(weights, dropout)
     if weights is not made:

@@ -1,14 +1,15 @@
 """Points: every place of a model at which a map appears, and how to stand there."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from foveate.capture.attention import MapMode
 from foveate.capture.foreign import recognise
@@ -78,60 +79,94 @@ def _named_modules(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterat
 @contextmanager
 def watch(watched: Sequence[Point], see: See) -> Iterator[None]:
     """Show every map that appears at some points to a function, which may return another map in its place."""
-    handles = [
-        point.module.register_forward_hook(_hook(point, see)) for point in watched if isinstance(point.module, Tap)
-    ]
-    foreign = [point for point in watched if not isinstance(point.module, Tap)]
-    try:
-        if foreign:
-            with _watch_foreign(foreign, see):
-                yield
-        else:
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack:
+        if any(point.call is not None for point in watched):
+            stack.enter_context(_without_fused_encoder())
+        for point in watched:
+            if isinstance(point.module, Tap):
+                stack.callback(point.module.register_forward_hook(_Hook(partial(see, point))).remove)
+                continue
+            stack.enter_context(_copied_unwatched(point.module))
+            if point.call is None:
+                stack.callback(point.module.register_forward_hook(_Hook(_shown(point, see))).remove)
+            else:
+                stack.enter_context(_inside(point.module, MapMode(point.call, _shown(point, see))))
+        yield
 
 
-def _hook(point: Point, see: See) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
-    return lambda module, args, output: see(point, output)
+class _Hook:
+    """A hook of this module: it hands on the output of the module it is on, and _state knows it by its class."""
+
+    def __init__(self, show: Callable[[Any], Any]) -> None:
+        self.show = show
+
+    def __call__(self, module: nn.Module, args: Any, output: Any = None) -> Any:
+        return self.show(output)
 
 
 @contextmanager
-def _watch_foreign(watched: Sequence[Point], see: See) -> Iterator[None]:
-    """The same for layers of other libraries.
+def _inside(module: nn.Module, mode: MapMode) -> Iterator[None]:
+    """Activate a mode whenever the forward of a module runs."""
+    depth = threading.local()  # modes belong to a thread
 
-    A hook on such a layer would travel with every copy and every pickle of it, so the two hooks here are on all modules
-    and look out for those they know.
+    def enter(_: Any) -> None:
+        mode.__enter__()
+        depth.entered = getattr(depth, "entered", 0) + 1
+
+    def leave(_: Any = None) -> None:
+        if getattr(depth, "entered", 0):  # not where another hook failed before `enter`
+            depth.entered -= 1
+            mode.__exit__(None, None, None)
+
+    handles = [
+        module.register_forward_pre_hook(_Hook(enter)),
+        module.register_forward_hook(_Hook(leave), prepend=True, always_call=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        while getattr(depth, "entered", 0):  # an interrupt left the forward without `leave`
+            leave()
+
+
+@contextmanager
+def _without_fused_encoder() -> Iterator[None]:
+    """nn.TransformerEncoder and its layers have a path in one fused operator, which calls no attention module.
+
+    In evaluation that path also sets padded places to zero; the plain one does not, as in training.
     """
-    outputs = {point.module: _shown(point, see) for point in watched if point.call is None}
-    modes = {point.module: MapMode(point.call, _shown(point, see)) for point in watched if point.call is not None}
-    inside = threading.local()  # modes belong to a thread
-
-    def enter(module: nn.Module, args: Any) -> None:
-        if module in modes:
-            inside.modules = [*getattr(inside, "modules", ()), module]
-            modes[module].__enter__()
-
-    def leave(module: nn.Module, args: Any, output: Any) -> Any:
-        if getattr(inside, "modules", None) and inside.modules[-1] is module:
-            inside.modules.pop()
-            modes[module].__exit__(None, None, None)
-        return outputs[module](output) if module in outputs and output is not None else None
-
-    handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)]
-    # nn.TransformerEncoder and its layers have a path in one fused operator, without any attention module being called.
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-        for handle in handles:
-            handle.remove()
-        # An interrupt in the middle of a forward leaves without `leave`.
-        for module in reversed(getattr(inside, "modules", ())):
-            modes[module].__exit__(None, None, None)
+
+
+@contextmanager
+def _copied_unwatched(module: nn.Module) -> Iterator[None]:
+    """Keep the hooks of this module out of copies and pickles of a layer. A Tap sees to that itself."""
+    if "__getstate__" in vars(module):  # a block around this one does it
+        yield
+        return
+    module.__getstate__ = partial(_state, module)
+    try:
+        yield
+    finally:
+        del module.__getstate__
+
+
+def _state(module: nn.Module) -> dict[str, Any]:
+    state = dict(type(module).__getstate__(module))
+    del state["__getstate__"]
+    ours = set()
+    for hooks in ("_forward_hooks", "_forward_pre_hooks"):
+        ours.update(key for key, hook in state[hooks].items() if isinstance(hook, _Hook))
+    for hooks in ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_always_called"):
+        state[hooks] = OrderedDict((key, hook) for key, hook in state[hooks].items() if key not in ours)
+    return state
 
 
 def _shown(point: Point, see: See) -> Callable[[Tensor], Tensor]:

@@ -94,6 +94,8 @@ def capture(
         LookupError: if the model has no tap that matches, or none that matches was called inside the block.
     """
     patterns = ["**"] if only is None else [only] if isinstance(only, str) else list(only)
+    if not patterns:
+        raise ValueError("only takes one pattern or more; got []")
     chosen = _choose(model, patterns)
     maps = Maps()
 
