@@ -33,7 +33,7 @@ def spatial_branch(kernel_size: int, spatial_dims: int, zero_init: bool) -> nn.S
 def spatial_logits(branch: nn.Sequential, x: Tensor, layer: str) -> Tensor:
     """The logits of a spatial gate, (batch, 1, *space). The maximum comes first as released; the paper has it last."""
     functional.check_batch_statistics(layer, branch.get_submodule("norm"), x)
-    return branch(torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1))
+    return branch(torch.stack([x.amax(dim=1), functional.mean(x, (1,))], dim=1))
 
 
 class SpatialGate(nn.Module):

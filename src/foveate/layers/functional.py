@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
@@ -15,6 +16,7 @@ __all__ = [
     "check_input",
     "check_kernel_size",
     "check_spatial_dims",
+    "mean",
     "pool",
     "scale",
 ]
@@ -79,13 +81,24 @@ def pool(x: Tensor, kind: str) -> Tensor:
     space = tuple(range(2, x.ndim))
     match kind:
         case "average":
-            return x.mean(dim=space)
+            return mean(x, space)
         case "max":
             return x.amax(dim=space)
         case "lp":
             return vector_norm(x, dim=space)  # its gradient at zero is 0, where that of sqrt is infinite
         case _:
             return x.logsumexp(dim=space)
+
+
+def mean(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The mean over some axes, with a gradient that is broadcast rather than written out at the size of x.
+
+    Tensor.mean divides the expanded gradient, which costs a gate half its backward pass. In half precision the sum
+    would overflow or round before the division, so there it is Tensor.mean.
+    """
+    if x.dtype in (torch.float16, torch.bfloat16):
+        return x.mean(dim=dims)
+    return x.sum(dim=dims) / math.prod([x.shape[axis] for axis in dims])
 
 
 def channel_gate_over_space(gate: Tensor, x: Tensor) -> Tensor:
