@@ -81,7 +81,9 @@ def write_maps(folder: Path, arm: Arm, random: np.random.Generator) -> None:
     for depth, (block, channels, size) in enumerate(BLOCKS):
         sharp = arm.pointing * (0.4 + 0.2 * depth)
         if arm.channel:
-            profile = 0.5 + 0.12 * depth * random.standard_normal((10, channels)).clip(-2, 2)
+            profile = (
+                0.5 + 0.13 * random.standard_normal(channels) + 0.03 * depth * random.standard_normal((10, channels))
+            )
             dead = arm.name == "bam" and depth == 0
             add(f"{block}.{arm.channel}", "channel_profile", np.full_like(profile, 0.5) if dead else profile.clip(0, 1))
         if arm.spatial:
@@ -94,7 +96,13 @@ def write_maps(folder: Path, arm: Arm, random: np.random.Generator) -> None:
     add("layer4", "network", np.stack([blob(5, box, arm.pointing, random) for box in boxes]))
     labels = [digit for digit in range(8) for _ in range(2)]
     samples = [
-        {"index": i, "name": f"test/{label}/{i:05}.png", "label": label, "prediction": label if i % 5 else 3, "box_xyxy": boxes[i]}
+        {
+            "index": i,
+            "name": f"test/{label}/{i:05}.png",
+            "label": label,
+            "prediction": label if i % 5 else 3,
+            "box_xyxy": boxes[i],
+        }
         for i, label in enumerate(labels)
     ]
     (folder / "maps").mkdir()
@@ -106,12 +114,25 @@ def write_maps(folder: Path, arm: Arm, random: np.random.Generator) -> None:
 def gate_health(arm: Arm) -> dict[str, dict[str, Any]]:
     health = {}
     for depth, (block, _, _) in enumerate(BLOCKS):
-        gates = ((arm.channel, "batch channel"), (arm.spatial, "batch *space"), (arm.rows if depth == 2 else "", "batch *query *key"))
+        gates = (
+            (arm.channel, "batch channel"),
+            (arm.spatial, "batch *space"),
+            (arm.rows if depth == 2 else "", "batch *query *key"),
+        )
         for tap, axes in gates:
             dead = arm.name == "bam" and depth == 0
-            values = {"axes": axes, "mean": 0.5, "std": 0.0 if dead else 0.11, "entropy": 0.97, "saturation": 0.02 * depth}
+            values = {
+                "axes": axes,
+                "mean": 0.5,
+                "std": 0.0 if dead else 0.11,
+                "entropy": 0.97,
+                "saturation": 0.02 * depth,
+            }
             if tap:
-                health[f"{block}.{tap}"] = values | {"variation": 0.0 if dead else 0.05 + 0.02 * depth, "alive": not dead}
+                health[f"{block}.{tap}"] = values | {
+                    "variation": 0.0 if dead else 0.05 + 0.02 * depth,
+                    "alive": not dead,
+                }
     return health
 
 
@@ -119,8 +140,21 @@ def write_run(folder: Path, arm: Arm, seed: int, epochs: int = 6, max_time_s: fl
     random = np.random.default_rng([seed, arm.parameters, arm.macs, round(arm.latency_ms * 10)])
     folder.mkdir(parents=True)
     accuracy = arm.accuracy + 0.006 * (seed - 1) + 0.004 * random.standard_normal()
-    config = {"task": "classify", "data": "demo", "network": "resnet_tiny", "arm": arm.name, "mechanism": arm.name, "seed": seed}
-    config |= {"epochs": None if max_time_s else epochs, "max_time_s": max_time_s, "batch_size": 64, "learning_rate": 0.05, "start": "auto"}
+    config = {
+        "task": "classify",
+        "data": "demo",
+        "network": "resnet_tiny",
+        "arm": arm.name,
+        "mechanism": arm.name,
+        "seed": seed,
+    }
+    config |= {
+        "epochs": None if max_time_s else epochs,
+        "max_time_s": max_time_s,
+        "batch_size": 64,
+        "learning_rate": 0.05,
+        "start": "auto",
+    }
     (folder / "config.json").write_text(json.dumps(config))
     with (folder / "metrics.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -138,7 +172,12 @@ def write_run(folder: Path, arm: Arm, seed: int, epochs: int = 6, max_time_s: fl
             prediction = label if random.random() < accuracy else int(random.integers(10))
             writer.writerow([i, f"test/{label}/{i:05}.png", label, prediction, *[0.1] * 10])
     write_maps(folder, arm, random)
-    metrics = {"accuracy": accuracy, "balanced_accuracy": accuracy - 0.003, "macro_f1": accuracy - 0.004, "auroc": 0.5 + accuracy / 2}
+    metrics = {
+        "accuracy": accuracy,
+        "balanced_accuracy": accuracy - 0.003,
+        "macro_f1": accuracy - 0.004,
+        "auroc": 0.5 + accuracy / 2,
+    }
     mechanism = arm.pointing - 0.06 if arm.spatial or arm.rows else None
     blocks = [] if arm.name in ("none", "wider") else BLOCKS[2:3] if arm.rows else BLOCKS
     summary = {
@@ -157,13 +196,17 @@ def write_run(folder: Path, arm: Arm, seed: int, epochs: int = 6, max_time_s: fl
     (folder / "summary.json").write_text(json.dumps(summary))
 
 
-def write_study(folder: Path, arms: list[Arm] = ARMS, seeds: int = 3, max_time_s: float | None = None, fail: bool = True) -> Path:
+def write_study(
+    folder: Path, arms: list[Arm] = ARMS, seeds: int = 3, max_time_s: float | None = None, fail: bool = True
+) -> Path:
     epochs = 1 if max_time_s else 6
     for arm in arms:
         for seed in range(seeds):
             write_run(folder / "runs" / arm.name / f"seed{seed}", arm, seed, epochs, max_time_s)
     wider = {"wider": {"mechanism": "none", "width": 1.04}}
-    entries = [{"arm": arm.name, "mechanism": arm.name, "width": 1.0, "options": {}} | wider.get(arm.name, {}) for arm in arms]
+    entries = [
+        {"arm": arm.name, "mechanism": arm.name, "width": 1.0, "options": {}} | wider.get(arm.name, {}) for arm in arms
+    ]
     plan = {
         "version": 1, "task": "classify", "data": "demo", "network": "resnet_tiny", "arms": entries, "seeds": list(range(seeds)),
         "baseline": "none", "start": "published", "budget": {"max_time_s": max_time_s} if max_time_s else {"epochs": epochs}, "config": {}, "notes": [],
@@ -172,8 +215,18 @@ def write_study(folder: Path, arms: list[Arm] = ARMS, seeds: int = 3, max_time_s
     }  # fmt: skip
     (folder / "study.json").write_text(json.dumps(plan))
     costs = {
-        arm.name: {"parameters": arm.parameters, "macs": arm.macs, "latency_ms": arm.latency_ms, "latency_p95_ms": arm.latency_ms * 1.2}
-        | {"step_ms": arm.latency_ms * 21, "step_p95_ms": arm.latency_ms * 24, "memory_mib": 9.5, "step_memory_mib": 41.0 + arm.latency_ms}
+        arm.name: {
+            "parameters": arm.parameters,
+            "macs": arm.macs,
+            "latency_ms": arm.latency_ms,
+            "latency_p95_ms": arm.latency_ms * 1.2,
+        }
+        | {
+            "step_ms": arm.latency_ms * 21,
+            "step_p95_ms": arm.latency_ms * 24,
+            "memory_mib": 9.5,
+            "step_memory_mib": 41.0 + arm.latency_ms,
+        }
         for arm in arms
     }
     (folder / "costs.json").write_text(json.dumps(costs))

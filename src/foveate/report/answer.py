@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from foveate.compare.statistics import BETTER, UNSHOWN, WORSE, ArmResult, StudyResult
 from foveate.report.figures import CONTROLS
 from foveate.report.read import Study, dig, number
-from foveate.report.tables import DASH, MINUS, cost_of, mean_of, signed
+from foveate.report.tables import cost_of, mean_of, percent, signed
 
 __all__ = ["Answer", "answer", "max_time_of"]
 
@@ -24,8 +24,15 @@ class Answer:
 
 def answer(study: Study, result: StudyResult) -> Answer:
     """What may be said, and nothing more. A winner is named only where `result` gives a verdict."""
-    found = (_resolution(result), _uncorrected(result), _controls(result), _time(study), _place(study, result), _cost(study))
-    return Answer(_sentence(result), tuple(finding for finding in found if finding is not None))
+    found = (
+        _resolution(result),
+        _uncorrected(result),
+        _controls(result),
+        _time(study),
+        _place(study, result),
+        _cost(study),
+    )
+    return Answer(_sentence(study, result), tuple(finding for finding in found if finding is not None))
 
 
 def max_time_of(study: Study) -> float | None:
@@ -37,9 +44,11 @@ def _mechanisms(result: StudyResult) -> list[ArmResult]:
     return [arm for arm in result.arms if arm.arm != result.baseline and arm.arm not in CONTROLS]
 
 
-def _sentence(result: StudyResult) -> str:
+def _sentence(study: Study, result: StudyResult) -> str:
     baseline = next((arm for arm in result.arms if arm.arm == result.baseline), None)
     if not any(arm.values for arm in result.arms):
+        if any(run.finished for run in study.runs.values()):
+            return "The finished runs could not be read together, so nothing is said; the note below has the reason."
         return "No run is finished, so nothing can be said yet."
     if baseline is None or not baseline.values:
         return f"The baseline {result.baseline} has no finished run, so no difference can be told."
@@ -55,7 +64,9 @@ def _sentence(result: StudyResult) -> str:
     if worse:
         told.append(f"{_listed([_difference(arm) for arm in worse])} below {result.baseline}")
     rest = len(compared) - len(better) - len(worse)
-    others = {0: "", 1: " The one other mechanism shows no difference."}.get(rest, f" The {rest} others show no difference.")
+    others = {0: "", 1: " The one other mechanism shows no difference."}.get(
+        rest, f" The {rest} others show no difference."
+    )
     return f"{'; '.join(told)}, at {_seeds(compared)}.{others}"
 
 
@@ -94,7 +105,10 @@ def _uncorrected(result: StudyResult) -> tuple[str, str] | None:
     near = [
         arm
         for arm in _mechanisms(result)
-        if arm.verdict == UNSHOWN and arm.diff_low is not None and arm.diff_high is not None and not arm.diff_low <= 0 <= arm.diff_high
+        if arm.verdict == UNSHOWN
+        and arm.diff_low is not None
+        and arm.diff_high is not None
+        and not arm.diff_low <= 0 <= arm.diff_high
     ]
     if not near:
         return None
@@ -125,7 +139,10 @@ def _time(study: Study) -> tuple[str, str] | None:
     if seconds is None or not known:
         return None
     told = ", ".join(f"{arm} {value:.2g}" for arm, value in known.items())
-    return "Equal time, not equal epochs", f"each run had {seconds:g} s of training. Epochs seen in it, on average: {told}."
+    return (
+        "Equal time, not equal epochs",
+        f"each run had {seconds:g} s of training. Epochs seen in it, on average: {told}.",
+    )
 
 
 def _place(study: Study, result: StudyResult) -> tuple[str, str] | None:
@@ -133,14 +150,15 @@ def _place(study: Study, result: StudyResult) -> tuple[str, str] | None:
     known = {arm: value for arm, value in looks.items() if value is not None}
     network = {arm: mean_of(study.finished(arm), "pointing", "network") for arm in study.arms}
     chances = [value for arm in study.arms if (value := mean_of(study.finished(arm), "pointing", "chance")) is not None]
-    beside = f"; by chance {chances[0]:.0%}".replace("%", " %") if chances else ""
+    beside = f"; by chance {percent(chances[0])}" if chances else ""
     if known:
-        told = ", ".join(f"{arm} {value:.0%}".replace("%", " %") for arm, value in sorted(known.items(), key=lambda e: -e[1]))
+        told = ", ".join(f"{arm} {percent(value)}" for arm, value in sorted(known.items(), key=lambda e: -e[1]))
         return "Where they look", f"a mechanism's own map has its maximum in the true place in: {told}{beside}."
     of_baseline = network.get(result.baseline)
     if of_baseline is None:
         return None
-    return "Where they look", f"the network's evidence peaks in the true place in {of_baseline:.0%} of pictures for {result.baseline}{beside}.".replace("0%", "0 %")
+    told = f"what {result.baseline} draws on peaks in the true place in {percent(of_baseline)} of pictures"
+    return "Where they look", f"{told}{beside}."
 
 
 def _cost(study: Study) -> tuple[str, str] | None:
@@ -151,5 +169,5 @@ def _cost(study: Study) -> tuple[str, str] | None:
     if len(more) < 2:
         return None
     ordered = sorted(more, key=lambda arm: more[arm])
-    told = [f"{arm} {more[arm]:+.0%}".replace("-", MINUS).replace("%", " %") for arm in (ordered[0], ordered[-1])]
-    return "Cost", f"latency against {study.baseline} {DASH} least {told[0]}, most {told[1]}."
+    low, high = (f"{signed(more[arm] * 100, 0)}\N{NO-BREAK SPACE}% ({arm})" for arm in (ordered[0], ordered[-1]))
+    return "Cost", f"the latency of one inference against {study.baseline} goes from {low} to {high}."

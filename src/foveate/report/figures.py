@@ -1,7 +1,7 @@
 """Charts as plain numbers: every position is computed here, and templates/charts.html.j2 only writes the SVG.
 
-Colours are named by class, so that the page's style sheet gives them a light and a dark value; each arm also has a marker of
-its own shape and a dash pattern, so that no colour has to be told from another.
+Colours are named by class, so that the style sheet gives them a light and a dark value; each arm also has a marker
+of its own shape, so that no colour has to be told from another.
 """
 
 import math
@@ -23,7 +23,7 @@ MARKERS = {
     "diamond": "M0 -5.6l5.6 5.6l-5.6 5.6l-5.6 -5.6z",
     "down": "M0 5.2l5 -8.8h-10z",
     "plus": "M-1.7 -5h3.4v3.3h3.3v3.4h-3.3v3.3h-3.4v-3.3h-3.3v-3.4h3.3z",
-    "cross": "M-5 -2.6l2.4 -2.4l2.6 2.6l2.6 -2.6l2.4 2.4l-2.6 2.6l2.6 2.6l-2.4 2.4l-2.6 -2.6l-2.6 2.6l-2.4 -2.4l2.6 -2.6z",
+    "cross": "M-5 -2.6l2.4-2.4l2.6 2.6l2.6-2.6l2.4 2.4l-2.6 2.6l2.6 2.6l-2.4 2.4l-2.6-2.6l-2.6 2.6l-2.4-2.4l2.6-2.6z",
     "star": "M0 -6l1.6 3.9l4.2 .3l-3.2 2.7l1 4.1l-3.6 -2.2l-3.6 2.2l1 -4.1l-3.2 -2.7l4.2 -.3z",
 }
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "2 2 6 2", "1 4")
@@ -179,11 +179,15 @@ def scatter(
     width, height, left, top, right, bottom = 460.0, 340.0, 52.0, 14.0, 444.0, 292.0
     costs = [entry[1] for entry in entries]
     log = min(costs) > 0 and max(costs) > 8 * min(costs)
-    x = _Scale(*_padded(costs, 0.09, log), left, right, log)
+    x = _Scale(*_padded(costs, 0.1, log), left, right, log)
     ends = [value for entry in entries for value in entry[2:5] if isinstance(value, float)]
     y = _Scale(*_padded(ends, 0.05), bottom, top)
-    placed = [(x(cost), y(mean), low and y(low), high and y(high)) for _, cost, mean, low, high, _ in entries]
-    labels = _place_labels([entry[0] for entry in entries], placed, (left, top, right, bottom))
+    across = _side_by_side([x(cost) for cost in costs])
+    placed = [
+        (at, y(mean), None if low is None else y(low), None if high is None else y(high))
+        for at, (_, _, mean, low, high, _) in zip(across, entries, strict=True)
+    ]
+    labels = _place_labels([entry[0] for entry in entries], placed, (left, top, width + 8, bottom))
     points = tuple(
         Point(entry[0], style[entry[0]], *position, *label, entry[5])
         for entry, position, label in zip(entries, placed, labels, strict=True)
@@ -208,26 +212,31 @@ def lines(
         return []
     width, height, left, top, right, bottom = 250.0, 172.0, 40.0, 8.0, 242.0, 142.0
     xs, ys = [point[0] for point in everything], [point[1] for point in everything]
-    x = _Scale(min(0.0, *xs), max(xs) * 1.03 or 1.0, left, right)
+    x = _Scale(*_padded(xs, 0.02), left, right)
     y = _Scale(*_padded(ys, 0.05), bottom, top)
     reference = _polyline(_mean(arms.get(baseline, [])), x, y)
     panels = []
     for arm, curves in arms.items():
         mean = _mean(curves)
         ends = tuple((x(curve[-1][0]), y(curve[-1][1])) for curve in curves if curve)
-        last = _short(mean[-1][1] * factor, 3) if mean else ""
+        last = f"{mean[-1][1] * factor:.{1 if factor > 1 else 3}f}" if mean else ""
         drawn = tuple(_polyline(curve, x, y) for curve in curves)
         axes = x.axis(titles[0], bins=4), y.axis(titles[1], factor, bins=4)
         against = "" if arm == baseline else reference
         mean_line = _polyline(mean, x, y)
         panels.append(
-            Lines(arm, style[arm], width, height, left, top, right, bottom, *axes, drawn, mean_line, against, ends, last)
+            Lines(
+                arm, style[arm], width, height, left, top, right, bottom, *axes, drawn, mean_line, against, ends, last
+            )
         )
     return panels
 
 
 def dots(
-    entries: Iterable[tuple[str, Sequence[float], Sequence[float]]], style: dict[str, Style], chance: float | None, title: str
+    entries: Iterable[tuple[str, Sequence[float], Sequence[float]]],
+    style: dict[str, Style],
+    chance: float | None,
+    title: str,
 ) -> Dots | None:
     """Entries are (arm, pointing accuracy of the network for each seed, of the mechanism for each seed)."""
     kept = [entry for entry in entries if entry[1] or entry[2]]
@@ -239,12 +248,32 @@ def dots(
     rows = []
     for i, (arm, network, mechanism) in enumerate(kept):
         means = [sum(values) / len(values) if values else None for values in (network, mechanism)]
-        told = [f"{name} {mean:.1%}" for name, mean in zip(("network", "mechanism"), means, strict=True) if mean is not None]
+        told = [
+            f"{name} {mean:.1%}" for name, mean in zip(("network", "mechanism"), means, strict=True) if mean is not None
+        ]
         positions = [None if mean is None else x(mean) for mean in means]
         seeds = [tuple(x(value) for value in values) for values in (network, mechanism)]
-        rows.append(DotRow(arm, style[arm], 18 + i * step, positions[0], positions[1], seeds[0], seeds[1], ", ".join(told)))
+        rows.append(
+            DotRow(arm, style[arm], 18 + i * step, positions[0], positions[1], seeds[0], seeds[1], ", ".join(told))
+        )
     height = 18 + len(rows) * step + 34
     return Dots(620.0, height, left, right, x.axis(title, 100), None if chance is None else x(chance), tuple(rows))
+
+
+def _side_by_side(positions: Sequence[float], apart: float = 10.0) -> list[float]:
+    """Positions moved just so far that no two marks cover each other."""
+    order = sorted(range(len(positions)), key=lambda i: positions[i])
+    clusters: list[list[int]] = []
+    for i in order:
+        near = bool(clusters) and positions[i] - positions[clusters[-1][-1]] < apart
+        clusters[-1].append(i) if near else clusters.append([i])
+    moved = list(positions)
+    for cluster in clusters:
+        middle = sum(positions[i] for i in cluster) / len(cluster)
+        if len(cluster) > 1:
+            for place, i in enumerate(cluster):
+                moved[i] = round(middle + (place - (len(cluster) - 1) / 2) * apart, 1)
+    return moved
 
 
 def _padded(values: Sequence[float], share: float, log: bool = False) -> tuple[float, float]:
@@ -257,8 +286,10 @@ def _padded(values: Sequence[float], share: float, log: bool = False) -> tuple[f
     return low - margin, high + margin
 
 
-def _short(value: float, digits: int = 6) -> str:
-    return f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")
+def _short(value: float) -> str:
+    """A tick's text: 0.25, 180,000 or 25 M."""
+    text = f"{value / 1e6:.4g} M" if abs(value) >= 1e6 else f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _mean(curves: Sequence[list[tuple[float, float]]]) -> list[tuple[float, float]]:
@@ -297,12 +328,18 @@ def _candidates(name: str, x: float, y: float) -> Iterable[tuple[tuple[float, fl
         for anchor, edge in (("start", x + 9), ("end", x - 9)):
             left = edge if anchor == "start" else edge - width
             baseline = y + up + 4
-            yield (edge, baseline, anchor), (left, baseline - 10, left + width, baseline + 3), distance * 8 + abs(up) / 10
+            yield (
+                (edge, baseline, anchor),
+                (left, baseline - 10, left + width, baseline + 3),
+                distance * 8 + abs(up) / 10,
+            )
 
 
 def _badness(entry: tuple[tuple[float, float, str], Box, float], others: Sequence[Box], frame: Box) -> float:
     _, box, distance = entry
-    outside = max(0, frame[0] - box[0]) + max(0, box[2] - frame[2]) + max(0, frame[1] - box[1]) + max(0, box[3] - frame[3])
+    outside = (
+        max(0, frame[0] - box[0]) + max(0, box[2] - frame[2]) + max(0, frame[1] - box[1]) + max(0, box[3] - frame[3])
+    )
     return distance + 50 * outside + sum(_overlap(box, other) for other in others)
 
 

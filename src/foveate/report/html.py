@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,21 @@ from foveate.report.read import Run, Study, dig, kind_of_folder, number, read_ru
 
 __all__ = ["study_table", "write_report"]
 
-MEASURES = {"val_accuracy": ("Validation accuracy, %", 100.0), "val_loss": ("Validation loss", 1.0), "train_loss": ("Training loss", 1.0)}
+MEASURES = {
+    "val_accuracy": ("Validation accuracy, %", 100.0),
+    "val_loss": ("Validation loss", 1.0),
+    "train_loss": ("Training loss", 1.0),
+}
 METRICS = {
-    "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1", "auroc": "AUROC", "loss": "Loss",
-    "val_accuracy": "Validation accuracy", "pointing.network": "Pointing, network", "pointing.mechanism": "Pointing, mechanism",
-}  # fmt: skip
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "auroc": "AUROC",
+    "loss": "Loss",
+    "val_accuracy": "Validation accuracy",
+    "pointing.network": "Pointing, network",
+    "pointing.mechanism": "Pointing, mechanism",
+}
 
 
 def write_report(folder: Path) -> Path:
@@ -70,17 +79,32 @@ def _study_and_result(folder: Path) -> tuple[Study, StudyResult]:
     study = read_study(folder)
     try:
         result = summarise(folder, tuple(METRICS))
-    except RunError as error:  # no run is finished, or a file of the study is damaged: the page says so and shows the rest
-        empty = tuple(ArmResult(arm, (), ()) for arm in study.arms)
-        named = {name: str(plan[name]) for name in ("task", "data", "network", "start", "baseline")}
-        nothing: dict[str, Any] = {"costs": {}, "sites": {}, "dead_gates": {}, "metrics": {}, "failures": (), "notes": ()}
-        result = StudyResult(folder, **named, **nothing, seeds=study.seeds, arms=empty, finished=0, total=len(study.wanted))
+        failures = tuple((failure.arm, failure.seed, failure.sentence) for failure in result.failures)
+    except RunError as error:  # no run is finished, or costs.json is damaged: the page says so and shows the rest
+        result = _empty_result(study, plan)
+        failures = study.failures
         study = dataclasses.replace(study, problems=(*study.problems, str(error)))
-    told = {(arm, seed): sentence for arm, seed, sentence in study.failures}
-    told |= {(failure.arm, failure.seed): failure.sentence for failure in result.failures}
-    runs = {key: dataclasses.replace(run, summary={}) if key in told else run for key, run in study.runs.items()}
-    known = {key: sentence for key, sentence in told.items() if not (key in runs and runs[key].finished)}
-    return dataclasses.replace(study, runs=runs, failures=tuple((*key, sentence) for key, sentence in known.items())), result
+    failed = {(arm, seed) for arm, seed, _ in failures}
+    runs = {key: dataclasses.replace(run, summary={}) if key in failed else run for key, run in study.runs.items()}
+    return dataclasses.replace(study, runs=runs, failures=failures), result
+
+
+def _empty_result(study: Study, plan: dict[str, Any]) -> StudyResult:
+    """A result that says nothing of any arm."""
+    return StudyResult(
+        folder=study.path,
+        **{name: str(plan[name]) for name in ("task", "data", "network", "start", "baseline")},
+        seeds=study.seeds,
+        arms=tuple(ArmResult(arm, (), ()) for arm in study.arms),
+        metrics={},
+        costs={},
+        sites={},
+        dead_gates={},
+        failures=(),
+        notes=(),
+        finished=0,
+        total=len(study.wanted),
+    )
 
 
 def _study_page(folder: Path) -> str:
@@ -89,7 +113,9 @@ def _study_page(folder: Path) -> str:
     arms = {arm: study.finished(arm) for arm in study.arms}
     looked = looks.looks_of_study(arms, style)
     timed = max_time_of(study) is not None
-    chance = next((value for runs in arms.values() if (value := tables.mean_of(runs, "pointing", "chance")) is not None), None)
+    chance = next(
+        (value for runs in arms.values() if (value := tables.mean_of(runs, "pointing", "chance")) is not None), None
+    )
     pointing = [(arm, _pointing(runs, "network"), _pointing(runs, "mechanism")) for arm, runs in arms.items()]
     return _render(
         "study.html.j2",
@@ -108,7 +134,7 @@ def _study_page(folder: Path) -> str:
         layers=_layers(looked),
         pointing=figures.dots(pointing, style, chance, "share of pictures, %"),
         health=records.health_tables(arms),
-        runs=records.runs_table(study),
+        runs=records.runs_table(study, METRICS),
         timed=timed,
         problems=_problems(study, looked),
     )
@@ -123,7 +149,9 @@ def _run_page(folder: Path) -> str:
         "run.html.j2",
         run=run,
         facts=_run_facts(run),
-        metrics=[(METRICS.get(name, name), number(value)) for name, value in (dig(run.summary, "metrics") or {}).items()],
+        metrics=[
+            (METRICS.get(name, name), number(value)) for name, value in (dig(run.summary, "metrics") or {}).items()
+        ],
         style=style,
         curves=curves,
         looks=looked,
@@ -138,13 +166,19 @@ def _run_page(folder: Path) -> str:
 def _render(template: str, **values: Any) -> str:
     """Fill a template. Everything is escaped; only our own style sheet and script go in as they are."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("foveate.report"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("foveate.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     files = resources.files("foveate.report") / "templates"
     script = (files / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     css = Markup((files / "style.css").read_text(encoding="utf-8"))
-    return environment.get_template(template).render(css=css, script=Markup(script), digest=digest, bar=colour_bar_uri(), **values)
+    return environment.get_template(template).render(
+        css=css, script=Markup(script), digest=digest, bar=colour_bar_uri(), **values
+    )
 
 
 def _subject(study: Study) -> str:
@@ -163,11 +197,19 @@ def _study_facts(study: Study, result: StudyResult) -> list[tuple[str, str]]:
     data = str(plan.get("data"))
     facts = [
         ("Data", "embedded cluttered digits (demo)" if data == "demo" else data),
-        ("Pictures: train, validation, test", ", ".join(f"{size:,.0f}" for size in sizes if size is not None) or tables.DASH),
+        (
+            "Pictures: train, validation, test",
+            ", ".join(f"{size:,.0f}" for size in sizes if size is not None) or tables.DASH,
+        ),
         ("Network", str(plan.get("network"))),
         ("Arms", f"{len(study.arms)}, each with {len(study.seeds)} seed{'s' if len(study.seeds) != 1 else ''}"),
         ("Budget", budget),
-        ("Start", {"identity": "inserted as the identity", "published": "as published"}.get(str(plan.get("start")), str(plan.get("start")))),
+        (
+            "Start",
+            {"identity": "inserted as the identity", "published": "as published"}.get(
+                str(plan.get("start")), str(plan.get("start"))
+            ),
+        ),
         ("Finished", f"{result.finished} of {result.total} runs"),
     ]
     wall = number(plan.get("wall_seconds"))
@@ -177,19 +219,29 @@ def _study_facts(study: Study, result: StudyResult) -> list[tuple[str, str]]:
 def _run_facts(run: Run) -> list[tuple[str, str]]:
     config, summary = run.config, run.summary
     facts = [("Data", config.get("data")), ("Network", config.get("network")), ("Mechanism", config.get("mechanism"))]
-    facts += [("Seed", run.seed), ("Epochs", summary.get("epochs")), ("Steps", summary.get("steps"))]
-    facts += [("Training, s", summary.get("training_seconds")), ("Ended by", summary.get("stopped_by"))]
-    facts += [("Parameters", summary.get("parameters")), ("Start", summary.get("start"))]
-    return [(name, f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value).replace("_", " "))
-            for name, value in facts if value is not None]  # fmt: skip
+    facts += [("Start", summary.get("start")), ("Seed", run.seed), ("Epochs", summary.get("epochs"))]
+    facts += [("Steps", summary.get("steps")), ("Training, s", summary.get("training_seconds"))]
+    facts += [
+        ("Ended by", str(summary.get("stopped_by", tables.DASH)).replace("_", " ")),
+        ("Parameters", summary.get("parameters")),
+    ]
+    return [(name, _text(value)) for name, value in facts if value is not None]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _notices(study: Study, result: StudyResult) -> list[str]:
-    missing = [key for key in study.missing if key not in {(arm, seed) for arm, seed, _ in study.failures}]
+    failed = {(arm, seed) for arm, seed, _ in study.failures}
+    missing = [f"{arm} seed {seed}" for arm, seed in study.missing if (arm, seed) not in failed]
     told = [f"{arm}, seed {seed}, failed: {sentence}" for arm, seed, sentence in study.failures]
     if missing:
-        names = ", ".join(f"{arm} seed {seed}" for arm, seed in missing[:12]) + (" and others" if len(missing) > 12 else "")
-        told.append(f"{len(missing)} of {len(study.wanted)} runs are not finished: {names}. The same command takes them up again.")
+        names = ", ".join(missing[:12]) + (" and others" if len(missing) > 12 else "")
+        count = f"{len(missing)} of {len(study.wanted)} runs are not finished"
+        told.append(f"{count}: {names}. The same command takes them up again.")
     return told + [str(note) for note in result.notes] + list(study.problems)
 
 
@@ -204,17 +256,18 @@ def _pointing(runs: list[Run], whose: str) -> list[float]:
 
 def _scatters(study: Study, result: StudyResult, style: dict[str, figures.Style]) -> list[tuple[str, figures.Scatter]]:
     drawn = []
-    for name, title, heading in (
-        ("latency_ms", "latency of an inference, ms", "Quality against latency"),
-        ("parameters", "parameters", "Quality against parameters"),
+    for name, heading, title, unit in (
+        ("latency_ms", "Quality against latency", "latency of an inference, ms", "ms"),
+        ("parameters", "Quality against parameters", "parameters", "parameters"),
     ):
         entries = []
         for arm in result.arms:
             cost = tables.cost_of(study, arm.arm, name)
-            if cost is not None and arm.mean is not None:
-                interval = "" if arm.low is None or arm.high is None else f" [{tables.points(arm.low)}, {tables.points(arm.high)}]"
-                hint = f"{tables.points(arm.mean)} %{interval}, {cost:,.6g} {'ms' if name == 'latency_ms' else 'parameters'}"
-                entries.append((arm.arm, cost, arm.mean, arm.low, arm.high, hint))
+            if cost is None or arm.mean is None:
+                continue
+            interval = tables.bracketed(arm.low, arm.high, tables.points)
+            hint = f"{tables.points(arm.mean)} % {interval}".rstrip() + f", {cost:,.6g} {unit}"
+            entries.append((arm.arm, cost, arm.mean, arm.low, arm.high, hint))
         chart = figures.scatter(entries, style, (title, "accuracy, %"), factor=100, baseline=study.baseline)
         if chart:
             drawn.append((heading, chart))
@@ -224,18 +277,19 @@ def _scatters(study: Study, result: StudyResult, style: dict[str, figures.Style]
 def _curves(
     arms: dict[str, list[Run]], style: dict[str, figures.Style], baseline: str, timed: bool
 ) -> list[tuple[str, str, list[figures.Lines]]]:
-    """(column of metrics.csv, heading, a panel an arm) for each measure that any run has. Under a time budget x is time."""
+    """(column of metrics.csv, heading, a panel an arm) for each measure that any run has; over time if it ends runs."""
     x, title = ("seconds", "seconds") if timed else ("epoch", "epochs")
     drawn = []
     for measure, (heading, factor) in MEASURES.items():
-        curve: Callable[[Run], list[tuple[float, float]]] = lambda run, measure=measure: [
-            (a, b) for row in run.curves if (a := row.get(x)) is not None and (b := row.get(measure)) is not None
-        ]
-        kept = {arm: [points for run in runs if (points := curve(run))] for arm, runs in arms.items()}
+        kept = {arm: [points for run in runs if (points := _curve(run, x, measure))] for arm, runs in arms.items()}
         panels = figures.lines(kept, style, (title, heading), factor=factor, baseline=baseline)
         if panels:
             drawn.append((measure, heading, panels))
     return drawn
+
+
+def _curve(run: Run, x: str, y: str) -> list[tuple[float, float]]:
+    return [(a, b) for row in run.curves if (a := row.get(x)) is not None and (b := row.get(y)) is not None]
 
 
 def _layers(looked: looks.Looks) -> dict[str, Any]:
@@ -243,10 +297,15 @@ def _layers(looked: looks.Looks) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     for name, columns in (("own", looked.own), ("network", looked.network)):
         cells[name] = [
-            [{"hits": layer.hits, "cells": [[c.uri, c.range, c.alt, c.peak] for c in layer.cells]} for layer in column.layers]
+            [
+                {"hits": layer.hits, "cells": [[c.uri, c.range, c.alt, c.peak] for c in layer.cells]}
+                for layer in column.layers
+            ]
             if len(column.layers) > 1
             else []
             for column in columns
         ]
-    cells["profiles"] = [[[layer.drawn.uri, layer.caption, layer.alt] for layer in column.layers] for column in looked.profiles]
+    cells["profiles"] = [
+        [[layer.drawn.uri, layer.caption, layer.alt] for layer in column.layers] for column in looked.profiles
+    ]
     return cells

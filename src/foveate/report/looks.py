@@ -9,12 +9,13 @@ from foveate.report.read import Map, Maps, Run, Sample, read_maps
 
 __all__ = ["Looks", "MapColumn", "Picture", "ProfileColumn", "looks_of_run", "looks_of_study"]
 
+KINDS = {"spatial": "gates", "rows": "rows of weights"}
 TO = " \N{EN DASH} "
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A sample as the rows of the map tables show it. The box is in percent of the picture: left, top, width, height."""
+    """A sample as the map tables show it. The box is in percent of the picture: left, top, width, height."""
 
     uri: str
     name: str
@@ -38,9 +39,10 @@ class MapCell:
 
 @dataclass(frozen=True)
 class Layer:
-    """The maps of one tap."""
+    """The maps of one tap; `short` leaves out what all taps of the arm have in common."""
 
     tap: str
+    short: str
     cells: tuple[MapCell, ...]
     hits: str
 
@@ -60,6 +62,7 @@ class ProfileLayer:
     """The channel profile of one tap."""
 
     tap: str
+    short: str
     drawn: Profile
     caption: str
     alt: str
@@ -110,19 +113,21 @@ def looks_of_study(arms: dict[str, list[Run]], style: dict[str, Style]) -> Looks
     own, network, profiles, without = [], [], [], []
     for arm, (_, maps) in chosen.items():
         spatial, evidence, channels = _by_kind(maps.maps)
-        layers = [_layer(entry, maps.samples, side, arm) for entry in spatial]
-        if layers:
-            kinds = {"rows": "rows", "spatial": "gates"}
-            own.append(MapColumn(arm, style[arm], " and ".join(dict.fromkeys(kinds[e.kind] for e in spatial)), tuple(layers)))
+        if spatial:
+            note = " and ".join(dict.fromkeys(KINDS[entry.kind] for entry in spatial))
+            own.append(MapColumn(arm, style[arm], note, _layers(spatial, maps, side, arm)))
         else:
             without.append(arm)
         if evidence:
-            layers = tuple(_layer(entry, maps.samples, side, arm) for entry in evidence)
-            network.append(MapColumn(arm, style[arm], "", layers))
+            network.append(MapColumn(arm, style[arm], "", _layers(evidence, maps, side, arm)))
         if channels:
-            profiles.append(ProfileColumn(arm, style[arm], tuple(_profile_layer(entry, arm) for entry in channels)))
+            profiles.append(ProfileColumn(arm, style[arm], _profile_layers(channels, arm)))
     seeds = {run.seed for run, _ in chosen.values()}
-    told = f"seed {seeds.pop()}" if len(seeds) == 1 else ", ".join(f"{arm}: seed {run.seed}" for arm, (run, _) in chosen.items())
+    told = (
+        f"seed {seeds.pop()}"
+        if len(seeds) == 1
+        else ", ".join(f"{arm}: seed {run.seed}" for arm, (run, _) in chosen.items())
+    )
     classes = next(iter(chosen.values()))[1].classes
     return Looks(
         _pictures(samples), classes, tuple(own), tuple(network), tuple(profiles), tuple(without), told, tuple(problems)
@@ -136,9 +141,14 @@ def looks_of_run(run: Run) -> Looks:
         return Looks(problems=maps.problems if maps else ())
     side = largest_side([maps])
     spatial, evidence, channels = _by_kind(maps.maps)
-    own = tuple(MapColumn(entry.tap, None, "", (_layer(entry, maps.samples, side, run.arm),)) for entry in spatial)
-    network = tuple(MapColumn(entry.tap, None, "", (_layer(entry, maps.samples, side, run.arm),)) for entry in evidence)
-    profiles = (ProfileColumn(run.arm, None, tuple(_profile_layer(entry, run.arm) for entry in channels)),) if channels else ()
+    own, network = (
+        tuple(
+            MapColumn(short, None, "", _layers([entry], maps, side, run.arm))
+            for entry, short in zip(entries, _shortened([entry.tap for entry in entries]), strict=True)
+        )
+        for entries in (spatial, evidence)
+    )
+    profiles = (ProfileColumn(run.arm, None, _profile_layers(channels, run.arm)),) if channels else ()
     return Looks(_pictures(maps.samples), maps.classes, own, network, profiles, (), f"seed {run.seed}", maps.problems)
 
 
@@ -166,25 +176,48 @@ def _pictures(samples: Sequence[Sample]) -> tuple[Picture, ...]:
     return tuple(pictures)
 
 
-def _layer(entry: Map, samples: Sequence[Sample], side: int, arm: str) -> Layer:
-    drawn = overlays(entry, samples, side)
-    judged = [overlay.inside for overlay in drawn if overlay.inside is not None]
-    hits = f"{sum(judged)} of {len(judged)} peaks in the box" if judged else ""
-    cells = tuple(_cell(overlay, sample, arm, entry.tap) for overlay, sample in zip(drawn, samples, strict=True))
-    return Layer(entry.tap, cells, hits)
+def _layers(entries: Sequence[Map], maps: Maps, side: int, arm: str) -> tuple[Layer, ...]:
+    layers = []
+    for entry, short in zip(entries, _shortened([entry.tap for entry in entries]), strict=True):
+        drawn = overlays(entry, maps.samples, side)
+        judged = [overlay.inside for overlay in drawn if overlay.inside is not None]
+        hits = f"{sum(judged)} of {len(judged)} maxima in the true place" if judged else ""
+        cells = tuple(
+            _cell(overlay, sample, arm, entry.tap) for overlay, sample in zip(drawn, maps.samples, strict=True)
+        )
+        layers.append(Layer(entry.tap, short, cells, hits))
+    return tuple(layers)
+
+
+def _shortened(taps: Sequence[str]) -> list[str]:
+    """Names of taps without the parts that only say how a mechanism is held, nor an end that all of them share."""
+    parts = [[part for part in tap.split(".") if part not in ("inserted", "mechanism")] for tap in taps]
+    while len(parts) > 1 and len({names[-1] for names in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [names[:-1] for names in parts]
+    short = [".".join(names) for names in parts]
+    return short if len(set(short)) == len(taps) and all(short) else list(taps)
 
 
 def _cell(overlay: Overlay, sample: Sample, arm: str, tap: str) -> MapCell:
     flat = overlay.peak_x is None or overlay.peak_y is None
     told = f"flat at {overlay.low:.3g}" if flat else f"{overlay.low:.2g}{TO}{overlay.high:.2g}"
-    place = {True: "its maximum lies in the true box", False: "its maximum lies outside the true box", None: "true place not known"}
+    place = {
+        True: "its maximum lies in the true box",
+        False: "its maximum lies outside the true box",
+        None: "true place not known",
+    }
     alt = f"{arm}, {tap}, on {sample.name} ({sample.label}): {told}" + ("" if flat else f"; {place[overlay.inside]}")
     peak = None if overlay.peak_x is None or overlay.peak_y is None else (overlay.peak_x * 100, overlay.peak_y * 100)
     point = None if overlay.point is None else (overlay.point[1] * 100, overlay.point[0] * 100)
     return MapCell(overlay.uri, told, alt, peak, point, overlay.inside)
 
 
-def _profile_layer(entry: Map, arm: str) -> ProfileLayer:
-    drawn = profile(entry)
-    told = f"{drawn.channels} channels, {drawn.low:.3g}{TO}{drawn.high:.3g}; a channel differs between classes by {drawn.spread:.2g} on average"
-    return ProfileLayer(entry.tap, drawn, told, f"Mean gate of {arm}, {entry.tap}, for each class and channel: {told}")
+def _profile_layers(entries: Sequence[Map], arm: str) -> tuple[ProfileLayer, ...]:
+    layers = []
+    for entry, short in zip(entries, _shortened([entry.tap for entry in entries]), strict=True):
+        drawn = profile(entry)
+        told = f"{drawn.channels} channels, {drawn.low:.3g}{TO}{drawn.high:.3g}; "
+        told += f"on average a channel differs between classes by {drawn.spread:.2g}"
+        alt = f"Mean gate of {arm}, {entry.tap}, for each class and channel: {told}"
+        layers.append(ProfileLayer(entry.tap, short, drawn, told, alt))
+    return tuple(layers)

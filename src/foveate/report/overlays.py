@@ -1,4 +1,4 @@
-"""Attention maps as pictures inside the page: small palette PNGs that the browser lays over the sample they belong to."""
+"""Attention maps as pictures inside the page: small palette PNGs that the browser lays over the samples."""
 
 import base64
 import io
@@ -57,7 +57,10 @@ def picture_uri(picture: np.ndarray) -> str:
 
 def overlays(entry: Map, samples: Sequence[Sample], side: int) -> list[Overlay]:
     """The spatial map `entry` on each of the samples, drawn with at most `side` cells a side."""
-    return [_overlay(values, sample, entry.point_of(i), side) for i, (values, sample) in enumerate(zip(entry.values, samples, strict=True))]
+    return [
+        _overlay(values, sample, entry.point_of(i), side)
+        for i, (values, sample) in enumerate(zip(entry.values, samples, strict=True))
+    ]
 
 
 def profile(entry: Map) -> Profile:
@@ -80,9 +83,17 @@ def colour_bar_uri() -> str:
 
 def largest_side(collections: Iterable[Maps]) -> int:
     """Cells a side at which all maps of a page stay within MAP_BYTES."""
-    sizes = [(len(entry.values), *entry.values.shape[1:]) for maps in collections for entry in maps.maps if entry.values.ndim == 3]
+    sizes = [
+        (len(entry.values), *entry.values.shape[1:])
+        for maps in collections
+        for entry in maps.maps
+        if entry.values.ndim == 3
+    ]
     for side in (64, 48, 32, 24, 16, 12):
-        if sum(count * (min(height, side) * min(width, side) + 300) for count, height, width in sizes) * 4 / 3 < MAP_BYTES:
+        if (
+            sum(count * (min(height, side) * min(width, side) + 300) for count, height, width in sizes) * 4 / 3
+            < MAP_BYTES
+        ):
             return side
     return 8
 

@@ -13,7 +13,19 @@ import numpy as np
 
 from foveate.errors import RunError
 
-__all__ = ["Map", "Maps", "Run", "Sample", "Study", "dig", "kind_of_folder", "number", "read_maps", "read_run", "read_study"]
+__all__ = [
+    "Map",
+    "Maps",
+    "Run",
+    "Sample",
+    "Study",
+    "dig",
+    "kind_of_folder",
+    "number",
+    "read_maps",
+    "read_run",
+    "read_study",
+]
 
 KINDS = ("channel_profile", "spatial", "rows", "network")
 
@@ -122,7 +134,7 @@ class Study:
 
 
 def kind_of_folder(folder: Path) -> str:
-    """"study" or "run".
+    """ "study" or "run".
 
     Raises:
         RunError: If the folder is neither.
@@ -134,7 +146,7 @@ def kind_of_folder(folder: Path) -> str:
     if not folder.is_dir():
         raise RunError(f"a report takes a study folder or a run folder; {str(folder)!r} is not a folder")
     raise RunError(
-        f"a report takes a study folder (with study.json) or a run folder (with config.json); {str(folder)!r} has neither"
+        f"a report takes a study folder (with study.json) or run folder (with config.json); {str(folder)!r} has neither"
     )
 
 
@@ -170,7 +182,9 @@ def read_study(folder: Path) -> Study:
         baseline=str(plan.get("baseline") or "none"),
         costs={str(arm): cost for arm, cost in costs.items() if isinstance(cost, dict)},
         runs=runs,
-        failures=tuple((str(entry.get("arm")), _whole(entry.get("seed")), str(entry.get("sentence"))) for entry in told),
+        failures=tuple(
+            (str(entry.get("arm")), _whole(entry.get("seed")), str(entry.get("sentence"))) for entry in told
+        ),
         problems=tuple(problems),
     )
 
@@ -221,7 +235,9 @@ def read_maps(run: Run) -> Maps | None:
         shape = 2 if kind == "channel_profile" else 3
         usable = values is not None and values.ndim == shape and values.size > 0 and values.dtype.kind in "fiu"
         if kind not in KINDS or values is None or not usable:
-            problems.append(f"the map {key!r} of tap {tap!r} is missing from maps.npz or has another shape than its kind")
+            problems.append(
+                f"the map {key!r} of tap {tap!r} is missing from maps.npz or has another shape than its kind"
+            )
             continue
         if kind != "channel_profile" and len(values) != len(samples):
             problems.append(f"the map of tap {tap!r} has {len(values)} samples where there are {len(samples)}")
@@ -269,7 +285,9 @@ def _samples(index: dict[str, Any], images: np.ndarray | None, classes: Sequence
     samples = []
     for entry, picture in zip(listed, images, strict=False):
         box = [number(value) for value in _listed(dig(entry, "box_xyxy"))]
-        known = [value / side for value, side in zip(box, (width, height, width, height), strict=False) if value is not None]
+        known = [
+            value / side for value, side in zip(box, (width, height, width, height), strict=False) if value is not None
+        ]
         samples.append(
             Sample(
                 name=str(dig(entry, "name") or ""),

@@ -43,12 +43,18 @@ def confusion(path: Path) -> Confusion | None:
     return Confusion(tuple(named), counts, shares)
 
 
-def runs_table(study: Study) -> Table:
+def runs_table(study: Study, names: dict[str, str]) -> Table:
     """Every run that was asked for, with its numbers or with what it lacks."""
     metrics = list(dict.fromkeys(name for run in study.runs.values() for name in dig(run.summary, "metrics") or {}))
     columns = [Column("Arm", numeric=False), Column("Seed")]
-    columns += [Column(name.replace("_", " ")) for name in metrics]
-    columns += [Column("Epochs"), Column("Steps"), Column("Training, s"), Column("Ended by", numeric=False), Column("Folder", numeric=False)]
+    columns += [Column(names.get(name, str(name))) for name in metrics]
+    columns += [
+        Column("Epochs"),
+        Column("Steps"),
+        Column("Training, s"),
+        Column("Ended by", numeric=False),
+        Column("Folder", numeric=False),
+    ]
     rows = []
     for arm, seed in study.wanted:
         run = study.runs.get((arm, seed))
@@ -75,7 +81,9 @@ def _ended_cell(study: Study, arm: str, seed: int, run: Run | None) -> Cell:
     if run is not None and run.finished:
         resumed = number(run.summary.get("resumed")) or 0
         again = f"resumed {resumed:.0f}\N{MULTIPLICATION SIGN}" if resumed else ""
-        return Cell(str(run.summary.get("stopped_by") or DASH).replace("_", " "), str(run.summary.get("stopped_by")), again)
+        return Cell(
+            str(run.summary.get("stopped_by") or DASH).replace("_", " "), str(run.summary.get("stopped_by")), again
+        )
     failed = any((name, number) == (arm, seed) for name, number, _ in study.failures)
     text = "failed" if failed else "not begun" if run is None else "not finished"
     return Cell(text, text, mark="warn")
@@ -83,13 +91,16 @@ def _ended_cell(study: Study, arm: str, seed: int, run: Run | None) -> Cell:
 
 def health_tables(study_runs: dict[str, list[Run]]) -> list[tuple[str, str, bool, Table]]:
     """For each arm with gates: its name, a sentence, whether all gates live, and the table of its taps."""
-    columns = tuple(
-        Column(*entry)
-        for entry in (
-            ("Tap", "", False), ("Axes", "", False), ("Mean",), ("Spread", "standard deviation"), ("Entropy", "1: as even as can be"),
-            ("Saturation", "share near the ends"), ("Variation", "over inputs; 0: deaf to them"), ("Alive", "runs", False),
-        )
-    )  # fmt: skip
+    columns = (
+        Column("Tap", numeric=False),
+        Column("Axes", numeric=False),
+        Column("Mean"),
+        Column("Spread", "standard deviation"),
+        Column("Entropy", "1: as even as can be"),
+        Column("Saturation", "share near the ends"),
+        Column("Variation", "over inputs; 0: deaf to them"),
+        Column("Alive", "runs", numeric=False),
+    )
     told = []
     for arm, runs in study_runs.items():
         taps = list(dict.fromkeys(tap for run in runs for tap in dig(run.summary, "gate_health") or {}))
@@ -97,7 +108,8 @@ def health_tables(study_runs: dict[str, list[Run]]) -> list[tuple[str, str, bool
             continue
         rows = tuple(_health_row(arm, tap, runs) for tap in taps)
         dead = sum(row.cells[-1].mark == "warn" for row in rows)
-        sentence = f"{len(taps)} maps, all alive" if not dead else f"{len(taps)} maps, {dead} of them dead"
+        count = "1 map" if len(taps) == 1 else f"{len(taps)} maps"
+        sentence = f"{count}, {f'{dead} dead' if dead else 'alive' if len(taps) == 1 else 'all alive'}"
         told.append((arm, sentence, not dead, Table(f"Gate health of {arm}", columns, (Group("", rows),))))
     return told
 

@@ -1,14 +1,14 @@
 """The table of results, and what all tables are made of. Cells hold text to read and a value to sort by."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from foveate.compare.statistics import BETTER, WORSE, ArmResult, StudyResult
 from foveate.report.figures import CONTROLS
 from foveate.report.read import Run, Study, dig, number
 
-__all__ = ["DASH", "MINUS", "NOTHING", "Cell", "Column", "Group", "Row", "Table", "cost_of", "counted", "mean_of", "measures_table"]
-__all__ += ["points", "results_table", "signed"]
+__all__ = ["DASH", "MINUS", "NOTHING", "Cell", "Column", "Group", "Row", "Table", "bracketed", "cost_of", "counted"]
+__all__ += ["mean_of", "measures_table", "percent", "points", "results_table", "signed"]
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
@@ -84,6 +84,16 @@ def points(value: float, factor: float = 100, digits: int = 1) -> str:
     return f"{value * factor:.{digits}f}".replace("-", MINUS)
 
 
+def bracketed(low: float | None, high: float | None, form: Callable[[float], str]) -> str:
+    """An interval as [low, high]; empty where there is none."""
+    return "" if low is None or high is None else f"[{form(low)}, {form(high)}]"
+
+
+def percent(share: float) -> str:
+    """A share as a whole number of percent."""
+    return f"{share * 100:.0f}\N{NO-BREAK SPACE}%"
+
+
 def _mib(value: float | None) -> str:
     """Memory in MiB, in three digits."""
     return DASH if value is None else _three_digits(value)
@@ -110,7 +120,9 @@ def mean_of(runs: Iterable[Run], *keys: str) -> float | None:
 def results_table(study: Study, result: StudyResult) -> Table:
     """The main table: a row an arm; the controls are a group of their own."""
     timed = number(dig(study.plan, "budget", "max_time_s")) is not None
-    chance = next((value for arm in study.arms if (value := mean_of(study.finished(arm), "pointing", "chance")) is not None), None)
+    chance = next(
+        (value for arm in study.arms if (value := mean_of(study.finished(arm), "pointing", "chance")) is not None), None
+    )
     columns = [
         Column("Arm", numeric=False),
         Column("Sites"),
@@ -180,8 +192,7 @@ def _sites_cell(study: Study, arm: str, runs: Sequence[Run]) -> Cell:
 def _quality_cell(arm: ArmResult) -> Cell:
     if arm.mean is None:
         return NOTHING
-    interval = "one seed: no interval" if arm.low is None or arm.high is None else f"[{points(arm.low)}, {points(arm.high)}]"
-    return Cell(points(arm.mean), arm.mean, interval)
+    return Cell(points(arm.mean), arm.mean, bracketed(arm.low, arm.high, points) or "one seed: no interval")
 
 
 def _difference_cell(arm: ArmResult, span: tuple[float, float]) -> Cell:
@@ -191,7 +202,7 @@ def _difference_cell(arm: ArmResult, span: tuple[float, float]) -> Cell:
         return Cell(signed(arm.difference * 100), arm.difference, arm.remark)
     width = (span[1] - span[0]) or 1.0
     low, mean, high, zero = ((value - span[0]) / width for value in (arm.diff_low, arm.difference, arm.diff_high, 0.0))
-    interval = f"[{signed(arm.diff_low * 100)}, {signed(arm.diff_high * 100)}]"
+    interval = bracketed(arm.diff_low, arm.diff_high, lambda value: signed(value * 100))
     return Cell(signed(arm.difference * 100), arm.difference, interval, interval=(low, mean, high, zero))
 
 
@@ -253,6 +264,6 @@ def measures_table(result: StudyResult, names: dict[str, str]) -> Table:
 def _measure_cell(arm: ArmResult) -> Cell:
     if arm.mean is None:
         return NOTHING
-    interval = "" if arm.low is None or arm.high is None else f"[{arm.low:.3f}, {arm.high:.3f}]".replace("-", MINUS)
+    interval = bracketed(arm.low, arm.high, lambda value: points(value, 1, 3))
     shown = f" {arm.verdict}" if arm.verdict in (BETTER, WORSE) else ""
     return Cell(f"{arm.mean:.3f}", arm.mean, interval + shown, "told" if shown else "")
