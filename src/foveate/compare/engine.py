@@ -10,6 +10,7 @@ import io
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -282,13 +283,13 @@ class RayEngine:
         address: Of the cluster, as ray.init takes it. Default: the one that RAY_ADDRESS names or that runs on this
             machine, else a new one of this machine alone.
         threads: Threads and CPUs of each job.
-        gpus: GPUs of each job.
+        gpus: GPUs of each job. Default: one where the cluster has any.
 
     Raises:
         MissingExtra: If Ray is not installed.
     """
 
-    def __init__(self, address: str | None = None, threads: int = 1, gpus: float = 0) -> None:
+    def __init__(self, address: str | None = None, threads: int = 1, gpus: float | None = None) -> None:
         try:
             import ray
         except ImportError:
@@ -305,15 +306,18 @@ class RayEngine:
         """How many jobs the cluster as it is now can do at once."""
         resources = self._ray.cluster_resources()
         fit = resources.get("CPU", 0) // self.threads
-        return max(1, int(min(fit, resources.get("GPU", 0) // self.gpus) if self.gpus else fit))
+        return max(1, int(min(fit, resources["GPU"] // self.gpus) if self.gpus else fit))
 
     def __enter__(self) -> Self:
         if not self._ray.is_initialized():
             try:
+                _knock(self.address)
                 self._ray.init(self.address, log_to_driver=False, include_dashboard=False, configure_logging=False)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise RunError(f"no Ray cluster at {self.address or 'this machine'}: {explain(error)}") from None
             self._joined = True
+        if self.gpus is None:
+            self.gpus = float("GPU" in self._ray.cluster_resources())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -345,6 +349,13 @@ class RayEngine:
                     kind, value = "failed", f"its Ray task was lost: {str(error).strip().splitlines()[0]}"
                 yield Event(job.key, kind, value)
         news.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Connect to "host:port", so that a wrong one is known at once; Ray would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=PATIENCE_S).close()
 
 
 def _do(number: int, job: Job, news: Any) -> tuple[str, Any]:

@@ -36,7 +36,7 @@ __all__ = [
     "verdict",
 ]
 
-LEVEL = 0.95
+ALPHA = 0.05
 BETTER, WORSE, UNSHOWN = "better", "worse", "no difference shown"
 
 # What a study is summarised by, the first one first: the dotted name in summary.json, and whether higher is better.
@@ -80,7 +80,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
     mean = math.fsum(values) / len(values)
     if len(values) == 1:
         return Interval(mean, None, None)
-    reach = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * _standard_error(values, mean)
+    reach = float(stdtrit(len(values) - 1, 1 - ALPHA / 2)) * _standard_error(values, mean)
     return Interval(mean, mean - reach, mean + reach)
 
 
@@ -107,7 +107,7 @@ def paired_difference(arm: Mapping[int, float], baseline: Mapping[int, float]) -
         return Difference(1, interval.mean, None, None, None)
     if max(differences) - min(differences) <= ROUNDING * size:
         p = 1.0 if interval.mean == 0 else 2.0 ** (1 - len(seeds))
-        end = interval.mean if p == 1.0 or p < 1 - LEVEL else None
+        end = interval.mean if p == 1.0 or p < ALPHA else None
         return Difference(len(seeds), interval.mean, end, end, p)
     t = interval.mean / _standard_error(differences, interval.mean)
     return Difference(len(seeds), interval.mean, interval.low, interval.high, 2 * float(stdtr(len(seeds) - 1, -abs(t))))
@@ -130,7 +130,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def verdict(difference: Difference, p_corrected: float | None, *, higher_is_better: bool) -> str:
     """ "better" or "worse" where both the interval and the corrected p exclude zero, else "no difference shown"."""
     low, high = difference.low, difference.high
-    if low is None or high is None or p_corrected is None or low <= 0 <= high or p_corrected >= 1 - LEVEL:
+    if low is None or high is None or p_corrected is None or low <= 0 <= high or p_corrected >= ALPHA:
         return UNSHOWN
     return BETTER if (low > 0) == higher_is_better else WORSE
 

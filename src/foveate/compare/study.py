@@ -148,7 +148,10 @@ def compare(
         session = _Session(study, out, recall(study, out), work or Work(), progress or (lambda _: None))
         session.plan["command"] = command or shlex.join(sys.argv)
         try:
-            with engine or _suited_engine(study.base, out / "workers.log") as engine:
+            engine = engine or _suited_engine(study.base)
+            if isinstance(engine, LocalEngine) and engine.log is None:
+                engine.log = out / "workers.log"
+            with engine:
                 session.survey(engine)
                 session.measure(engine)
                 session.train(engine)
@@ -276,7 +279,7 @@ def _check_names(study: Study, arms: Sequence[str]) -> None:
             mechanisms.describe(arm)
 
 
-def _suited_engine(base: RunConfig, log: Path) -> LocalEngine:
+def _suited_engine(base: RunConfig) -> LocalEngine:
     """Workers of this machine: one for each GPU if runs go there, else for the cores that a run takes."""
     gpus: list[str] = []
     if base.device in ("auto", "cuda"):
@@ -286,5 +289,5 @@ def _suited_engine(base: RunConfig, log: Path) -> LocalEngine:
         count = torch.cuda.device_count()
         gpus = names.split(",")[:count] if names else [str(index) for index in range(count)]
     if base.devices > 1:  # a run takes several
-        return LocalEngine(1, base.threads or 1, log)
-    return LocalEngine(None, base.threads or 1, log, gpus)
+        return LocalEngine(1, base.threads or 1)
+    return LocalEngine(None, base.threads or 1, gpus=gpus)

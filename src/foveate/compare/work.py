@@ -41,12 +41,14 @@ def survey_arms(
         arm -> a sentence. "versions" and "machine" of the process that counted.
     """
     from foveate.compare.cost import count_parameters
+    from foveate.data import open_pictures
     from foveate.tasks.hosts import build, environment
 
+    pictures = open_pictures(next(config for config in (*configs.values(), wider) if config is not None).data)
     arms: dict[str, dict[str, Any]] = {}
     for arm, config in configs.items():
         report(arm)
-        network, _, sites = build(config)
+        network, _, sites = build(config, pictures=pictures)
         if config.mechanism != "none" and not sites:
             raise RunError(f"{config.network} has no place for {config.mechanism}; name one with where")
         arms[arm] = {"parameters": count_parameters(network), "sites": len(sites)}
@@ -57,7 +59,7 @@ def survey_arms(
         largest = max(counts, key=lambda arm: counts[arm])
 
         def count(width: float) -> int:
-            return count_parameters(build(dataclasses.replace(wider, width=width), device="meta")[0])
+            return count_parameters(build(dataclasses.replace(wider, width=width), pictures=pictures, device="meta")[0])
 
         if count(wider.width) >= counts[largest]:
             left_out[WIDER] = f"{WIDER} was left out: no arm has more parameters than the host"
@@ -77,15 +79,19 @@ def measure_arms(configs: Mapping[str, RunConfig], *, report: Report) -> dict[st
         Arm -> the fields of Cost, "batch" and "step_batch".
     """
     from foveate.compare.cost import count_macs, profile
+    from foveate.data import open_pictures
     from foveate.tasks.hosts import build
 
-    networks = {arm: build(config)[:2] for arm, config in configs.items()}
-    macs = max(count_macs(network, (1, *shape)) for network, shape in networks.values())
-    limit = min(config.batch_size for config in configs.values())
-    step_batch = max(2, min(limit, int(STEP_MACS / max(macs, 1))))
+    first = next(iter(configs.values()))  # data, batch size and device are the same in all
+    pictures = open_pictures(first.data)
+    built = {arm: build(config, pictures=pictures) for arm, config in configs.items()}
+    networks = {arm: network.to(_device(first.device)) for arm, (network, _, _) in built.items()}
+    shape = next(shape for _, shape, _ in built.values())
+    macs = max(count_macs(network, (1, *shape)) for network in networks.values())
+    step_batch = max(2, min(first.batch_size, int(STEP_MACS / max(macs, 1))))
     rounds: dict[str, list[dict[str, Any]]] = {arm: [] for arm in configs}
     for _ in range(ROUNDS):
-        for arm, (network, shape) in networks.items():
+        for arm, network in networks.items():
             report(arm)
             cost = profile(network, (1, *shape), step_input_shape=(step_batch, *shape), repeats=REPEATS, warmup=1)
             rounds[arm].append(dataclasses.asdict(cost))
@@ -123,6 +129,14 @@ class Work:
     survey: Callable[..., dict[str, Any]] = survey_arms
     measure: Callable[..., dict[str, dict[str, Any]]] = measure_arms
     train: Callable[..., Any] = train_arm
+
+
+def _device(name: str) -> str:
+    """The device that a run with this setting computes on."""
+    import torch
+
+    found = torch.accelerator.current_accelerator(check_available=True) if name == "auto" else None
+    return found.type if found is not None else "cpu" if name == "auto" else name
 
 
 def _middle(costs: list[dict[str, Any]]) -> dict[str, Any]:
