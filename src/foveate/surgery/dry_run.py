@@ -155,7 +155,7 @@ def _call(output: object, source: Source | None) -> Call:
         return Call(f"a {type(output).__name__}", (), None, None, source)
     if not output.is_floating_point():
         return Call(f"a tensor of {str(output.dtype).removeprefix('torch.')}", (), None, None, source)
-    return Call("a tensor", tuple(output.shape), output.dtype, output.device, source)
+    return Call(f"shape {tuple(output.shape)}", tuple(output.shape), output.dtype, output.device, source)
 
 
 def _described(value: object) -> str:

@@ -1,6 +1,8 @@
 """Insert a mechanism behind any module of any host, and remove it again without a trace."""
 
+import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -17,7 +19,7 @@ __all__ = ["insert", "load_host", "rehearse", "remove"]
 def insert(
     host: nn.Module,
     where: Where,
-    mechanism: Callable[[int], nn.Module],
+    mechanism: Callable[..., nn.Module],
     *,
     start: Start = "identity",
     layout: Literal["auto"] | Layout = "auto",
@@ -25,8 +27,8 @@ def insert(
 ) -> list[Site]:
     """Let a mechanism follow every module of the host that `where` describes: x + alpha * (mechanism(x) - x).
 
-    alpha starts at 0, so that the host computes what it computed, bit for bit, and is learned: the first step moves
-    alpha, the following ones the mechanism too. Class, parameter names and keys of the host stay as they are; what is
+    alpha starts at 0, so that the host computes what it computed, bit for bit on finite features, and is learned: the
+    first step moves alpha, the following ones the mechanism too. Class, parameter names and keys of the host stay as they are; what is
     new is called `<site>.inserted.mechanism` and `<site>.inserted.alpha`. Insert before torch.compile, before
     DistributedDataParallel and before the optimizer is made. If anything is refused, the host is left as it was.
 
@@ -34,7 +36,8 @@ def insert(
         host: Any network.
         where: A pattern of names such as "layer3.*", a class of modules, or a function of name and module. The site of
             a Sequential is its last module.
-        mechanism: Builds a module for a number of channels; it is called once a site.
+        mechanism: Builds a module for a number of channels; it is called once a site. If it takes `spatial_dims`, it is
+            told the number of spatial axes too.
         start: "identity", or "published" for mechanism(x) plainly.
         layout: Which axis of the host's features holds the channels. Default: found.
         example: An input of the host, a tuple of several, or a mapping of keywords. Default: guessed from the host.
@@ -73,16 +76,13 @@ def remove(host: nn.Module, where: Where = "**") -> list[str]:
     """
     _refuse_wrapped(host, "remove")
     there = inserted(host)
-    found = {}
-    for name, module in described(host, where):
-        name, module = last_of(name, module)
-        if name in there:
-            found[name] = module
+    chosen = {last_of(name, module)[1] for name, module in described(host, where)}
+    found = [name for name in there if host.get_submodule(name) in chosen]
     if not found:
         raise LookupError(f"nothing is inserted at {where!r}; the host has inserted mechanisms at {list(there)}")
-    for module in found.values():
-        detach(module)
-    return list(found)
+    for name in found:
+        detach(host.get_submodule(name))
+    return found
 
 
 def rehearse(host: nn.Module, example: object = None) -> list[Site]:
@@ -133,9 +133,9 @@ def load_host(host: nn.Module, state: Mapping[str, Tensor]) -> None:
     plain.load_state_dict(kept | dict(state))
 
 
-def _build(mechanism: Callable[[int], nn.Module], site: Site, call: Call, start: Start, training: bool) -> Inserted:
+def _build(mechanism: Callable[..., nn.Module], site: Site, call: Call, start: Start, training: bool) -> Inserted:
     """Build the mechanism for a site, where the features of the site are, and try it on features of their shape."""
-    module = mechanism(site.channels)
+    module = mechanism(site.channels, **_spatial_dims(mechanism, len(site.shape) - 2))
     if not isinstance(module, nn.Module):
         raise TypeError(f"mechanism takes a function from channels to a module; it gave {type(module).__name__}")
     child = Inserted(module, start, site.layout).to(call.device, call.dtype)
@@ -155,6 +155,13 @@ def _build(mechanism: Callable[[int], nn.Module], site: Site, call: Call, start:
             f"a mechanism leaves its input as it is; at {site.name!r} {type(module).__name__} writes on it"
         )
     return child.train(training)
+
+
+def _spatial_dims(mechanism: Callable[..., nn.Module], rank: int) -> dict[str, int]:
+    """The number of spatial axes as a keyword, for a mechanism that takes it and was not told by the caller."""
+    told = isinstance(mechanism, partial) and "spatial_dims" in mechanism.keywords
+    takes = "spatial_dims" in inspect.signature(mechanism).parameters
+    return {"spatial_dims": rank} if takes and not told and rank > 0 else {}
 
 
 def _refuse_wrapped(host: nn.Module, verb: str) -> None:

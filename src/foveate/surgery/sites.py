@@ -59,7 +59,7 @@ def find_sites(
 
 
 def find_modules(host: nn.Module, where: Where) -> dict[str, nn.Module]:
-    """The modules that `where` describes, by name, a Sequential standing for its last module."""
+    """The modules that `where` describes, by name, in the host's order; a Sequential stands for its last module."""
     found: dict[str, nn.Module] = {}
     for name, module in described(host, where):
         name, module = last_of(name, module)
@@ -71,7 +71,7 @@ def find_modules(host: nn.Module, where: Where) -> dict[str, nn.Module]:
             found[name] = module
     if not found:
         raise LookupError(_nothing_matches(host, where))
-    return found
+    return {name: found[name] for name, _ in own_modules(host) if name in found}
 
 
 def described(host: nn.Module, where: Where) -> Iterator[tuple[str, nn.Module]]:
@@ -144,8 +144,8 @@ def own_modules(host: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _check(name: str, calls: list[Call]) -> None:
     for call in calls:
         if len(call.shape) < 2:
-            given = f"shape {call.shape}" if call.shape else call.kind
-            raise TypeError(f"insert takes modules that give one tensor (batch, channel, ...); {name!r} gives {given}")
+            wanted = "modules that give one tensor (batch, channel, ...)"
+            raise TypeError(f"insert takes {wanted}; {name!r} gives {call.kind}")
 
 
 def _site(name: str, calls: list[Call], layout: Layout) -> Site:
