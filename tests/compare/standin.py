@@ -9,6 +9,7 @@ import signal
 import time
 from functools import partial
 
+from foveate.compare.engine import Event, explain
 from foveate.compare.work import Work, train_arm
 from foveate.tasks.summary import Progress, Summary
 
@@ -102,3 +103,31 @@ def measure(configs, *, report):
 
 
 WORK = Work(survey, measure, partial(train_arm, train=train))
+
+
+class InlineEngine:
+    """Does jobs in this process, one after another, and remembers which."""
+
+    workers = 1
+
+    def __init__(self):
+        self.done = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def run(self, jobs):
+        for job in jobs:
+            self.done.append(job.key)
+            yield Event(job.key, "started")
+            reported = []
+            try:
+                kind, value = "finished", job.work(*job.arguments, report=reported.append)
+            except Exception as error:
+                kind, value = "failed", explain(error)
+            for message in reported:
+                yield Event(job.key, "progress", message)
+            yield Event(job.key, kind, value)
