@@ -5,8 +5,12 @@ from foveate import networks
 from foveate.compare.cost import count_macs
 from foveate.networks import catalogue
 
+SLOW = ("resnet101", "resnet152", "resnext101_32x4d", "resnext101_32x8d")
 
-@pytest.mark.parametrize("name", list(catalogue.NETWORKS))
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in catalogue.NETWORKS]
+)
 def test_every_network_is_built_under_its_name_and_takes_the_input_of_its_entry(name):
     entry = catalogue.describe(name)
     assert entry.name == name
