@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 import math
+import shlex
 import types
 import typing
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from foveate.errors import RunError
 
-__all__ = ["DEMO_SETTINGS", "RunConfig", "config_for", "parse_setting"]
+__all__ = ["DEMO_SETTINGS", "RunConfig", "command_for", "config_for", "parse_setting"]
 
 # What `foveate compare` and `foveate train` use on the embedded pictures where nothing else is asked for.
 DEMO_SETTINGS: dict[str, Any] = {
@@ -154,6 +155,18 @@ def config_for(data: str, **given: Any) -> RunConfig:
     if "max_time_s" in given:
         settings.pop("epochs", None)
     return RunConfig.from_dict({**settings, "data": data, **given})
+
+
+def command_for(config: RunConfig, out: Path) -> str:
+    """The `foveate train` command that makes this run again."""
+    usual = config_for(config.data)
+    words = ["foveate", "train", config.task, "--data", config.data]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name not in ("task", "data") and value != getattr(usual, field.name):
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            words += ["--set", f"{field.name}={text}"]
+    return shlex.join([*words, "--out", str(out)])
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

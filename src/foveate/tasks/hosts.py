@@ -1,8 +1,6 @@
 """Build the network of a run: a host of ours, timm's or torchvision's, with the mechanism in it."""
 
 import difflib
-import os
-import platform
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveate._version import __version__
 from foveate.data import Pictures, open_pictures
 from foveate.errors import CheckpointError
 from foveate.tasks.config import RunConfig
+from foveate.tasks.environment import environment
 from foveate.tasks.weights import fetch_published, head_of, load_into, read_weights
 
 __all__ = ["build", "build_network", "environment", "input_shape", "new_modules"]
@@ -75,27 +73,6 @@ def input_shape(config: RunConfig, pictures: Pictures) -> Shape:
     if pictures.size is not None and max(pictures.size) <= LARGEST_OWN_SIDE:
         return channels, *pictures.size
     return channels, USUAL_SIDE, USUAL_SIDE
-
-
-def environment() -> dict[str, dict[str, Any]]:
-    """What the numbers of a run may depend on: "versions" of the libraries and the "machine"."""
-    import timm
-    import torchvision
-
-    machine = {
-        "system": f"{platform.system()} {platform.release()}",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-    versions = {
-        "foveate": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
-    }
-    return {"versions": versions, "machine": machine}
 
 
 def _host(config: RunConfig, num_classes: int, shape: Shape) -> tuple[nn.Module, list[dict[str, Any]]]:
@@ -217,14 +194,3 @@ def _initial_state(config: RunConfig) -> tuple[dict[str, Tensor] | None, str]:
     if config.pretrained and library != "timm":
         return fetch_published(name), f"the published {name}"
     return None, ""
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

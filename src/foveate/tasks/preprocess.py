@@ -11,8 +11,9 @@ from torchvision.transforms.v2 import functional as F
 from foveate.data import Pictures, Split
 from foveate.tasks.config import RunConfig
 
-__all__ = ["Preprocess", "preprocess_for"]
+__all__ = ["KEY", "Preprocess", "preprocess_for"]
 
+KEY = "foveate"  # under which it is kept in model.safetensors
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOOKED_AT = 512  # training pictures from which mean and deviation are computed
 
@@ -41,6 +42,10 @@ class Preprocess:
         A larger or smaller picture is scaled until its shorter side fits, and cut in the middle.
         """
         return fit(image, self.channels, self.size)
+
+    def colour(self, image: Tensor) -> Tensor:
+        """Bring a uint8 (channel, height, width) picture to the network's channels."""
+        return colour(image, self.channels)
 
     def where_from(self, height: int, width: int) -> tuple[float, float, float]:
         """The scale and the (top, left) cut of `fit` for a picture of some size, to carry boxes along."""
@@ -81,10 +86,16 @@ def preprocess_for(
     return Preprocess(pictures.classes, channels, size, mean, std)
 
 
+def colour(image: Tensor, channels: int) -> Tensor:
+    """See Preprocess.colour."""
+    if image.shape[0] == channels:
+        return image
+    return F.rgb_to_grayscale(image) if channels == 1 else image.expand(channels, -1, -1)
+
+
 def fit(image: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
     """See Preprocess.fit."""
-    if image.shape[0] != channels:
-        image = F.rgb_to_grayscale(image) if channels == 1 else image.expand(channels, -1, -1)
+    image = colour(image, channels)
     if image.shape[1:] == size:
         return image
     height, width = image.shape[1:]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from foveate.errors import CheckpointError
 
-__all__ = ["fetch_published", "head_of", "load_into", "read_weights"]
+__all__ = ["features_of", "fetch_published", "head_of", "load_into", "packed", "read_weights"]
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -32,6 +32,14 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(held, Mapping) or not held or not all(isinstance(value, Tensor) for value in held.values()):
         raise CheckpointError(f"{path} must hold tensors by name; got {type(held).__name__}")
     return {str(key).removeprefix("module."): value for key, value in held.items()}
+
+
+def packed(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The content of a .safetensors file; each tensor on its own, also where a network uses one under two names."""
+    from safetensors.torch import save
+
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+    return save(tensors, dict(metadata) if metadata else None)
 
 
 def fetch_published(name: str) -> dict[str, Tensor]:
@@ -100,3 +108,9 @@ def head_of(network: nn.Module, num_classes: int) -> str:
     if not found:
         raise ValueError(f"{type(network).__name__} has no layer that gives {num_classes} classes; it is no classifier")
     return found
+
+
+def features_of(network: nn.Module, head: str) -> int:
+    """The channels that a classifier takes."""
+    layer: Any = network.get_submodule(head)
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels

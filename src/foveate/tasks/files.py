@@ -1,0 +1,102 @@
+"""The run folder: its names, writing them whole or not at all, and deciding whether a folder can take a run."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from foveate.errors import FoveateError, RunError
+from foveate.tasks.config import RunConfig
+
+__all__ = ["CONFIG", "LAST", "METRICS", "MODEL", "PREVIOUS", "prepare", "replace_file", "world_errors", "write_atomic"]
+
+CONFIG = "config.json"
+METRICS = "metrics.csv"
+PREDICTIONS = "predictions.csv"
+MODEL = "model.safetensors"
+SUMMARY = "summary.json"
+MAPS = "maps"
+CHECKPOINTS = "checkpoints"
+TENSORBOARD = "tensorboard"
+LAST = f"{CHECKPOINTS}/last.ckpt"
+PREVIOUS = f"{CHECKPOINTS}/previous.ckpt"
+BEST = f"{CHECKPOINTS}/best.safetensors"
+
+OWN = (CONFIG, METRICS, PREDICTIONS, MODEL, SUMMARY, MAPS, CHECKPOINTS, TENSORBOARD)
+MAY_CHANGE = ("num_workers",)  # does not change the numbers
+
+
+@contextmanager
+def world_errors(out: Path) -> Iterator[None]:
+    """Tell a folder that cannot be written, or a full disk, in a sentence."""
+    try:
+        yield
+    except FoveateError:
+        raise
+    except OSError as error:
+        raise RunError(f"{error.filename or out} cannot be written: {error.strerror or error}") from error
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file so that under its name there is always a whole one, whenever the process ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    body = content.encode() if isinstance(content, str) else content
+    replace_file(path, lambda target: target.write_bytes(body))
+
+
+def replace_file(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:
+    """Let `write` make a file beside `path`, then put it in its place; what was there goes to `keep`."""
+    half = path.with_name(f"{path.name}.tmp")
+    try:
+        write(half)
+        with half.open("rb") as file:
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
+        half.replace(path)
+    except BaseException:
+        half.unlink(missing_ok=True)
+        raise
+
+
+def prepare(out: Path, config: RunConfig, *, fresh: bool) -> None:
+    """Make the folder ready for a run: new, or begun by the same configuration.
+
+    Raises:
+        RunError: Another run, or something else, is in the folder.
+    """
+    if fresh:
+        clear(out)
+    path = out / CONFIG
+    if path.exists():
+        _check_same(path, RunConfig.from_file(path), config)
+        return
+    if out.exists() and not out.is_dir():
+        raise RunError(f"a run needs a folder; {out} is a file")
+    strange = sorted(entry.name for entry in out.iterdir()) if out.exists() else []
+    if [name for name in strange if not name.endswith(".tmp")]:
+        raise RunError(f"{out} holds {strange[0]} but no {CONFIG}: it is no run folder; give an empty or a new one")
+    write_atomic(path, config.to_json())
+
+
+def clear(out: Path) -> None:
+    """Remove what a run writes, and nothing else."""
+    for name in OWN:
+        path = out / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _check_same(path: Path, held: RunConfig, wanted: RunConfig) -> None:
+    differing = [
+        f"{field.name} is {getattr(held, field.name)!r} there and {getattr(wanted, field.name)!r} here"
+        for field in dataclasses.fields(RunConfig)
+        if field.name not in MAY_CHANGE and getattr(held, field.name) != getattr(wanted, field.name)
+    ]
+    if differing:
+        told = differing[0] + (f", and {len(differing) - 1} more settings differ" if len(differing) > 1 else "")
+        raise RunError(f"{path} belongs to another run: {told}; take another folder, or start over with fresh")

@@ -1,0 +1,192 @@
+"""Keeper: the callback that watches a run, stops it, and keeps what a later process needs to go on with it."""
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from foveate.errors import TrainingError
+from foveate.tasks.classify import Classifier
+from foveate.tasks.config import RunConfig
+from foveate.tasks.files import BEST, LAST, METRICS, PREVIOUS, TENSORBOARD, replace_file, write_atomic
+from foveate.tasks.summary import Progress
+from foveate.tasks.weights import packed
+
+__all__ = ["COLUMNS", "Keeper"]
+
+COLUMNS = ("epoch", "step", "seconds", "learning_rate", "train_loss", "val_loss", "val_accuracy")
+SAVE_EVERY_S = 30.0
+SAVE_SHARE = 0.05  # of the time at most goes into checkpoints within an epoch
+REPORT_EVERY_S = 0.5
+
+
+class Keeper(L.Callback):
+    """Write metrics and checkpoints, report progress, and end the training.
+
+    Args:
+        out: The run folder.
+        config: The run.
+        report: Takes Progress about twice a second; None if nobody asks.
+    """
+
+    def __init__(self, out: Path, config: RunConfig, report: Callable[[Progress], None] | None) -> None:
+        self.out, self.config, self.report = out, config, report
+        self.writer: Any = None
+        self.marked = self.saved = self.reported = self.began = 0.0
+        self.began_at = 0.0
+        self.save_after = SAVE_EVERY_S
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module = _classifier(pl_module)
+        self.began = self.saved = time.monotonic()
+        self.began_at = self._fraction(module)
+        if trainer.is_global_zero:
+            from torch.utils.tensorboard import SummaryWriter
+
+            (self.out / LAST).parent.mkdir(exist_ok=True)
+            self.writer = SummaryWriter(str(self.out / TENSORBOARD), purge_step=module.standing.step + 1)
+            self._write_rows(module)
+        self._tell(module, now=True)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.marked = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        module = _classifier(pl_module)
+        standing = module.standing
+        now = time.monotonic()
+        standing.elapsed_s += now - self.marked
+        self.marked = now
+        standing.step += 1
+        standing.batch += 1
+        limit = self.config.max_time_s
+        save = now - self.saved >= self.save_after and standing.batch < module.steps_per_epoch
+        if trainer.world_size > 1:  # one clock for all processes
+            standing.elapsed_s, save = trainer.strategy.broadcast((standing.elapsed_s, save))
+        if limit is not None and standing.elapsed_s >= limit:
+            standing.stopped_by = "max_time"
+            trainer.should_stop = True
+        elif save:
+            self._save(trainer)
+            self.marked = time.monotonic()
+        self._tell(module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module = _classifier(pl_module)
+        standing = module.standing
+        row = self._row(trainer, module)
+        if not math.isfinite(row["val_loss"]):
+            raise TrainingError(
+                f"the validation loss is {row['val_loss']} after epoch {row['epoch']:g}, step {standing.step}; "
+                "a lower learning_rate or precision 32 may help"
+            )
+        standing.rows.append(row)
+        if standing.batch >= module.steps_per_epoch:
+            standing.epoch, standing.batch = standing.epoch + 1, 0
+        standing.loss_sum, standing.loss_count = 0.0, 0
+        self._judge(trainer, module, row)
+        if trainer.is_global_zero:
+            self._write_rows(module)
+            for name in COLUMNS[3:]:
+                self.writer.add_scalar(name, row[name], standing.step)
+            self.writer.flush()
+        self._save(trainer)
+        self._tell(module, now=True)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _row(self, trainer: L.Trainer, module: Classifier) -> dict[str, float]:
+        standing = module.standing
+        sums = torch.tensor([standing.loss_sum, standing.loss_count], dtype=torch.float64, device=module.device)
+        if trainer.world_size > 1:
+            sums = trainer.strategy.reduce(sums, reduce_op="sum")
+        loss_sum, loss_count = sums.tolist()  # pyright: ignore[reportAttributeAccessIssue]
+        val_loss, val_accuracy = module.val_loss.compute().item(), module.val_accuracy.compute().item()
+        module.val_loss.reset()
+        module.val_accuracy.reset()
+        return {
+            "epoch": round(standing.epoch + standing.batch / module.steps_per_epoch, 6),
+            "step": standing.step,
+            "seconds": round(standing.elapsed_s, 3),
+            "learning_rate": max(group["lr"] for group in trainer.optimizers[0].param_groups),
+            "train_loss": loss_sum / loss_count,
+            "val_loss": val_loss,
+            "val_accuracy": val_accuracy,
+        }
+
+    def _judge(self, trainer: L.Trainer, module: Classifier, row: dict[str, float]) -> None:
+        """Whether training is over after this epoch."""
+        standing, config = module.standing, self.config
+        if config.patience is not None:
+            if standing.best_loss is None or row["val_loss"] < standing.best_loss:
+                standing.best_loss, standing.best_epoch = row["val_loss"], standing.epoch
+                if trainer.is_global_zero:
+                    write_atomic(self.out / BEST, packed(module.network.state_dict()))
+            elif standing.stopped_by is None and standing.epoch - standing.best_epoch >= config.patience:
+                standing.stopped_by = "early_stop"
+        if standing.stopped_by is None and config.epochs is not None and standing.epoch >= config.epochs:
+            standing.stopped_by = "epochs"
+        trainer.should_stop = standing.stopped_by is not None
+
+    def _save(self, trainer: L.Trainer) -> None:
+        began = time.monotonic()
+        path = self.out / LAST
+        if trainer.is_global_zero:
+            replace_file(path, trainer.save_checkpoint, keep=self.out / PREVIOUS)
+        else:
+            trainer.save_checkpoint(path)  # the other processes take part in making it, and write nothing
+        self.saved = time.monotonic()
+        self.save_after = max(SAVE_EVERY_S, (self.saved - began) / SAVE_SHARE)
+
+    def _write_rows(self, module: Classifier) -> None:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([row[name] for name in COLUMNS] for row in module.standing.rows)
+        write_atomic(self.out / METRICS, text.getvalue())
+
+    def _fraction(self, module: Classifier) -> float:
+        return module.standing.fraction(self.config, module.steps_per_epoch)
+
+    def _tell(self, module: Classifier, *, now: bool = False) -> None:
+        moment = time.monotonic()
+        if self.report is None or module.global_rank or (moment - self.reported < REPORT_EVERY_S and not now):
+            return
+        self.reported = moment
+        standing, fraction = module.standing, self._fraction(module)
+        gained = fraction - self.began_at
+        self.report(
+            Progress(
+                arm=self.config.arm_name,
+                seed=self.config.seed,
+                stage="train",
+                epoch=standing.epoch + standing.batch / module.steps_per_epoch,
+                epochs=self.config.epochs,
+                fraction=fraction,
+                seconds_left=(moment - self.began) * (1 - fraction) / gained if gained > 0 else None,
+                val_accuracy=standing.rows[-1]["val_accuracy"] if standing.rows else None,
+            )
+        )
+
+    def _close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+
+def _classifier(module: L.LightningModule) -> Classifier:
+    if not isinstance(module, Classifier):
+        raise TypeError(f"Keeper watches a Classifier; got {type(module).__name__}")
+    return module

@@ -1,0 +1,139 @@
+"""Batches of pictures.
+
+Their order and augmentation are functions of the seed, the epoch and the picture's number alone: whatever else draws
+random numbers, and wherever a run was interrupted, every arm of a seed sees the same.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from torchvision.transforms import v2
+
+from foveate.data import Split
+from foveate.tasks.preprocess import Preprocess
+
+__all__ = ["EpochBatches", "PictureSet", "WholeBatches", "augmentation", "draw_seed"]
+
+KEPT_BYTES = 256 * 2**20  # of decoded pictures that a set remembers
+
+
+def draw_seed(*numbers: int) -> int:
+    """A seed for random numbers, well mixed from what it shall depend on."""
+    text = " ".join(map(str, numbers)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+
+
+def augmentation(name: str, size: tuple[int, int]) -> Callable[[Tensor], Tensor] | None:
+    """The random change of a uint8 picture that a run's `augment` names; None for "none"."""
+    shift = v2.RandomCrop(size, padding=[max(1, size[1] // 8), max(1, size[0] // 8)])
+    flip = v2.RandomHorizontalFlip()
+    known = {
+        "none": None,
+        "digits": shift,
+        "standard": v2.Compose([shift, flip]),
+        "crops": v2.Compose([v2.RandomResizedCrop(size, antialias=True), flip]),
+        "trivial": v2.Compose([shift, flip, v2.TrivialAugmentWide()]),
+    }
+    return known[name]
+
+
+class PictureSet(Dataset[tuple[Tensor, Tensor]]):
+    """A split as batches of uint8 (batch, channel, height, width) and labels (batch,), fetched a batch at a time.
+
+    Args:
+        split: The pictures.
+        preprocess: Brings them to one size.
+        augment: A run's `augment`.
+        seed: Decides the augmentation, with the epoch and the picture's number.
+    """
+
+    def __init__(self, split: Split, preprocess: Preprocess, augment: str = "none", seed: int = 0) -> None:
+        self.split, self.preprocess, self.seed = split, preprocess, seed
+        self.epoch = 0
+        self.change = augmentation(augment, preprocess.size)
+        self.whole = augment == "crops"  # crops are cut from the picture as it is
+        self._kept: dict[int, Tensor] = {}
+        self._kept_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        images, labels = self.__getitems__([index])
+        return images[0], labels[0]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        images = [self._picture(index) for index in indices]
+        if self.change is not None:
+            with torch.random.fork_rng(devices=[]):
+                for place, index in enumerate(indices):
+                    torch.manual_seed(draw_seed(self.seed, self.epoch, index))
+                    images[place] = self.change(images[place])
+        return torch.stack(images), torch.tensor([self.split.label(index) for index in indices])
+
+    def _picture(self, index: int) -> Tensor:
+        if index in self._kept:
+            return self._kept[index]
+        image = self.split.image(index)
+        if self.whole:
+            return self.preprocess.colour(image)
+        image = self.preprocess.fit(image)
+        if self._kept_bytes + image.nbytes <= KEPT_BYTES:
+            self._kept[index] = image
+            self._kept_bytes += image.nbytes
+        return image
+
+
+class EpochBatches(Sampler[list[int]]):
+    """The batches of one epoch from some batch on, a share of each for every process.
+
+    The pictures that do not fill a last batch are left out; the next epoch, in another order, leaves out others.
+
+    Args:
+        count: Pictures.
+        batch_size: Pictures in a batch, over all processes.
+        seed: Decides the order, with the epoch.
+        epoch: From 0.
+        start: The first batch that is still to come.
+        rank: The process.
+        world: How many processes there are.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, epoch
+        self.start, self.rank, self.world = start, rank, world
+
+    @staticmethod
+    def per_epoch(count: int, batch_size: int) -> int:
+        """Batches in an epoch."""
+        return max(1, count // batch_size)
+
+    def __len__(self) -> int:
+        return self.per_epoch(self.count, self.batch_size) - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(draw_seed(self.seed, self.epoch))
+        order = torch.randperm(self.count, generator=generator).tolist()
+        for batch in range(self.start, self.per_epoch(self.count, self.batch_size)):
+            whole = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield whole[self.rank :: self.world]
+
+
+class WholeBatches(Sampler[list[int]]):
+    """Every picture once, in order, each process its share."""
+
+    def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.indices = range(rank, count, world)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, len(self.indices), self.batch_size):
+            yield list(self.indices[start : start + self.batch_size])
