@@ -379,7 +379,6 @@ def test_the_non_local_attention_of_timm_is_seen():
         "tiny_vit_5m_224",
         "twins_svt_small",
         "visformer_tiny",
-        "vit_base_patch16_rope_224",
         "vit_relpos_small_patch16_224",
         "volo_d1_224",
     ],
@@ -402,13 +401,13 @@ def test_the_attention_of_networks_in_timm_has_the_axes_it_promises(name):
 
 @pytest.fixture(scope="module")
 def monai_blocks():
-    pytest.importorskip("einops", reason="MONAI's attention needs einops")
     return pytest.importorskip("monai.networks.blocks", reason="MONAI is not installed")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flash", [False, True])
 def test_the_attention_of_monai_is_seen(monai_blocks, flash):
+    pytest.importorskip("einops", reason="MONAI's attention needs einops, which is not installed")
     itself = monai_blocks.SABlock(8, 2, use_flash_attention=flash)
     plain, seen, maps = look(itself, torch.randn(3, 5, 8))
     assert_same(seen, plain)
@@ -426,11 +425,20 @@ def test_the_gates_of_monai_are_seen(monai_blocks, space):
     plain, seen, maps = look(monai_blocks.ChannelSELayer(len(space), 8), x)
     assert torch.equal(seen, plain)
     assert torch.equal(x * maps["gate"].reshape(2, 8, *[1] * len(space)), plain)
-    attention_gate = pytest.importorskip("monai.networks.nets.attentionunet").AttentionBlock(len(space), 3, 8, 8).eval()
-    plain, seen, maps = look(attention_gate, torch.randn(2, 8, *space), x)
+    nets = pytest.importorskip("monai.networks.nets.attentionunet")
+    plain, seen, maps = look(nets.AttentionBlock(len(space), 3, 8, 8).eval(), torch.randn(2, 8, *space), x)
     assert torch.equal(seen, plain)
     assert maps.axes == {"gate": "batch *space"}
     assert torch.equal(x * maps["gate"][:, None], plain)
+
+
+@pytest.mark.slow
+def test_the_window_attention_of_monai_is_seen(monai_blocks):
+    nets = pytest.importorskip("monai.networks.nets.swin_unetr")
+    plain, seen, maps = look(nets.WindowAttention(8, 2, (3, 2)), torch.randn(4, 6, 8), None)
+    assert_same(seen, plain)
+    assert maps.axes == {"weights": "window head query key"}
+    assert maps["weights"].shape == (4, 2, 6, 6)
 
 
 # What stays behind
@@ -482,6 +490,15 @@ def test_a_forward_that_fails_inside_the_block_leaves_the_next_one_alone():
         assert _get_current_function_mode() is None
         assert_same(attention(x), plain)
     assert len(maps.calls("weights")) == 1
+
+
+def test_a_softmax_in_the_hook_of_somebody_else_is_no_map():
+    attention = timm.layers.Attention(8, num_heads=2)
+    attention.register_forward_pre_hook(lambda module, args: (args[0].softmax(dim=-1),))
+    attention.register_forward_hook(lambda module, args, output: output.softmax(dim=-1))
+    with capture(attention) as maps:
+        attention(torch.randn(2, 5, 8))
+    assert [tuple(call.shape) for call in maps.calls("weights")] == [(2, 2, 5, 5)]
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
