@@ -1,7 +1,8 @@
-"""A realistic study folder, made without training anything: nine arms, three seeds, maps, and some things gone wrong."""
+"""A realistic study folder, made without training: nine arms, three seeds, maps, and some things gone wrong."""
 
 import csv
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def write_maps(folder: Path, arm: Arm, random: np.random.Generator) -> None:
         for i, label in enumerate(labels)
     ]
     (folder / "maps").mkdir()
-    np.savez_compressed(folder / "maps" / "maps.npz", **arrays)  # pyright: ignore[reportArgumentType]
+    np.savez(folder / "maps" / "maps.npz", **arrays)  # pyright: ignore[reportArgumentType]
     index = {"samples": samples, "classes": CLASSES, "image_size": [SIZE, SIZE], "maps": listed}
     (folder / "maps" / "maps.json").write_text(json.dumps(index))
 
@@ -158,7 +159,7 @@ def write_run(folder: Path, arm: Arm, seed: int, epochs: int = 6, max_time_s: fl
     (folder / "config.json").write_text(json.dumps(config))
     with (folder / "metrics.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow("epoch step seconds learning_rate train_loss val_loss val_accuracy".split())
+        writer.writerow(["epoch", "step", "seconds", "learning_rate", "train_loss", "val_loss", "val_accuracy"])
         for epoch in range(1, epochs + 1):
             reached = accuracy * (1 - 0.75 * np.exp(-1.1 * epoch)) + 0.008 * random.standard_normal()
             loss = 2.3 * np.exp(-0.35 * epoch)
@@ -171,7 +172,8 @@ def write_run(folder: Path, arm: Arm, seed: int, epochs: int = 6, max_time_s: fl
             label = i % 10
             prediction = label if random.random() < accuracy else int(random.integers(10))
             writer.writerow([i, f"test/{label}/{i:05}.png", label, prediction, *[0.1] * 10])
-    write_maps(folder, arm, random)
+    if seed == 0:
+        write_maps(folder, arm, random)
     metrics = {
         "accuracy": accuracy,
         "balanced_accuracy": accuracy - 0.003,
@@ -180,19 +182,29 @@ def write_run(folder: Path, arm: Arm, seed: int, epochs: int = 6, max_time_s: fl
     }
     mechanism = arm.pointing - 0.06 if arm.spatial or arm.rows else None
     blocks = [] if arm.name in ("none", "wider") else BLOCKS[2:3] if arm.rows else BLOCKS
+    seen = float(epochs) if max_time_s is None else 0.7 + 0.9 / arm.latency_ms
     summary = {
-        "version": 1, "task": "classify", "arm": arm.name, "mechanism": arm.name, "network": "resnet_tiny", "seed": seed,
+        "version": 1,
+        **{name: config[name] for name in ("task", "arm", "mechanism", "network", "seed")},
+        "start": "published",
         "metrics": metrics | {"loss": 0.52, "val_accuracy": accuracy + 0.01},
         "sites": [{"name": f"{block}.mechanism", "channels": channels} for block, channels, _ in blocks],
-        "parameters": arm.parameters, "macs": arm.macs, "latency_ms": None, "latency_p95_ms": None, "step_ms": None,
-        "step_p95_ms": None, "memory_mib": None, "step_memory_mib": None,
-        "epochs": float(epochs) if max_time_s is None else 0.7 + 0.3 / arm.latency_ms * 3, "steps": epochs * 20,
-        "training_seconds": epochs * 4.5, "stopped_by": "max_time" if max_time_s else "epochs", "resumed": int(seed == 2),
+        "parameters": arm.parameters,
+        "macs": arm.macs,
+        "epochs": seen,
+        "steps": epochs * 20,
+        "training_seconds": epochs * 4.5,
+        "stopped_by": "max_time" if max_time_s else "epochs",
+        "resumed": int(seed == 2),
+        "train_size": 1257,
+        "val_size": 270,
+        "test_size": 360,
         "gate_health": gate_health(arm),
         "pointing": {"network": arm.pointing + 0.01 * seed, "mechanism": mechanism, "chance": 0.149, "samples": 360},
-        "versions": VERSIONS, "machine": MACHINE, "command": f"foveate train classify --data demo --mechanism {arm.name} --seed {seed}",
-        "start": "published", "train_size": 1257, "val_size": 270, "test_size": 360,
-    }  # fmt: skip
+        "versions": VERSIONS,
+        "machine": MACHINE,
+        "command": f"foveate train classify --data demo --mechanism {arm.name} --seed {seed}",
+    }
     (folder / "summary.json").write_text(json.dumps(summary))
 
 
@@ -208,11 +220,24 @@ def write_study(
         {"arm": arm.name, "mechanism": arm.name, "width": 1.0, "options": {}} | wider.get(arm.name, {}) for arm in arms
     ]
     plan = {
-        "version": 1, "task": "classify", "data": "demo", "network": "resnet_tiny", "arms": entries, "seeds": list(range(seeds)),
-        "baseline": "none", "start": "published", "budget": {"max_time_s": max_time_s} if max_time_s else {"epochs": epochs}, "config": {}, "notes": [],
+        "version": 1,
+        "task": "classify",
+        "data": "demo",
+        "network": "resnet_tiny",
+        "start": "published",
+        "baseline": "none",
+        "budget": {"max_time_s": max_time_s} if max_time_s else {"epochs": epochs},
+        "arms": entries,
+        "seeds": list(range(seeds)),
+        "left_out": {},
+        "notes": ["wider is resnet_tiny at width 1.04: 189,760 parameters, where nonlocal has 189,380"],
+        "config": {"batch_size": 64},
+        "versions": VERSIONS,
+        "machine": MACHINE,
+        "created": "2026-11-22T19:40:00+00:00",
+        "wall_seconds": 411.0,
         "command": "foveate compare classify --data demo --network resnet_tiny --seeds 3 --epochs 6 --out study",
-        "versions": VERSIONS, "machine": MACHINE, "created": "2026-11-22T19:40:00+00:00", "wall_seconds": 411.0,
-    }  # fmt: skip
+    }
     (folder / "study.json").write_text(json.dumps(plan))
     costs = {
         arm.name: {
@@ -237,7 +262,13 @@ def write_study(
     return folder
 
 
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pristine")
+    return write_study(folder)
+
+
 @pytest.fixture
-def study(tmp_path: Path) -> Path:
-    """Nine arms, three seeds, one failed run, one arm with dead gates."""
-    return write_study(tmp_path / "study")
+def study(tmp_path: Path, pristine: Path) -> Path:
+    """Nine arms, three seeds, one failed run, one arm with dead gates; a copy of one's own."""
+    return shutil.copytree(pristine, tmp_path / "study")

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import os
 import tempfile
@@ -18,7 +19,7 @@ from foveate.errors import RunError
 from foveate.report import figures, looks, records, tables
 from foveate.report.answer import answer, max_time_of
 from foveate.report.overlays import colour_bar_uri
-from foveate.report.read import Run, Study, dig, kind_of_folder, number, read_run, read_study
+from foveate.report.read import Run, Study, dig, kind_of_folder, mapping, number, read_run, read_study
 
 __all__ = ["study_table", "write_report"]
 
@@ -124,7 +125,8 @@ def _study_page(folder: Path) -> str:
         result=result,
         answer=answer(study, result),
         facts=_study_facts(study, result),
-        notices=_notices(study, result),
+        notices=_notices(study),
+        notes=[note for note in result.notes if note not in _left_out(study)],
         style=style,
         results=tables.results_table(study, result),
         measures=tables.measures_table(result, METRICS),
@@ -149,9 +151,7 @@ def _run_page(folder: Path) -> str:
         "run.html.j2",
         run=run,
         facts=_run_facts(run),
-        metrics=[
-            (METRICS.get(name, name), number(value)) for name, value in (dig(run.summary, "metrics") or {}).items()
-        ],
+        metrics=[(METRICS.get(name, name), number(value)) for name, value in mapping(run.summary, "metrics").items()],
         style=style,
         curves=curves,
         looks=looked,
@@ -165,19 +165,25 @@ def _run_page(folder: Path) -> str:
 
 def _render(template: str, **values: Any) -> str:
     """Fill a template. Everything is escaped; only our own style sheet and script go in as they are."""
-    environment = jinja2.Environment(
+    files = resources.files("foveate.report") / "templates"
+    script = (files / "report.js").read_text(encoding="utf-8")
+    values |= {
+        "css": Markup((files / "style.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        "bar": colour_bar_uri(),
+    }
+    return _templates().get_template(template).render(values)
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("foveate.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    files = resources.files("foveate.report") / "templates"
-    script = (files / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    css = Markup((files / "style.css").read_text(encoding="utf-8"))
-    return environment.get_template(template).render(
-        css=css, script=Markup(script), digest=digest, bar=colour_bar_uri(), **values
     )
 
 
@@ -234,7 +240,7 @@ def _text(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _notices(study: Study, result: StudyResult) -> list[str]:
+def _notices(study: Study) -> list[str]:
     failed = {(arm, seed) for arm, seed, _ in study.failures}
     missing = [f"{arm} seed {seed}" for arm, seed in study.missing if (arm, seed) not in failed]
     told = [f"{arm}, seed {seed}, failed: {sentence}" for arm, seed, sentence in study.failures]
@@ -242,7 +248,13 @@ def _notices(study: Study, result: StudyResult) -> list[str]:
         names = ", ".join(missing[:12]) + (" and others" if len(missing) > 12 else "")
         count = f"{len(missing)} of {len(study.wanted)} runs are not finished"
         told.append(f"{count}: {names}. The same command takes them up again.")
-    return told + [str(note) for note in result.notes] + list(study.problems)
+    return told + _left_out(study) + list(study.problems)
+
+
+def _left_out(study: Study) -> list[str]:
+    """Why arms that were asked for could not be made."""
+    left_out = study.plan.get("left_out")
+    return [str(sentence) for sentence in left_out.values()] if isinstance(left_out, dict) else []
 
 
 def _problems(study: Study, looked: looks.Looks) -> list[str]:

@@ -1,6 +1,7 @@
 """Attention maps as pictures inside the page: small palette PNGs that the browser lays over the samples."""
 
 import base64
+import functools
 import io
 import math
 from collections.abc import Iterable, Sequence
@@ -125,9 +126,14 @@ def _heat(values: np.ndarray, low: float, high: float) -> str:
     """Values between low and high in the page's one colour map; a flat map in its middle colour."""
     scaled = np.full(values.shape, 0.5) if _is_flat(low, high) else (values - low) / (high - low)
     image = Image.fromarray((scaled * (LEVELS - 1)).round().clip(0, LEVELS - 1).astype(np.uint8)).convert("P")
-    colours = matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 1, LEVELS))[:, :3]
-    image.putpalette((colours * 255).round().astype(np.uint8).tobytes())
+    image.putpalette(_palette())
     return _png(image)
+
+
+@functools.cache
+def _palette() -> bytes:
+    colours = matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 1, LEVELS))[:, :3]
+    return (colours * 255).round().astype(np.uint8).tobytes()
 
 
 def _png(image: Image.Image) -> str:

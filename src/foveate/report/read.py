@@ -21,6 +21,8 @@ __all__ = [
     "Study",
     "dig",
     "kind_of_folder",
+    "listed",
+    "mapping",
     "number",
     "read_maps",
     "read_run",
@@ -48,6 +50,12 @@ def dig(data: object, *keys: str) -> Any:
             return None
         data = data[key]
     return data
+
+
+def mapping(data: object, *keys: str) -> dict[str, Any]:
+    """The object at data[key][key]..., empty where there is none."""
+    found = dig(data, *keys)
+    return {str(key): value for key, value in found.items()} if isinstance(found, Mapping) else {}
 
 
 @dataclass(frozen=True)
@@ -161,9 +169,9 @@ def read_study(folder: Path) -> Study:
         raise RunError(f"study.json holds one JSON object; {str(folder / 'study.json')!r} could not be read as one")
     problems: list[str] = []
     runs = _read_runs(folder)
-    arms = [str(arm) for entry in _listed(plan.get("arms")) if (arm := dig(entry, "arm") or entry)]
+    arms = [str(arm) for entry in listed(plan.get("arms")) if (arm := dig(entry, "arm") or entry)]
     arms += sorted({arm for arm, _ in runs} - set(arms))
-    seeds = [int(seed) for entry in _listed(plan.get("seeds")) if (seed := number(entry)) is not None]
+    seeds = [int(seed) for entry in listed(plan.get("seeds")) if (seed := number(entry)) is not None]
     seeds += sorted({seed for _, seed in runs} - set(seeds))
     costs = _read_json(folder / "costs.json") if (folder / "costs.json").exists() else {}
     if not isinstance(costs, dict):
@@ -219,17 +227,17 @@ def read_maps(run: Run) -> Maps | None:
     if not isinstance(index, dict):
         return Maps((), (), (), ("maps.json could not be read",))
     try:
-        with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
+        with (folder / "maps.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             loaded = {key: arrays[key] for key in arrays.files}
     except (OSError, ValueError, EOFError, BadZipFile, KeyError) as error:
         return Maps((), (), (), (f"maps.npz could not be read ({type(error).__name__})",))
     problems: list[str] = []
-    classes = tuple(str(name) for name in _listed(index.get("classes")))
+    classes = tuple(str(name) for name in listed(index.get("classes")))
     samples = _samples(index, loaded.get("images"), classes)
     if not samples:
         problems.append("maps.npz has no pictures of the samples")
     maps: list[Map] = []
-    for entry in _listed(index.get("maps")):
+    for entry in listed(index.get("maps")):
         tap, kind, key = (str(dig(entry, part)) for part in ("tap", "kind", "key"))
         values = loaded.get(key)
         shape = 2 if kind == "channel_profile" else 3
@@ -277,14 +285,14 @@ def _read_curves(path: Path) -> tuple[list[dict[str, float | None]], str | None]
 
 
 def _samples(index: dict[str, Any], images: np.ndarray | None, classes: Sequence[str]) -> tuple[Sample, ...]:
-    listed = _listed(index.get("samples"))
+    entries = listed(index.get("samples"))
     if images is None or images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
         return ()
-    size = [number(side) or 0 for side in _listed(index.get("image_size"))]
+    size = [number(side) or 0 for side in listed(index.get("image_size"))]
     height, width = size if len(size) == 2 and min(size) > 0 else images.shape[1:3]  # boxes are in pixels of image_size
     samples = []
-    for entry, picture in zip(listed, images, strict=False):
-        box = [number(value) for value in _listed(dig(entry, "box_xyxy"))]
+    for entry, picture in zip(entries, images, strict=False):
+        box = [number(value) for value in listed(dig(entry, "box_xyxy"))]
         known = [
             value / side for value, side in zip(box, (width, height, width, height), strict=False) if value is not None
         ]
@@ -309,18 +317,19 @@ def _class_name(value: object, classes: Sequence[str]) -> str:
 
 def _points(value: object) -> tuple[tuple[float, float], ...]:
     """One [y, x] for all samples, or one for each; anything else is no point."""
-    listed = _listed(value)
-    pairs = [listed] if listed and number(listed[0]) is not None else listed
+    found = listed(value)
+    pairs = [found] if found and number(found[0]) is not None else found
     points = []
     for pair in pairs:
-        numbers = [number(part) for part in _listed(pair)]
+        numbers = [number(part) for part in listed(pair)]
         if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
             return ()
         points.append((numbers[0], numbers[1]))
     return tuple(points)
 
 
-def _listed(value: object) -> list[Any]:
+def listed(value: object) -> list[Any]:
+    """A list as it is; anything else is an empty one."""
     return list(value) if isinstance(value, list | tuple) else []
 
 

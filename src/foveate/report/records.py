@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from foveate.report.read import Run, Study, dig, number
+from foveate.report.read import Run, Study, dig, mapping, number
 from foveate.report.tables import DASH, MINUS, NOTHING, Cell, Column, Group, Row, Table, mean_of
 
 __all__ = ["Confusion", "confusion", "health_tables", "runs_table"]
@@ -45,7 +45,7 @@ def confusion(path: Path) -> Confusion | None:
 
 def runs_table(study: Study, names: dict[str, str]) -> Table:
     """Every run that was asked for, with its numbers or with what it lacks."""
-    metrics = list(dict.fromkeys(name for run in study.runs.values() for name in dig(run.summary, "metrics") or {}))
+    metrics = list(dict.fromkeys(name for run in study.runs.values() for name in mapping(run.summary, "metrics")))
     columns = [Column("Arm", numeric=False), Column("Seed")]
     columns += [Column(names.get(name, str(name))) for name in metrics]
     columns += [
@@ -103,7 +103,7 @@ def health_tables(study_runs: dict[str, list[Run]]) -> list[tuple[str, str, bool
     )
     told = []
     for arm, runs in study_runs.items():
-        taps = list(dict.fromkeys(tap for run in runs for tap in dig(run.summary, "gate_health") or {}))
+        taps = list(dict.fromkeys(tap for run in runs for tap in mapping(run.summary, "gate_health")))
         if not taps:
             continue
         rows = tuple(_health_row(arm, tap, runs) for tap in taps)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from foveate.compare.statistics import BETTER, WORSE, ArmResult, StudyResult
 from foveate.report.figures import CONTROLS
-from foveate.report.read import Run, Study, dig, number
+from foveate.report.read import Run, Study, dig, listed, mapping, number
 
 __all__ = ["DASH", "MINUS", "NOTHING", "Cell", "Column", "Group", "Row", "Table", "bracketed", "cost_of", "counted"]
 __all__ += ["mean_of", "measures_table", "percent", "points", "results_table", "signed"]
@@ -176,7 +176,7 @@ def _arm_cell(study: Study, arm: str, runs: Sequence[Run]) -> Cell:
     unfinished = len(study.seeds) - len(runs)
     if unfinished:
         return Cell(arm, arm, f"{unfinished} of {len(study.seeds)} runs not finished", "warn")
-    health = [entry for run in runs for entry in (dig(run.summary, "gate_health") or {}).values()]
+    health = [entry for run in runs for entry in mapping(run.summary, "gate_health").values()]
     dead = sum(dig(entry, "alive") is False for entry in health)
     return Cell(arm, arm, f"{dead} of {len(health)} gates dead", "warn") if dead else Cell(arm, arm)
 
@@ -184,7 +184,7 @@ def _arm_cell(study: Study, arm: str, runs: Sequence[Run]) -> Cell:
 def _sites_cell(study: Study, arm: str, runs: Sequence[Run]) -> Cell:
     if not runs:
         return NOTHING
-    count = max(len(dig(run.summary, "sites") or []) for run in runs)
+    count = max(len(listed(dig(run.summary, "sites"))) for run in runs)
     absent = count == 0 and arm not in (study.baseline, "wider")
     return Cell(str(count), count, "not in the network" if absent else "", "warn" if absent else "")
 
