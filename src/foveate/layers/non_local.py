@@ -35,8 +35,8 @@ AXES = {
 class NonLocal(nn.Module):
     """z_i = W_z y_i + x_i with y_i = sum_j f(x_i, x_j) g(x_j) / C(x), over all positions j.
 
-    The map of positions against positions is formed only while its tap is watched, or where that is less work. The layer
-    starts as the identity. Softmax has a second derivative only watched or under sdpa_kernel(SDPBackend.MATH).
+    The map of positions against positions is formed only while its tap is watched, or where that is less work. The
+    layer starts as the identity. Softmax has a second derivative only watched or under sdpa_kernel(SDPBackend.MATH).
 
     Args:
         channels: Channels of the input and of the output.
@@ -97,10 +97,10 @@ class NonLocal(nn.Module):
 
     def _start(self) -> None:
         """Start as the original release: projections N(0, 0.01) without bias, and nothing added to the input."""
-        for name, projection in self.named_children():
-            if name in ("theta", "phi", "g", "out"):
-                nn.init.normal_(projection.weight, std=0.01)
-                nn.init.zeros_(projection.bias)
+        embeddings = () if self.pairwise == "gaussian" else (self.theta, self.phi)
+        for projection in (*embeddings, self.g, self.out):
+            nn.init.normal_(projection.weight, std=0.01)
+            nn.init.zeros_(projection.bias)
         last = self.out if isinstance(self.norm, nn.Identity) else self.norm
         nn.init.zeros_(last.weight)
 
@@ -110,11 +110,7 @@ class NonLocal(nn.Module):
         if self.group == "time":
             placed = placed.movedim(1, -2)  # (batch, *space, time, channel)
         lead = placed.shape[: {"spacetime": 1, "space": 2, "time": 3}[self.group]]
-        grouped = placed.flatten(0, len(lead) - 1)  # (group, *grid, channel)
-        source = _pooled(grouped) if self.pool == "before" else grouped
-        query, key, value = self._project(grouped, source)
-        if self.pool == "after":
-            key, value = _pooled(key), _pooled(value)
+        query, key, value = self._project(placed.flatten(0, len(lead) - 1))
         y = self._sum(query, key, value, lead)
         z = self.out(y)
         z = self.norm(z.flatten(0, -2)).reshape(placed.shape)
@@ -122,15 +118,25 @@ class NonLocal(nn.Module):
             z = z.movedim(-2, 1)
         return x + z.movedim(-1, 1)
 
-    def _project(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query of the positions, key and value of those they look at."""
-        query, key = (x, source) if self.pairwise == "gaussian" else (self.theta(x), self.phi(source))
-        if self.scale != 1:
-            query = self.scale * query
-        if self.pairwise == "concatenation":
-            query_weight, key_weight = self.concat.weight.chunk(2, dim=1)
-            query, key = F.linear(query, query_weight), F.linear(key, key_weight)
-        return query, key, self.g(source)
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, and keys and values on a grid pooled or not, of (group, *grid, channel)."""
+        source = _pooled(x) if self.pool == "before" else x
+        after = _pooled if self.pool == "after" else nn.Identity()
+        if self.pairwise == "gaussian":
+            query, key = x, after(source)
+        elif self.pairwise == "concatenation":
+            query, key = self._score(x, source)
+        else:
+            query, key = self.theta(x), after(self.phi(source))
+        return query if self.scale == 1 else self.scale * query, key, after(self.g(source))
+
+    def _score(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """The halves of w_f^T [theta_i, phi_j]: one product with x_i and one with x_j, if no pooling lies between."""
+        query_weight, key_weight = self.concat.weight.chunk(2, dim=1)
+        query = F.linear(x, query_weight @ self.theta.weight, query_weight @ self.theta.bias)
+        if self.pool == "after":
+            return query, F.linear(_pooled(self.phi(source)), key_weight)
+        return query, F.linear(source, key_weight @ self.phi.weight, key_weight @ self.phi.bias)
 
     def _sum(self, query: Tensor, key: Tensor, value: Tensor, lead: tuple[int, ...]) -> Tensor:
         """The values weighed for each query, (group, *grid, hidden)."""
@@ -152,7 +158,7 @@ class NonLocal(nn.Module):
 def _pooled(x: Tensor) -> Tensor:
     """Max over windows of 2 by 2 positions (of 2 in 1-D) of (group, *grid, channel)."""
     if min(x.shape[-3:-1] if x.ndim > 3 else x.shape[1:2]) < 2:
-        raise ValueError(f"pool takes at least 2 positions along each axis; got {tuple(x.shape[1:-1])}")
+        raise ValueError(f"pool takes at least 2 positions along each axis of space; got {tuple(x.shape[1:-1])}")
     pooled = {3: F.max_pool1d, 4: F.max_pool2d, 5: F.max_pool3d}[x.ndim]
     return pooled(x.movedim(-1, 1), (1, 2, 2) if x.ndim == 5 else 2).movedim(1, -1)
 
@@ -161,7 +167,7 @@ def _check_size(geometry: tuple[int, ...], element_bytes: int) -> None:
     size = math.prod(geometry) * element_bytes
     if size > MAP_LIMIT_BYTES:
         raise ValueError(
-            f"a watched map takes at most {MAP_LIMIT_BYTES / 2**30:.0f} GiB; got {geometry}, {size / 2**30:.1f} GiB: "
+            f"a watched map takes at most {MAP_LIMIT_BYTES / 2**30:.2g} GiB; got {geometry}, {size / 2**30:.2g} GiB: "
             "pool the keys, group by space or time, or give fewer or smaller inputs at once"
         )
 
