@@ -18,7 +18,7 @@ from foveate.networks import (
     resnet_tiny,
     resnext50_32x4d,
 )
-from foveate.networks.resnet import BasicBlock, Bottleneck
+from foveate.networks.residual import BasicBlock, Bottleneck
 
 POSITIONS = ["standard", "pre", "post", "identity", "after_3x3"]
 
@@ -334,11 +334,13 @@ def test_settings_without_meaning_are_refused(settings, sentence):
         tiny(**settings)
 
 
-def test_a_block_is_basic_or_a_bottleneck_and_its_stride_in_the_1x1_or_the_3x3():
-    with pytest.raises(ValueError, match="block must be 'basic' or 'bottleneck'; got 'deep'"):
+def test_kinds_of_network_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="block must be one of basic, bottleneck; got 'deep'"):
         ResNet("deep", (1, 1, 1))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="stride_in must be one of 3x3, 1x1; got '2x2'"):
         ResNet("bottleneck", (1, 1, 1), stride_in="2x2")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"depths must be of three or four stages; got \(1, 1\)"):
+        ResNet("basic", (1, 1))
 
 
 def test_a_misspelt_mechanism_is_answered_with_the_right_one():
