@@ -67,6 +67,8 @@ def test_any_space_will_do(space):
 def test_the_dilation_decides_how_far_the_spatial_gate_sees():
     for dilation in (1, 4):
         layer = BAM(3, dilation=dilation, reduction=1, spatial_dims=1).eval()
+        for parameter in layer.parameters():
+            torch.nn.init.constant_(parameter, 0.1)  # positive, so that no ReLU hides a position
         x = torch.zeros(1, 3, 41, requires_grad=True)
         layer.spatial(x)[0, 0, 20].backward()
         seen = x.grad[0].abs().sum(dim=0).nonzero().flatten() - 20
