@@ -192,10 +192,15 @@ def _layers(entries: Sequence[Map], maps: Maps, side: int, arm: str) -> tuple[La
 def _shortened(taps: Sequence[str]) -> list[str]:
     """Names of taps without the parts that only say how a mechanism is held, nor an end that all of them share."""
     parts = [[part for part in tap.split(".") if part not in ("inserted", "mechanism")] for tap in taps]
-    while len(parts) > 1 and len({names[-1] for names in parts}) == 1 and min(map(len, parts)) > 1:
+    while len(parts) > 1 and min(map(len, parts)) > 1 and _shared_word([names[-1] for names in parts]):
         parts = [names[:-1] for names in parts]
     short = [".".join(names) for names in parts]
     return short if len(set(short)) == len(taps) and all(short) else list(taps)
+
+
+def _shared_word(ends: Sequence[str]) -> bool:
+    """Whether all end alike, and not in the number of a block, which says where."""
+    return len(set(ends)) == 1 and not ends[0].isdecimal()
 
 
 def _cell(overlay: Overlay, sample: Sample, arm: str, tap: str) -> MapCell:
