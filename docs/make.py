@@ -1,7 +1,7 @@
 """Draw the figures and fill the tables of docs/: make docs, after make demo.
 
-Diagrams come from docs/diagrams.py, costs are counted here, and the pictures of what each mechanism attends to come from the
-comparison of `make demo`.
+Diagrams come from docs/diagrams.py, costs are counted here, and the pictures of what each mechanism attends to come
+from the comparison of `make demo`.
 """
 
 import json
@@ -70,7 +70,7 @@ def draw_maps(run: Path, out: Path) -> None:
             continue
         for index, axes in enumerate(part.subplots(1, SAMPLES)):
             draw_overlay(axes, arrays["images"][index], arrays[entry["key"]][index], described["samples"][index])
-            if "point" in entry and entry["point"]:
+            if entry.get("point"):
                 draw_point(axes, entry["point"], index, arrays["images"].shape[1:3])
     figure.savefig(out, dpi=110)
     pyplot.close(figure)
