@@ -12,11 +12,11 @@ class Double(nn.Module):
 
 
 class Records(nn.Module):
-    """Remember the shape seen, answer with a gate over (batch, channel)."""
+    """Remember the shape seen, and scale the channels by 1, 2, 3."""
 
     def forward(self, x):
         self.shape = tuple(x.shape)
-        return x * torch.arange(1.0, 1 + x.shape[1]).reshape(1, -1, *[1] * (x.ndim - 2))
+        return x.contiguous() * torch.arange(1.0, 1 + x.shape[1]).reshape(1, -1, *[1] * (x.ndim - 2))
 
 
 def test_alpha_blends_the_mechanism_in():
@@ -58,6 +58,18 @@ def test_channels_last_are_brought_to_the_second_axis_and_back(shape, seen, star
     assert child.mechanism.shape == seen
     torch.testing.assert_close(output, x * torch.tensor([1.0, 2.0, 3.0]) if start == "published" else x)
     output.view(2, -1)  # hosts with channels last go on so
+
+
+@pytest.mark.parametrize("start", ["identity", "published"])
+def test_a_mechanism_of_another_precision_answers_in_that_of_the_host(start):
+    class Precise(nn.Module):
+        def forward(self, x):
+            return 2 * x.float()
+
+    x = torch.randn(2, 3, 5, dtype=torch.bfloat16)
+    output = Inserted(Precise(), start)(x)
+    assert output.dtype == torch.bfloat16
+    assert torch.equal(output, 2 * x if start == "published" else x)
 
 
 def test_the_memory_format_of_the_host_stays():

@@ -330,6 +330,18 @@ def test_rehearse_tells_the_sites_again(host):
     assert rehearse(host, torch.zeros(1, 3, 9, 9))[0].shape == (1, 5, 7, 7)
 
 
+@pytest.mark.parametrize("region", ["host", "stage", "wrapped stage"])
+def test_rehearse_sees_through_code_compiled_before(host, x, region):
+    insert(host, "stage.*", se)
+    if region == "wrapped stage":
+        host.stage = torch.compile(host.stage, backend="eager")
+    else:
+        (host if region == "host" else host.stage).compile(backend="eager")
+    with torch.no_grad():
+        host(x)
+    assert len(rehearse(host, x)) == 2
+
+
 def test_rehearse_names_a_mechanism_that_never_runs(host):
     insert(host, "stage.*", se)
     host.stage = nn.Sequential(host.stage[0], nn.Identity())

@@ -39,6 +39,13 @@ def test_after_a_linear_map_the_channels_are_last():
     assert layout(Then(nn.Linear(3, 5), nn.ReLU()), torch.zeros(1, 7, 11, 3)) == ("channels_last", 5)
 
 
+def test_a_second_run_is_spared_where_the_last_layer_gave_the_same_shape():
+    runs = []
+    host = Then(nn.Conv2d(3, 5, 1), lambda x: runs.append(tuple(x.shape)) or x)
+    assert layout(host, torch.zeros(1, 3, 7, 11)) == ("channels_first", 5)
+    assert runs == [(1, 5, 7, 11)]
+
+
 def test_a_permuted_output_is_found_by_the_axis_that_does_not_change_with_the_input():
     permuted = Then(nn.Conv2d(3, 5, 1), lambda x: x.permute(0, 2, 3, 1))
     assert layout(permuted, torch.zeros(1, 3, 7, 11)) == ("channels_last", 5)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveate.surgery.hook import Layout, unwrapped
+from foveate.surgery.hook import Layout, is_compiled
 
 __all__ = ["Call", "Inputs", "Source", "dry_run", "inputs_of", "run_on_something", "traceless"]
 
@@ -126,12 +126,12 @@ def traceless(host: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _eager(host: nn.Module) -> Iterator[None]:
-    # Asked only of compiled hosts, because it imports the compiler.
-    if unwrapped(host) is host and not any(module._compiled_call_impl for module in host.modules()):
-        yield
-    else:
+    # Compiled code would not see the hooks. Only where there is some, because this imports the compiler.
+    if any(map(is_compiled, host.modules())):
         with torch.compiler.set_stance("force_eager"):
             yield
+    else:
+        yield
 
 
 _CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)

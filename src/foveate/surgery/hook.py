@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["Inserted", "Layout", "Start", "attach", "detach", "inserted", "inserted_in", "unwrapped"]
+__all__ = ["Inserted", "Layout", "Start", "attach", "detach", "inserted", "inserted_in", "is_compiled", "unwrapped"]
 
 Layout = Literal["channels_first", "channels_last"]
 Start = Literal["identity", "published"]
@@ -91,6 +91,11 @@ def inserted(host: nn.Module) -> dict[str, Inserted]:
     """
     found = ((name, inserted_in(module)) for name, module in unwrapped(host).named_modules())
     return {name: child for name, child in found if child is not None}
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a call of this very module runs what torch.compile made, as a wrapper or in place."""
+    return isinstance(getattr(module, "_orig_mod", None), nn.Module) or module._compiled_call_impl is not None
 
 
 def unwrapped(host: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from foveate.surgery.dry_run import Call, dry_run, inputs_of, run_on_something, traceless
 from foveate.surgery.example import examples_for
-from foveate.surgery.hook import Inserted, Layout, Start, attach, detach, inserted, inserted_in, unwrapped
+from foveate.surgery.hook import Inserted, Layout, Start, attach, detach, inserted, inserted_in, is_compiled, unwrapped
 from foveate.surgery.sites import Site, Where, described, find_modules, last_of, measure
 
 __all__ = ["insert", "load_host", "rehearse", "remove"]
@@ -28,9 +28,9 @@ def insert(
     """Let a mechanism follow every module of the host that `where` describes: x + alpha * (mechanism(x) - x).
 
     alpha starts at 0, so that the host computes what it computed, bit for bit on finite features, and is learned: the
-    first step moves alpha, the following ones the mechanism too. Class, parameter names and keys of the host stay as they are; what is
-    new is called `<site>.inserted.mechanism` and `<site>.inserted.alpha`. Insert before torch.compile, before
-    DistributedDataParallel and before the optimizer is made. If anything is refused, the host is left as it was.
+    first step moves alpha, the following ones the mechanism too. Class, parameter names and keys of the host stay as
+    they are; what is new is called `<site>.inserted.mechanism` and `<site>.inserted.alpha`. If anything is refused, the
+    host is left as it was. Insert before torch.compile, DistributedDataParallel and the making of the optimizer.
 
     Args:
         host: Any network.
@@ -167,7 +167,7 @@ def _spatial_dims(mechanism: Callable[..., nn.Module], rank: int) -> dict[str, i
 def _refuse_wrapped(host: nn.Module, verb: str) -> None:
     for module in host.modules():
         kinds = {kind.__name__ for kind in type(module).__mro__}
-        if "OptimizedModule" in kinds or module._compiled_call_impl is not None:
+        if is_compiled(module):
             raise ValueError(f"{verb} before torch.compile: compiled code does not see later hooks")
         if "ScriptModule" in kinds:
             raise ValueError(f"{verb} before torch.jit: a script does not see later hooks")
