@@ -1,5 +1,6 @@
 import copy
 import pickle
+import warnings
 
 import pytest
 import timm
@@ -490,6 +491,20 @@ def test_a_forward_that_fails_inside_the_block_leaves_the_next_one_alone():
         assert _get_current_function_mode() is None
         assert_same(attention(x), plain)
     assert len(maps.calls("weights")) == 1
+
+
+def test_a_hook_of_somebody_else_may_fail_before_ours():
+    def refuse(module, args):
+        raise ZeroDivisionError
+
+    model, x = nn.Sequential(timm.layers.Attention(8, num_heads=2), nn.Identity()), torch.randn(2, 5, 8)
+    handle = model[0].register_forward_pre_hook(refuse)
+    with capture(model) as maps:
+        with warnings.catch_warnings(action="error"), pytest.raises(ZeroDivisionError):
+            model(x)
+        handle.remove()
+        model(x)
+    assert len(maps.calls("0.weights")) == 1
 
 
 def test_a_softmax_in_the_hook_of_somebody_else_is_no_map():
