@@ -17,7 +17,7 @@ PARAMETERS = {"none": 1000, "placebo": 1000, "eca": 1003, "se": 1100, "cbam": 13
 GAIN = {"none": 0.0, "placebo": 0.0, "se": 0.0137, "eca": -0.0021, "cbam": 0.0313, "wider": 0.0071}
 
 
-def train(config, folder, *, progress=None, command=None):
+def train(config, folder, *, progress=None):
     behaviour = config.network_options
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "begun.txt").open("a") as file:
@@ -34,7 +34,7 @@ def train(config, folder, *, progress=None, command=None):
         if progress:
             progress(progress_of(config, epoch))
     if behaviour.get("silent") != config.arm:
-        (folder / "summary.json").write_text(summary(config, first, command).to_json())
+        (folder / "summary.json").write_text(summary(config, first).to_json())
 
 
 def progress_of(config, epoch):
@@ -50,7 +50,7 @@ def progress_of(config, epoch):
     )
 
 
-def summary(config, resumed=0, command=None, **changes):
+def summary(config, resumed=0, **changes):
     accuracy = 0.8 + 0.01 * config.seed + GAIN.get(config.arm, 0.0) * (1 + 0.1 * (config.seed % 3))
     absent = config.mechanism == "none" or config.network_options.get("siteless") == config.arm
     values = {
@@ -75,7 +75,7 @@ def summary(config, resumed=0, command=None, **changes):
         "pointing": {"network": 0.5, "mechanism": None, "chance": 0.1, "samples": 17},
         "versions": {},
         "machine": {},
-        "command": command or "",
+        "command": "",
     }
     return Summary(**{**values, **changes})
 

@@ -166,7 +166,7 @@ def test_a_damaged_summary_is_named_and_nothing_else_is_lost(tmp_path):
     run(study, tmp_path)
     (tmp_path / "runs" / "se" / "seed0" / "summary.json").write_text('{"version": 1, "tas')
 
-    def damaged(config, folder, command, *, report):
+    def damaged(config, folder, *, report):
         raise RunError(f"{folder} is damaged")
 
     work = Work(standin.survey, standin.measure, damaged)
@@ -174,6 +174,17 @@ def test_a_damaged_summary_is_named_and_nothing_else_is_lost(tmp_path):
     assert [(failure.arm, failure.seed) for failure in result.failures] == [("se", 0)]
     assert "summary.json is damaged" in result.failures[0].sentence
     assert result.finished == 3
+
+
+def test_a_study_whose_memory_is_lost_finds_its_finished_runs(tmp_path):
+    first, _, _ = run(study_of(), tmp_path)
+    (tmp_path / "study.json").write_text("half a fil")
+    with pytest.raises(RunError, match=r"study\.json cannot be read .*; remove it and run the same command again"):
+        run(study_of(), tmp_path)
+    (tmp_path / "study.json").unlink()
+    again, done, _ = run(study_of(), tmp_path)
+    assert done == ["survey", "measure"]
+    assert again == first
 
 
 def test_a_study_in_which_every_run_failed_says_the_first_reason(tmp_path):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, NoReturn, Protocol, Self
 
 from foveate.errors import MissingExtra, RunError
 
@@ -212,14 +212,23 @@ def _serve(connection: Connection, log: Path | None) -> None:
         try:
             job = connection.recv()
         except EOFError:
-            return
+            _leave(0)
         try:
             message = ("finished", job.work(*job.arguments, report=lambda value: connection.send(("progress", value))))
         except Exception as error:
             if log is not None:
                 print(f"{job.key}:\n{traceback.format_exc()}", file=sys.stderr)
             message = ("failed", explain(error))
+        except SystemExit:  # Lightning's answer to SIGTERM
+            _leave(1)
         connection.send(message)
+
+
+def _leave(status: int) -> NoReturn:
+    """End at once: taking torch and Lightning down in order takes seconds."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _die_with_parent() -> None:

@@ -115,7 +115,11 @@ def read_plan(study: Path) -> dict[str, Any]:
 
 def read_failures(study: Path) -> list[Failure]:
     """The runs that failed, in the order of failing."""
-    return [Failure(**entry) for entry in read_json(study / "failures.json") or []]
+    path = study / "failures.json"
+    try:
+        return [Failure(**entry) for entry in read_json(path) or []]
+    except TypeError as error:
+        raise RunError(f"{path} is damaged ({error}); remove it and run the same command again") from None
 
 
 def write_failures(study: Path, failures: Sequence[Failure]) -> None:

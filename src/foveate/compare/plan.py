@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["asked_runs", "lacks_costs", "notes_on", "recall", "unfinished_runs", "unknown_arms"]
 
+MAY_CHANGE = ("num_workers",)  # does not change the numbers
+
 
 def recall(study: "Study", out: Path) -> dict[str, Any]:
     """The plan of a study, with what its folder remembers: arms that were surveyed, seeds, notes, time.
@@ -34,7 +36,8 @@ def recall(study: "Study", out: Path) -> dict[str, Any]:
     old = read_plan(out)
     new = json.loads(json.dumps({**plan["config"], "baseline": study.baseline}))
     for name, value in {**old["config"], "baseline": old["baseline"]}.items():
-        _refuse_unless_equal(out, name, value, new.get(name))
+        if name not in MAY_CHANGE:
+            _refuse_unless_equal(out, name, value, new.get(name))
     finished = [
         (entry["arm"], seed)
         for entry in old["arms"]

@@ -16,6 +16,7 @@ from typing import Any
 
 from scipy.special import stdtr, stdtrit
 
+from foveate.compare.controls import PLACEBO
 from foveate.compare.folder import Failure, read_failures, read_json, read_plan, read_result
 from foveate.errors import RunError
 from foveate.tasks.summary import Summary
@@ -230,7 +231,7 @@ def summarise(study: Path, metrics: Sequence[str] = tuple(METRICS)) -> StudyResu
         told = f"; {first.arm}, seed {first.seed}: {first.sentence}" if first else ""
         raise RunError(f"{study} has no finished run{told}")
     compared = {metric: _compare_arms(runs, plan["baseline"], metric) for metric in metrics}
-    dead = {name: _dead_gates(runs[name]) for name in names}
+    dead = {name: _dead_gates(runs[name]) for name in names if name != PLACEBO}  # whose gates are held on purpose
     return StudyResult(
         folder=study,
         **{name: plan[name] for name in ("task", "data", "network", "start", "baseline")},

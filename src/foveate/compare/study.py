@@ -230,8 +230,7 @@ class _Session:
         entries = {entry["arm"]: entry for entry in self.plan["arms"]}
         keys = unfinished_runs(self.study, self.out, self.plan)
         jobs = [
-            Job((arm, seed), self.work.train, (self.study.config(entries[arm], seed), self.out, self.plan["command"]))
-            for arm, seed in keys
+            Job((arm, seed), self.work.train, (self.study.config(entries[arm], seed), self.out)) for arm, seed in keys
         ]
         asked = asked_runs(self.study, self.plan)
         failures = {(failure.arm, failure.seed): failure for failure in read_failures(self.out)}

@@ -42,7 +42,8 @@ def survey_arms(
     """
     from foveate.compare.cost import count_parameters
     from foveate.data import open_pictures
-    from foveate.tasks.hosts import build, environment
+    from foveate.tasks.environment import environment
+    from foveate.tasks.hosts import build
 
     pictures = open_pictures(next(config for config in (*configs.values(), wider) if config is not None).data)
     arms: dict[str, dict[str, Any]] = {}
@@ -80,12 +81,13 @@ def measure_arms(configs: Mapping[str, RunConfig], *, report: Report) -> dict[st
     """
     from foveate.compare.cost import count_macs, profile
     from foveate.data import open_pictures
+    from foveate.tasks.environment import pick_device
     from foveate.tasks.hosts import build
 
     first = next(iter(configs.values()))  # data, batch size and device are the same in all
     pictures = open_pictures(first.data)
     built = {arm: build(config, pictures=pictures) for arm, config in configs.items()}
-    networks = {arm: network.to(_device(first.device)) for arm, (network, _, _) in built.items()}
+    networks = {arm: network.to(pick_device(first.device)) for arm, (network, _, _) in built.items()}
     shape = next(shape for _, shape, _ in built.values())
     macs = max(count_macs(network, (1, *shape)) for network in networks.values())
     step_batch = max(2, min(first.batch_size, int(STEP_MACS / max(macs, 1))))
@@ -102,7 +104,6 @@ def measure_arms(configs: Mapping[str, RunConfig], *, report: Report) -> dict[st
 def train_arm(
     config: RunConfig,
     study: Path,
-    command: str | None,
     *,
     report: Report,
     train: Callable[..., Any] | None = None,
@@ -119,7 +120,7 @@ def train_arm(
     folder = run_folder(study, config.arm_name, config.seed)
     # The worker of a study that was killed a moment ago may still be at its last step.
     with locked(folder.with_name(f".{folder.name}.lock"), wait_s=ORPHAN_S):
-        train(config, folder, progress=report, command=command)
+        train(config, folder, progress=report)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,14 +130,6 @@ class Work:
     survey: Callable[..., dict[str, Any]] = survey_arms
     measure: Callable[..., dict[str, dict[str, Any]]] = measure_arms
     train: Callable[..., Any] = train_arm
-
-
-def _device(name: str) -> str:
-    """The device that a run with this setting computes on."""
-    import torch
-
-    found = torch.accelerator.current_accelerator(check_available=True) if name == "auto" else None
-    return found.type if found is not None else "cpu" if name == "auto" else name
 
 
 def _middle(costs: list[dict[str, Any]]) -> dict[str, Any]:
