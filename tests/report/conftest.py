@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 SIZE = 40
-CLASSES = [str(digit) for digit in range(10)]
+CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 BLOCKS = [("layer1.0", 16, 40), ("layer2.0", 32, 20), ("layer3.0", 64, 10), ("layer4.0", 128, 5)]
 
 
@@ -39,7 +39,7 @@ ARMS = [
     Arm("cbam", 0.874, 180_530, 21_950_000, 5.0, "mechanism.channel_gate", "mechanism.spatial_gate", pointing=0.73),
     Arm("bam", 0.846, 181_020, 22_060_000, 4.1, "mechanism.gate", "mechanism.gate", pointing=0.66),
     Arm("nonlocal", 0.855, 189_380, 23_800_000, 4.8, rows="mechanism.weights", pointing=0.63),
-    Arm("placebo", 0.841, 176_890, 21_400_000, 3.2, pointing=0.57),
+    Arm("placebo", 0.841, 176_890, 21_400_000, 3.2, channel="mechanism.gate", pointing=0.57),
     Arm("wider", 0.850, 189_760, 22_930_000, 3.3, pointing=0.59),
 ]
 VERSIONS = {"foveate": "0.1.0", "python": "3.11.7", "torch": "2.14.1", "torchvision": "0.29.1", "lightning": "2.6.6"}
@@ -68,6 +68,11 @@ def blob(size: int, box: list[int], sharpness: float, random: np.random.Generato
     return (0.25 + 0.5 * sharpness * heat + 0.2 * (1 - sharpness) * random.random((size, size))).astype(np.float32)
 
 
+def is_dead(arm: Arm, depth: int) -> bool:
+    """Whether a gate is the same for every picture: the placebo's by design, the first one of BAM by mishap."""
+    return arm.name == "placebo" or (arm.name == "bam" and depth == 0)
+
+
 def write_maps(folder: Path, arm: Arm, random: np.random.Generator) -> None:
     drawn = np.random.default_rng(0)  # the same pictures in every arm
     pictures, boxes = zip(*(cluttered(digit, drawn) for digit in range(8) for _ in range(2)), strict=True)
@@ -85,23 +90,23 @@ def write_maps(folder: Path, arm: Arm, random: np.random.Generator) -> None:
             profile = (
                 0.5 + 0.13 * random.standard_normal(channels) + 0.03 * depth * random.standard_normal((10, channels))
             )
-            dead = arm.name == "bam" and depth == 0
+            dead = is_dead(arm, depth)
             add(f"{block}.{arm.channel}", "channel_profile", np.full_like(profile, 0.5) if dead else profile.clip(0, 1))
         if arm.spatial:
             gates = np.stack([blob(size, box, sharp, random) for box in boxes])
-            dead = arm.name == "bam" and depth == 0
+            dead = is_dead(arm, depth)
             add(f"{block}.{arm.spatial}", "spatial", np.full_like(gates, 0.5) if dead else gates)
         if arm.rows and depth == 2:
             rows = np.stack([blob(size, box, sharp, random) for box in boxes])
             add(f"{block}.{arm.rows}", "rows", rows / rows.sum(axis=(1, 2), keepdims=True), centres)
-    add("layer4", "network", np.stack([blob(5, box, arm.pointing, random) for box in boxes]))
+    add("network", "network", np.stack([blob(5, box, arm.pointing, random) for box in boxes]))
     labels = [digit for digit in range(8) for _ in range(2)]
     samples = [
         {
             "index": i,
             "name": f"test/{label}/{i:05}.png",
-            "label": label,
-            "prediction": label if i % 5 else 3,
+            "label": CLASSES[label],
+            "prediction": CLASSES[label if i % 5 else 3],
             "box_xyxy": boxes[i],
         }
         for i, label in enumerate(labels)
@@ -121,7 +126,7 @@ def gate_health(arm: Arm) -> dict[str, dict[str, Any]]:
             (arm.rows if depth == 2 else "", "batch *query *key"),
         )
         for tap, axes in gates:
-            dead = arm.name == "bam" and depth == 0
+            dead = is_dead(arm, depth)
             values = {
                 "axes": axes,
                 "mean": 0.5,
@@ -171,7 +176,7 @@ def write_run(folder: Path, arm: Arm, seed: int, epochs: int = 6, max_time_s: fl
         for i in range(200):
             label = i % 10
             prediction = label if random.random() < accuracy else int(random.integers(10))
-            writer.writerow([i, f"test/{label}/{i:05}.png", label, prediction, *[0.1] * 10])
+            writer.writerow([i, f"test/{label}/{i:05}.png", CLASSES[label], CLASSES[prediction], *[0.1] * 10])
     if seed == 0:
         write_maps(folder, arm, random)
     metrics = {
@@ -200,7 +205,15 @@ def write_run(folder: Path, arm: Arm, seed: int, epochs: int = 6, max_time_s: fl
         "val_size": 270,
         "test_size": 360,
         "gate_health": gate_health(arm),
-        "pointing": {"network": arm.pointing + 0.01 * seed, "mechanism": mechanism, "chance": 0.149, "samples": 360},
+        "pointing": {
+            "network": arm.pointing + 0.01 * seed,
+            "mechanism": mechanism,
+            "chance": 0.149,
+            "samples": 360,
+            "taps": {
+                f"{block}.{arm.spatial}": 0.2 + 0.1 * depth for depth, (block, _, _) in enumerate(BLOCKS) if arm.spatial
+            },
+        },
         "versions": VERSIONS,
         "machine": MACHINE,
         "command": f"foveate train classify --data demo --mechanism {arm.name} --seed {seed}",

@@ -61,7 +61,7 @@ def test_maps_come_with_samples_boxes_and_points(study: Path) -> None:
     maps = read_maps(read_run(study / "runs" / "nonlocal" / "seed0"))
     assert maps is not None
     assert len(maps.samples) == 16
-    assert maps.samples[2].label == "1"
+    assert maps.samples[2].label == "one"
     box = maps.samples[0].box
     assert box is not None
     assert 0 <= box[0] < box[2] <= 1
@@ -119,7 +119,7 @@ def test_a_map_with_other_samples_is_told(study: Path) -> None:
     np.savez(run.path / "maps" / "maps.npz", images=np.zeros((16, 40, 40, 3), np.uint8), map0=np.zeros((7, 4, 4)))
     told = read_maps(run)
     assert told is not None
-    assert told.problems == ("the map of tap 'layer4' has 7 samples where there are 16",)
+    assert told.problems == ("the map of tap 'network' has 7 samples where there are 16",)
 
 
 def test_numbers_are_finite_or_nothing() -> None:

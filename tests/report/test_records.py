@@ -35,6 +35,7 @@ def test_dead_gates_are_flagged_and_arms_without_gates_left_out(study: Path) -> 
         for arm, sentence, alive, table in health_tables({arm: read.finished(arm) for arm in read.arms})
     }
     assert "none" not in told
+    assert told["placebo"][:2] == ("4 maps, held at one, as a control", True)
     assert told["se"][:2] == ("4 maps, all alive", True)
     assert told["nonlocal"][0] == "1 map, alive"
     sentence, alive, table = told["bam"]
@@ -49,7 +50,7 @@ def test_predictions_are_counted_by_true_and_predicted_class(tmp_path: Path) -> 
     assert drawn is not None
     assert (drawn.classes, drawn.counts) == (("cat", "dog"), ((1, 1), (0, 1)))
     assert drawn.shares == ((50, 50), (0, 100))
-    path.write_text("index,name,label,prediction,p_cat,p_dog\n0,a,cat,dog,.9,.1\n")
+    path.write_text("index,name,label,prediction,p_1,p_0\n0,a,1,0,.9,.1\n")  # names that look like numbers
     drawn = confusion(path)
     assert drawn is not None
     assert drawn.counts == ((0, 1), (0, 0))

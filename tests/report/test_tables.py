@@ -38,6 +38,7 @@ def test_the_baseline_has_no_difference_and_controls_stand_apart(study: Path) ->
 def test_dead_gates_missing_runs_and_absent_mechanisms_are_flagged(study: Path) -> None:
     table = study_table(study)
     assert row(table, "bam")["Arm"].sub == "3 of 12 gates dead"
+    assert row(table, "placebo")["Arm"].sub == ""  # a gate held at one is what it is for
     assert row(table, "nonlocal")["Arm"].sub == "1 of 3 runs not finished"
     for seed in range(3):
         path = study / "runs" / "se" / f"seed{seed}" / "summary.json"

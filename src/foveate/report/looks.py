@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from foveate.report.figures import Style
+from foveate.report.figures import CONTROLS, Style
 from foveate.report.overlays import Overlay, Profile, largest_side, overlays, picture_uri, profile
-from foveate.report.read import Map, Maps, Run, Sample, read_maps
+from foveate.report.read import Map, Maps, Run, Sample, dig, number, read_maps
+from foveate.report.tables import percent
 
 __all__ = ["Looks", "MapColumn", "Picture", "ProfileColumn", "looks_of_run", "looks_of_study"]
 
@@ -111,16 +112,16 @@ def looks_of_study(arms: dict[str, list[Run]], style: dict[str, Style]) -> Looks
         del chosen[arm]
     side = largest_side(maps for _, maps in chosen.values())
     own, network, profiles, without = [], [], [], []
-    for arm, (_, maps) in chosen.items():
+    for arm, (run, maps) in chosen.items():
         spatial, evidence, channels = _by_kind(maps.maps)
         if spatial:
             note = " and ".join(dict.fromkeys(KINDS[entry.kind] for entry in spatial))
-            own.append(MapColumn(arm, style[arm], note, _layers(spatial, maps, side, arm)))
+            own.append(MapColumn(arm, style[arm], note, _layers(spatial, maps, side, run)))
         else:
             without.append(arm)
         if evidence:
-            network.append(MapColumn(arm, style[arm], "", _layers(evidence, maps, side, arm)))
-        if channels:
+            network.append(MapColumn(arm, style[arm], "", _layers(evidence, maps, side, run)))
+        if channels and arm not in CONTROLS:
             profiles.append(ProfileColumn(arm, style[arm], _profile_layers(channels, arm)))
     seeds = {run.seed for run, _ in chosen.values()}
     told = (
@@ -143,7 +144,7 @@ def looks_of_run(run: Run) -> Looks:
     spatial, evidence, channels = _by_kind(maps.maps)
     own, network = (
         tuple(
-            MapColumn(short, None, "", _layers([entry], maps, side, run.arm))
+            MapColumn(short, None, "", _layers([entry], maps, side, run))
             for entry, short in zip(entries, _shortened([entry.tap for entry in entries]), strict=True)
         )
         for entries in (spatial, evidence)
@@ -176,17 +177,31 @@ def _pictures(samples: Sequence[Sample]) -> tuple[Picture, ...]:
     return tuple(pictures)
 
 
-def _layers(entries: Sequence[Map], maps: Maps, side: int, arm: str) -> tuple[Layer, ...]:
+def _layers(entries: Sequence[Map], maps: Maps, side: int, run: Run) -> tuple[Layer, ...]:
     layers = []
     for entry, short in zip(entries, _shortened([entry.tap for entry in entries]), strict=True):
         drawn = overlays(entry, maps.samples, side)
-        judged = [overlay.inside for overlay in drawn if overlay.inside is not None]
-        hits = f"{sum(judged)} of {len(judged)} maxima in the true place" if judged else ""
         cells = tuple(
-            _cell(overlay, sample, arm, entry.tap) for overlay, sample in zip(drawn, maps.samples, strict=True)
+            _cell(overlay, sample, run.arm, entry.tap) for overlay, sample in zip(drawn, maps.samples, strict=True)
         )
-        layers.append(Layer(entry.tap, short, cells, hits))
+        layers.append(Layer(entry.tap, short, cells, _hits(entry, drawn, run)))
     return tuple(layers)
+
+
+def _hits(entry: Map, drawn: Sequence[Overlay], run: Run) -> str:
+    """How often this map points at the true place: over the test pictures if the run says so, else over the samples.
+
+    The run measures all rows of a non-local map together, so a single row is judged on the samples.
+    """
+    of_network = entry.kind == "network"
+    measured = (
+        dig(run.summary, "pointing", "network") if of_network else dig(run.summary, "pointing", "taps", entry.tap)
+    )
+    share = number(measured)
+    if share is not None and entry.kind != "rows":
+        return f"in place: {percent(share)} of test"
+    judged = [overlay.inside for overlay in drawn if overlay.inside is not None]
+    return f"in place: {sum(judged)} of {len(judged)}" if judged else ""
 
 
 def _shortened(taps: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from foveate.report.figures import CONTROLS
 from foveate.report.read import Run, Study, dig, mapping, number
 from foveate.report.tables import DASH, MINUS, NOTHING, Cell, Column, Group, Row, Table, mean_of
 
@@ -33,11 +34,10 @@ def confusion(path: Path) -> Confusion | None:
             named = [name.removeprefix("p_") for name in reader.fieldnames or () if name.startswith("p_")]
     except (OSError, ValueError, csv.Error):
         return None
-    keys = [str(i) for i in range(len(named))]
     if not named or len(named) > LARGEST_CONFUSION:
         return None
-    if not {key for pair in pairs for key in pair} <= set(keys):
-        keys = named  # classes are written by name rather than by number
+    written = {key for pair in pairs for key in pair}
+    keys = named if written <= set(named) else [str(i) for i in range(len(named))]  # classes by name, or by number
     counts = tuple(tuple(pairs[label, guess] for guess in keys) for label in keys)
     shares = tuple(tuple(round(100 * count / (sum(row) or 1)) for count in row) for row in counts)
     return Confusion(tuple(named), counts, shares)
@@ -96,9 +96,9 @@ def health_tables(study_runs: dict[str, list[Run]]) -> list[tuple[str, str, bool
         Column("Axes", numeric=False),
         Column("Mean"),
         Column("Spread", "standard deviation"),
-        Column("Entropy", "1: as even as can be"),
-        Column("Saturation", "share near the ends"),
-        Column("Variation", "over inputs; 0: deaf to them"),
+        Column("Entropy", "0 decided, 1 undecided"),
+        Column("Saturation", "share at the ends"),
+        Column("Variation", "over pictures"),
         Column("Alive", "runs", numeric=False),
     )
     told = []
@@ -107,9 +107,10 @@ def health_tables(study_runs: dict[str, list[Run]]) -> list[tuple[str, str, bool
         if not taps:
             continue
         rows = tuple(_health_row(arm, tap, runs) for tap in taps)
-        dead = sum(row.cells[-1].mark == "warn" for row in rows)
+        dead = 0 if arm in CONTROLS else sum(row.cells[-1].mark == "warn" for row in rows)
         count = "1 map" if len(taps) == 1 else f"{len(taps)} maps"
-        sentence = f"{count}, {f'{dead} dead' if dead else 'alive' if len(taps) == 1 else 'all alive'}"
+        state = f"{dead} dead" if dead else "alive" if len(taps) == 1 else "all alive"
+        sentence = f"{count}, {'held at one, as a control' if arm in CONTROLS else state}"
         told.append((arm, sentence, not dead, Table(f"Gate health of {arm}", columns, (Group("", rows),))))
     return told
 
@@ -122,4 +123,5 @@ def _health_row(arm: str, tap: str, runs: Sequence[Run]) -> Row:
         cells.append(NOTHING if value is None else Cell(f"{value:.3g}".replace("-", MINUS), value))
     alive = sum(entry.get("alive") is True for entry in entries)
     text = ("yes" if alive else "dead") if len(entries) == 1 else f"{alive} of {len(entries)}"
-    return Row((*cells, Cell(text, alive, mark="" if alive == len(entries) else "warn")), arm)
+    dead = alive < len(entries) and arm not in CONTROLS
+    return Row((*cells, Cell(text, alive, mark="warn" if dead else "")), arm)
