@@ -39,6 +39,7 @@ def test_a_shown_difference_is_told_with_its_interval(study: Path) -> None:
         sentence == "cbam: +2.1 points [+0.4, +3.8] over none, at 3 seeds. The one other mechanism shows no difference."
     )
     assert findings["Controls"] == "wider shows no difference."
+    assert "Not enough" not in findings
 
 
 def test_worse_is_told_as_well_as_better(study: Path) -> None:

@@ -33,9 +33,10 @@ def test_a_map_is_drawn_from_its_minimum_to_its_maximum_with_its_peak_judged() -
     assert indices[3, 0] == 0
 
 
-def test_a_peak_beside_the_box_is_outside() -> None:
+@pytest.mark.parametrize(("row", "column"), [(3, 0), (0, 0), (3, 3)])
+def test_a_peak_beside_the_box_is_outside(row: int, column: int) -> None:
     values = np.zeros((1, 4, 4), np.float32)
-    values[0, 3, 0] = 1
+    values[0, row, column] = 1
     assert overlays(Map("tap", "spatial", values), [sample()], 64)[0].inside is False
 
 

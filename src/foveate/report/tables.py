@@ -156,7 +156,7 @@ def _result_cells(study: Study, arm: ArmResult, span: tuple[float, float]) -> li
     runs = study.finished(arm.arm)
     return [
         _arm_cell(study, arm.arm, runs),
-        _sites_cell(study, arm.arm, runs),
+        _sites_cell(runs),
         _quality_cell(arm),
         _difference_cell(arm, span),
         NOTHING if arm.p_corrected is None else Cell(_probability(arm.p_corrected), arm.p_corrected),
@@ -183,12 +183,11 @@ def _arm_cell(study: Study, arm: str, runs: Sequence[Run]) -> Cell:
     return Cell(arm, arm, f"{dead} of {len(health)} gates dead", "warn") if dead else Cell(arm, arm)
 
 
-def _sites_cell(study: Study, arm: str, runs: Sequence[Run]) -> Cell:
+def _sites_cell(runs: Sequence[Run]) -> Cell:
     if not runs:
         return NOTHING
     count = max(len(listed(dig(run.summary, "sites"))) for run in runs)
-    absent = count == 0 and arm not in (study.baseline, "wider")
-    return Cell(str(count), count, "not in the network" if absent else "", "warn" if absent else "")
+    return Cell(str(count), count)
 
 
 def _quality_cell(arm: ArmResult) -> Cell:
