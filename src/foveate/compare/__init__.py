@@ -1,9 +1,16 @@
-"""Compare mechanisms: arms times seeds, what they cost, and what the seeds allow to be said."""
+"""Compare mechanisms: arms times seeds, what they cost, and what the seeds allow to be said.
 
-from foveate.compare.engine import LocalEngine, RayEngine
-from foveate.compare.progress import StudyProgress
-from foveate.compare.statistics import ArmResult, StudyResult, summarise
-from foveate.compare.study import Study, compare
+Names are imported when they are used, so that a worker process starts with what it needs.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from foveate.compare.engine import LocalEngine, RayEngine
+    from foveate.compare.progress import StudyProgress
+    from foveate.compare.statistics import ArmResult, StudyResult, summarise
+    from foveate.compare.study import Study, compare
 
 __all__ = [
     "ArmResult",
@@ -15,3 +22,24 @@ __all__ = [
     "compare",
     "summarise",
 ]
+
+_FILES = {
+    "LocalEngine": "engine",
+    "RayEngine": "engine",
+    "StudyProgress": "progress",
+    "ArmResult": "statistics",
+    "StudyResult": "statistics",
+    "summarise": "statistics",
+    "Study": "study",
+    "compare": "study",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILES:
+        raise AttributeError(f"foveate.compare has no name {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"foveate.compare.{_FILES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
