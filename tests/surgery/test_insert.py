@@ -332,14 +332,22 @@ def test_rehearse_tells_the_sites_again(host):
 
 @pytest.mark.parametrize("region", ["host", "stage", "wrapped stage"])
 def test_rehearse_sees_through_code_compiled_before(host, x, region):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
     insert(host, "stage.*", se)
     if region == "wrapped stage":
-        host.stage = torch.compile(host.stage, backend="eager")
+        host.stage = torch.compile(host.stage, backend=backend)
     else:
-        (host if region == "host" else host.stage).compile(backend="eager")
+        (host if region == "host" else host.stage).compile(backend=backend)
     with torch.no_grad():
         host(x)
+    assert len(graphs) == 1
     assert len(rehearse(host, x)) == 2
+    assert len(graphs) == 1  # nothing was compiled with the hooks of the rehearsal in it
 
 
 def test_rehearse_names_a_mechanism_that_never_runs(host):
