@@ -89,10 +89,15 @@ def test_a_layout_that_cannot_be_told_is_asked_for():
         find_sites(host, "site", example=example, layout="nhwc")
 
 
-def test_sequences_with_the_batch_second_are_refused():
-    host = Then(nn.Linear(3, 5), nn.ReLU())
-    with pytest.raises(ValueError, match=r"'site' gives \(token, batch, channel\) \(7, 1, 5\)"):
-        find_sites(host, "site", example=torch.zeros(7, 1, 3))
+@pytest.mark.parametrize("batch", [1, 2])
+def test_sequences_with_the_batch_second_are_refused(batch):
+    class Tokens(nn.Module):
+        def forward(self, x):
+            return x.flatten(2).permute(2, 0, 1)
+
+    host = Then(nn.Sequential(nn.Conv2d(3, 5, 1), Tokens(), nn.Linear(5, 7)), nn.ReLU())
+    with pytest.raises(ValueError, match=rf"'site' gives \(token, batch, channel\) \(12, {batch}, 7\)"):
+        find_sites(host, "site", example=torch.zeros(batch, 3, 4, 3))
 
 
 class _Transpose(nn.Module):

@@ -20,6 +20,13 @@ class Inputs:
     args: tuple
     kwargs: Mapping[str, Any]
 
+    @property
+    def batch(self) -> int:
+        """Samples in the first tensor; 1 where there is none."""
+        return next(
+            (len(value) for value in (*self.args, *self.kwargs.values()) if isinstance(value, Tensor) and value.ndim), 1
+        )
+
     def __str__(self) -> str:
         return ", ".join(_described(value) for value in (*self.args, *self.kwargs.values()))
 

@@ -8,7 +8,7 @@ from foveate.surgery.hook import Layout
 __all__ = ["find_layout"]
 
 
-def find_layout(name: str, call: Call, at_another_size: Callable[[], Call | None]) -> Layout:
+def find_layout(name: str, call: Call, batch: int, at_another_size: Callable[[], Call | None]) -> Layout:
     """The layout of what a module gave.
 
     The witnesses, in order: the layer that ran last, where it gave the very same shape; the axis that stays the same
@@ -17,6 +17,7 @@ def find_layout(name: str, call: Call, at_another_size: Callable[[], Call | None
     Args:
         name: The module's name, for the sentence.
         call: What the module gave.
+        batch: Samples in the host's input.
         at_another_size: Runs the host on an input of another size, if it takes one; asked only where it is needed.
 
     Raises:
@@ -31,7 +32,7 @@ def find_layout(name: str, call: Call, at_another_size: Callable[[], Call | None
             f"which axis of {name!r} {shape} holds the channels cannot be told; "
             'pass layout="channels_first" or layout="channels_last"'
         )
-    if layout == "channels_last" and len(shape) == 3 and shape[1] == 1 != shape[0]:
+    if layout == "channels_last" and len(shape) == 3 and shape[1] == batch != shape[0]:
         raise ValueError(f"{name!r} gives (token, batch, channel) {shape}; insert takes modules with the batch first")
     return layout
 

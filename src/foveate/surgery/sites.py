@@ -126,7 +126,7 @@ def measure(
     for name, called in calls.items():
         _check(name, called)
         elsewhere = lambda name=name: (at_another_size().get(name) or [None])[0]  # noqa: E731
-        found = find_layout(name, called[0], elsewhere) if layout == "auto" else layout
+        found = find_layout(name, called[0], inputs.batch, elsewhere) if layout == "auto" else layout
         measured.append((_site(name, called, found), called[0]))
     return measured
 
