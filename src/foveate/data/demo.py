@@ -24,7 +24,7 @@ DIGIT = 16
 PATCH = 7
 PATCHES = 6
 INK = 64  # of 255: from here on a pixel belongs to the digit
-SPLITS = {"train": 4, "val": 2, "test": 2}  # how often each handwritten digit is drawn
+SPLITS = {"train": 2, "val": 2, "test": 2}  # how often each handwritten digit is drawn
 SHARES = (0.7, 0.85)  # of the digits of a class: where training ends, where validation ends
 
 

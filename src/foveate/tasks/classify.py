@@ -135,7 +135,9 @@ class Classifier(L.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # What dropout draws is a function of the step, so that a resumed run draws the same.
         seed = draw_seed(self.config.seed, self.standing.step, self.global_rank)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes milliseconds for devices that are not there
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)
         factor = learning_factor(

@@ -18,9 +18,9 @@ __all__ = ["DEMO_SETTINGS", "RunConfig", "command_for", "config_for", "parse_set
 # What `foveate compare` and `foveate train` use on the embedded pictures where nothing else is asked for.
 DEMO_SETTINGS: dict[str, Any] = {
     "network": "resnet_tiny",
-    "epochs": 8,
-    "batch_size": 64,
-    "learning_rate": 3e-3,
+    "epochs": 6,
+    "batch_size": 32,
+    "learning_rate": 6e-3,
     "augment": "none",
     "threads": 1,
 }

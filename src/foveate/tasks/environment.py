@@ -2,6 +2,7 @@
 
 import os
 import platform
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -10,25 +11,19 @@ from foveate._version import __version__
 
 __all__ = ["environment", "pick_device"]
 
+LIBRARIES = ("torch", "torchvision", "lightning", "timm", "numpy")
+
 
 def environment() -> dict[str, dict[str, Any]]:
     """What the numbers of a run may depend on: "versions" of the libraries and the "machine"."""
-    import timm
-    import torchvision
-
     machine = {
         "system": f"{platform.system()} {platform.release()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-    versions = {
-        "foveate": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
-    }
+    versions = {"foveate": __version__, "python": platform.python_version()}
+    versions |= {name: version(name) for name in LIBRARIES}
     return {"versions": versions, "machine": machine}
 
 

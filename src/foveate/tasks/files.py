@@ -67,18 +67,23 @@ def prepare(out: Path, config: RunConfig, *, fresh: bool) -> None:
     Raises:
         RunError: Another run, or something else, is in the folder.
     """
-    if fresh:
-        clear(out)
     path = out / CONFIG
-    if path.exists():
+    if fresh and path.exists():
+        clear(out)
+    elif path.exists():
         _check_same(path, RunConfig.from_file(path), config)
         return
+    else:
+        _check_empty(out)
+    write_atomic(path, config.to_json())
+
+
+def _check_empty(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise RunError(f"a run needs a folder; {out} is a file")
-    strange = sorted(entry.name for entry in out.iterdir()) if out.exists() else []
-    if [name for name in strange if not name.endswith(".tmp")]:
+    strange = sorted(entry.name for entry in out.iterdir() if entry.suffix != ".tmp") if out.exists() else []
+    if strange:
         raise RunError(f"{out} holds {strange[0]} but no {CONFIG}: it is no run folder; give an empty or a new one")
-    write_atomic(path, config.to_json())
 
 
 def clear(out: Path) -> None:

@@ -5,6 +5,7 @@ random numbers, and wherever a run was interrupted, every arm of a seed sees the
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -17,7 +18,7 @@ from foveate.tasks.preprocess import Preprocess
 
 __all__ = ["EpochBatches", "PictureSet", "WholeBatches", "augmentation", "draw_seed"]
 
-KEPT_BYTES = 256 * 2**20  # of decoded pictures that a set remembers
+KEPT_BYTES = 256 * 2**20  # a set whose decoded pictures take no more remembers them
 
 
 def draw_seed(*numbers: int) -> int:
@@ -55,8 +56,11 @@ class PictureSet(Dataset[tuple[Tensor, Tensor]]):
         self.epoch = 0
         self.change = augmentation(augment, preprocess.size)
         self.whole = augment == "crops"  # crops are cut from the picture as it is
-        self._kept: dict[int, Tensor] = {}
-        self._kept_bytes = 0
+        self.labels = torch.tensor([split.label(index) for index in range(len(split))])
+        shape = (len(split), preprocess.channels, *preprocess.size)
+        keeps = not self.whole and math.prod(shape) <= KEPT_BYTES
+        self._kept = torch.empty(shape, dtype=torch.uint8) if keeps else None
+        self._is_kept = [False] * len(split)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -66,25 +70,30 @@ class PictureSet(Dataset[tuple[Tensor, Tensor]]):
         return images[0], labels[0]
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        images = [self._picture(index) for index in indices]
-        if self.change is not None:
-            with torch.random.fork_rng(devices=[]):
-                for place, index in enumerate(indices):
-                    torch.manual_seed(draw_seed(self.seed, self.epoch, index))
-                    images[place] = self.change(images[place])
-        return torch.stack(images), torch.tensor([self.split.label(index) for index in indices])
+        return self._changed(self._fetch(indices), indices), self.labels[indices]
 
-    def _picture(self, index: int) -> Tensor:
-        if index in self._kept:
-            return self._kept[index]
+    def _fetch(self, indices: list[int]) -> Tensor | list[Tensor]:
+        if self._kept is None:
+            return [self._read(index) for index in indices]
+        for index in indices:
+            if not self._is_kept[index]:
+                self._kept[index] = self._read(index)
+                self._is_kept[index] = True
+        return self._kept[indices]
+
+    def _read(self, index: int) -> Tensor:
         image = self.split.image(index)
-        if self.whole:
-            return self.preprocess.colour(image)
-        image = self.preprocess.fit(image)
-        if self._kept_bytes + image.nbytes <= KEPT_BYTES:
-            self._kept[index] = image
-            self._kept_bytes += image.nbytes
-        return image
+        return self.preprocess.colour(image) if self.whole else self.preprocess.fit(image)
+
+    def _changed(self, images: Tensor | list[Tensor], indices: list[int]) -> Tensor:
+        if self.change is None:
+            return images if isinstance(images, Tensor) else torch.stack(images)
+        changed = []
+        with torch.random.fork_rng(devices=[]):
+            for image, index in zip(images, indices, strict=True):
+                torch.default_generator.manual_seed(draw_seed(self.seed, self.epoch, index))
+                changed.append(self.change(image))
+        return torch.stack(changed)
 
 
 class EpochBatches(Sampler[list[int]]):
