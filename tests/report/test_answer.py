@@ -64,7 +64,7 @@ def test_an_interval_without_zero_that_fails_the_correction_is_not_called_a_diff
     [
         (
             (arm("none"), arm("se", 0.02, None)),
-            "One seed each: a difference between two arms cannot be told from chance.",
+            "Only one seed is finished: a difference between two arms cannot be told from chance.",
         ),
         (
             (ArmResult("none", (), ()), arm("se")),

@@ -61,6 +61,7 @@ def test_curves_share_their_axes_and_carry_the_mean_of_the_baseline() -> None:
     assert se.x_axis == none.x_axis
     assert se.y_axis == none.y_axis
     assert eca.mean == ""
+    assert [text for _, text in none.x_axis.ticks] == ["1", "2", "3"]  # no half epochs
     assert lines({"none": []}, styles(["none"], "none"), ("", ""), factor=1, baseline="none") == []
 
 

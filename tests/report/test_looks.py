@@ -38,6 +38,8 @@ def test_every_cell_says_in_words_what_it_shows(study: Path) -> None:
     assert cell.alt.endswith(("; its maximum lies in the true box", "; its maximum lies outside the true box"))
     assert cell.point is None
     assert columns["nonlocal"].layers[0].cells[2].point is not None
+    wrong = looks(study).network[0].layers[0].cells[0]
+    assert wrong.range.endswith(", taken for three")
     dead = columns["bam"].layers[0].cells[0]
     assert (dead.range, dead.peak) == ("flat at 0.5", None)
 

@@ -23,6 +23,7 @@ def test_a_run_that_never_began_says_so(study: Path) -> None:
 
 def test_a_link_cannot_lead_elsewhere(study: Path) -> None:
     (study / "runs" / "se").rename(study / "runs" / "a#b?c d")
+    (study / "study.json").write_text((study / "study.json").read_text().replace('"arm": "se"', '"arm": "a#b?c d"'))
     table = runs_table(read_study(study), {})
     links = [row.cells[-1].link for row in table.groups[0].rows if row.arm == "a#b?c d"]
     assert links[0] == "runs/a%23b%3Fc%20d/seed0/"

@@ -44,8 +44,17 @@ def test_dead_gates_missing_runs_and_absent_mechanisms_are_flagged(study: Path) 
         path = study / "runs" / "se" / f"seed{seed}" / "summary.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"sites": []}))
     told = row(study_table(study), "se")
+    assert told["Verdict"].text == "\N{EN DASH}"
     assert told["Accuracy"].text == "\N{EN DASH}"  # a run without its mechanism says nothing about it
     assert told["Arm"].sub == "3 of 3 runs not finished"
+
+
+def test_one_seed_gives_no_verdict(study: Path) -> None:
+    plan = json.loads((study / "study.json").read_text())
+    (study / "study.json").write_text(json.dumps(plan | {"seeds": [1]}))
+    told = row(study_table(study), "se")
+    assert told["Difference to none"].sub == "one seed: no interval"
+    assert told["Verdict"].text == "cannot be told"
 
 
 def test_a_time_budget_adds_a_column_of_epochs(study: Path) -> None:
@@ -62,7 +71,15 @@ def test_costs_fall_back_on_the_runs(study: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "\N{EN DASH}"), (176_890, "176,890"), (21.4e6, "21.4 M"), (4.1e9, "4.1 G"), (0, "0")]
+    ("value", "text"),
+    [
+        (None, "\N{EN DASH}"),
+        (176_890, "176,890"),
+        (21.4e6, "21.4 M"),
+        (4.1e9, "4.10 G"),
+        (1.23e12, "1,230 G"),
+        (0, "0"),
+    ],
 )
 def test_counts_are_short(value: float | None, text: str) -> None:
     assert counted(value) == text

@@ -56,7 +56,8 @@ def _sentence(study: Study, result: StudyResult) -> str:
     if not compared:
         return f"No mechanism has a finished run to compare with {result.baseline}."
     if all(arm.diff_low is None for arm in compared):
-        return "One seed each: a difference between two arms cannot be told from chance."
+        seeds = "One seed each" if len(study.seeds) == 1 else "Only one seed is finished"
+        return f"{seeds}: a difference between two arms cannot be told from chance."
     better, worse = ([arm for arm in compared if arm.verdict == verdict] for verdict in (BETTER, WORSE))
     if not better and not worse:
         return f"No mechanism shows a difference to {result.baseline} at {_seeds(compared)}."

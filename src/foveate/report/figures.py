@@ -158,8 +158,9 @@ class _Scale:
         low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, value))
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
-    def axis(self, title: str, factor: float = 1.0, bins: int = 5) -> Axis:
-        locator = LogLocator(subs=(1, 2, 5)) if self.log else MaxNLocator(bins, steps=[1, 2, 2.5, 5, 10])
+    def axis(self, title: str, factor: float = 1.0, bins: int = 5, *, whole: bool = False) -> Axis:
+        steps = [1, 2, 5, 10] if whole else [1, 2, 2.5, 5, 10]
+        locator = LogLocator(subs=(1, 2, 5)) if self.log else MaxNLocator(bins, steps=steps, integer=whole)
         values = locator.tick_values(self.low * factor, self.high * factor)
         inside = [float(value) for value in values if self.low * factor <= value <= self.high * factor]
         return Axis(tuple((self(value / factor), _short(value)) for value in inside), title)
@@ -215,13 +216,14 @@ def lines(
     x = _Scale(*_padded(xs, 0.02), left, right)
     y = _Scale(*_padded(ys, 0.05), bottom, top)
     reference = _polyline(_mean(arms.get(baseline, [])), x, y)
+    whole = all(value == int(value) for value in xs) and min(xs) < max(xs)
     panels = []
     for arm, curves in arms.items():
         mean = _mean(curves)
         ends = tuple((x(curve[-1][0]), y(curve[-1][1])) for curve in curves if curve)
         last = f"{mean[-1][1] * factor:.{1 if factor > 1 else 3}f}" if mean else ""
         drawn = tuple(_polyline(curve, x, y) for curve in curves)
-        axes = x.axis(titles[0], bins=4), y.axis(titles[1], factor, bins=4)
+        axes = x.axis(titles[0], bins=4, whole=whole), y.axis(titles[1], factor, bins=4)
         against = "" if arm == baseline else reference
         mean_line = _polyline(mean, x, y)
         panels.append(

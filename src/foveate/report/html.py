@@ -118,8 +118,10 @@ def _study_page(folder: Path) -> str:
         (value for runs in arms.values() if (value := tables.mean_of(runs, "pointing", "chance")) is not None), None
     )
     pointing = [(arm, _pointing(runs, "network"), _pointing(runs, "mechanism")) for arm, runs in arms.items()]
+    looked_at = max((number(dig(run.summary, "pointing", "samples")) or 0 for run in study.runs.values()), default=0)
     return _render(
         "study.html.j2",
+        looked_at=int(looked_at),
         subject=_subject(study),
         study=study,
         result=result,

@@ -228,6 +228,8 @@ def _cell(overlay: Overlay, sample: Sample, arm: str, tap: str) -> MapCell:
     }
     alt = f"{arm}, {tap}, on {sample.name} ({sample.label}): {told}" + ("" if flat else f"; {place[overlay.inside]}")
     peak = None if overlay.peak_x is None or overlay.peak_y is None else (overlay.peak_x * 100, overlay.peak_y * 100)
+    if tap == "network" and sample.prediction != sample.label:
+        told += f", taken for {sample.prediction}"
     point = None if overlay.point is None else (overlay.point[1] * 100, overlay.point[0] * 100)
     return MapCell(overlay.uri, told, alt, peak, point, overlay.inside)
 

@@ -168,11 +168,10 @@ def read_study(folder: Path) -> Study:
     if not isinstance(plan, dict):
         raise RunError(f"study.json holds one JSON object; {str(folder / 'study.json')!r} could not be read as one")
     problems: list[str] = []
-    runs = _read_runs(folder)
-    arms = [str(arm) for entry in listed(plan.get("arms")) if (arm := dig(entry, "arm") or entry)]
-    arms += sorted({arm for arm, _ in runs} - set(arms))
+    arms = [str(dig(entry, "arm")) for entry in listed(plan.get("arms"))]
     seeds = [int(seed) for entry in listed(plan.get("seeds")) if (seed := number(entry)) is not None]
-    seeds += sorted({seed for _, seed in runs} - set(seeds))
+    folders = {(arm, seed): folder / "runs" / arm / f"seed{seed}" for arm in arms for seed in seeds}
+    runs = {key: read_run(path, *key) for key, path in folders.items() if path.is_dir()}
     costs = _read_json(folder / "costs.json") if (folder / "costs.json").exists() else {}
     if not isinstance(costs, dict):
         problems.append("costs.json could not be read, so costs are taken from the runs where they have them")
@@ -259,15 +258,6 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def _read_runs(folder: Path) -> dict[tuple[str, int], Run]:
-    runs: dict[tuple[str, int], Run] = {}
-    for path in sorted((folder / "runs").glob("*/seed*")):
-        digits = path.name.removeprefix("seed")
-        if path.is_dir() and digits.isdecimal():
-            runs[path.parent.name, int(digits)] = read_run(path, path.parent.name, int(digits))
-    return runs
 
 
 def _read_curves(path: Path) -> tuple[list[dict[str, float | None]], str | None]:

@@ -69,7 +69,7 @@ def counted(value: float | None) -> str:
         return DASH
     for size, unit in ((1e9, "G"), (1e6, "M")):
         if value >= size:
-            return f"{value / size:.3g} {unit}" if value < 1000 * size else f"{value / size:,.0f} {unit}"
+            return f"{_three_digits(value / size)} {unit}"
     return f"{value:,.0f}"
 
 
@@ -123,6 +123,7 @@ def results_table(study: Study, result: StudyResult) -> Table:
     chance = next(
         (value for arm in study.arms if (value := mean_of(study.finished(arm), "pointing", "chance")) is not None), None
     )
+    batch = cost_of(study, study.baseline, "step_batch")
     columns = [
         Column("Arm", numeric=False),
         Column("Sites"),
@@ -133,7 +134,7 @@ def results_table(study: Study, result: StudyResult) -> Table:
         Column("Parameters"),
         Column("MACs", "a picture"),
         Column("Latency", "ms"),
-        Column("Training step", "ms"),
+        Column("Training step", "ms" if batch is None else f"ms, {batch:.0f} pictures"),
         Column("Memory", "MiB"),
         Column("Pointing", "%" if chance is None else f"%, chance {chance * 100:.0f}"),
     ]
@@ -160,7 +161,7 @@ def _result_cells(study: Study, arm: ArmResult, span: tuple[float, float]) -> li
         _quality_cell(arm),
         _difference_cell(arm, span),
         NOTHING if arm.p_corrected is None else Cell(_probability(arm.p_corrected), arm.p_corrected),
-        Cell(arm.verdict or DASH, arm.verdict, mark="told" if arm.verdict in (BETTER, WORSE) else ""),
+        _verdict_cell(arm),
         _cost_cell(study, arm.arm, "parameters"),
         _cost_cell(study, arm.arm, "macs"),
         _time_cell(study, arm.arm, "latency_ms", "latency_p95_ms"),
@@ -205,6 +206,14 @@ def _difference_cell(arm: ArmResult, span: tuple[float, float]) -> Cell:
     low, mean, high, zero = ((value - span[0]) / width for value in (arm.diff_low, arm.difference, arm.diff_high, 0.0))
     interval = bracketed(arm.diff_low, arm.diff_high, lambda value: signed(value * 100))
     return Cell(signed(arm.difference * 100), arm.difference, interval, interval=(low, mean, high, zero))
+
+
+def _verdict_cell(arm: ArmResult) -> Cell:
+    if arm.difference is None:
+        return NOTHING
+    if arm.diff_low is None:
+        return Cell("cannot be told", "")
+    return Cell(arm.verdict, arm.verdict, mark="told" if arm.verdict in (BETTER, WORSE) else "")
 
 
 def _probability(p: float) -> str:
