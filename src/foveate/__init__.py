@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from foveate import layers, networks
     from foveate.capture import capture, edit, taps
     from foveate.compare.cost import profile
-    from foveate.surgery import Site, rehearse, remove
+    from foveate.surgery import Site, load_host, rehearse, remove
 
 __all__ = [
     "__version__",
@@ -33,6 +33,7 @@ __all__ = [
     "edit",
     "insert",
     "layers",
+    "load_host",
     "networks",
     "profile",
     "rehearse",
@@ -44,6 +45,7 @@ __all__ = [
 _ROOMS = {
     "edit": "foveate.capture",
     "taps": "foveate.capture",
+    "load_host": "foveate.surgery",
     "profile": "foveate.compare.cost",
     "rehearse": "foveate.surgery",
     "remove": "foveate.surgery",
@@ -68,7 +70,7 @@ def __dir__() -> list[str]:
 def insert(
     host: nn.Module,
     where: str | type[nn.Module] | Callable[[str, nn.Module], bool],
-    mechanism: str | Callable[[int], nn.Module],
+    mechanism: str | Callable[..., nn.Module],
     *,
     start: Literal["identity", "published"] = "identity",
     layout: Literal["auto", "channels_first", "channels_last"] = "auto",
@@ -84,7 +86,8 @@ def insert(
         host: Any network. Insert before torch.compile, DDP and the optimizer.
         where: Names of modules by pattern ("layer3.*": `*` stays within one name, `**` crosses), a class of modules,
             or a function of name and module.
-        mechanism: A name of the catalogue ("cbam", "eca+spatial"), or a function from channels to a module.
+        mechanism: A name of the catalogue ("cbam", "eca+spatial"), or a function from channels to a module. It is told
+            the number of spatial axes where it takes spatial_dims.
         start: "identity" as above, or "published": mechanism(x) from the first step, with the paper's own start.
         layout: Where the channels stand in the features; found by a dry run unless given.
         example: An input for the dry run that measures channels; guessed from the host unless given.
@@ -97,16 +100,13 @@ def insert(
         LookupError: No module matches, or no mechanism has that name.
         ValueError: A site cannot take a mechanism, or the layout cannot be found.
     """
+    from functools import partial
+
     from foveate import surgery
     from foveate.layers import catalogue
 
     if isinstance(mechanism, str):
-        name = mechanism
-
-        def build(channels: int) -> nn.Module:
-            return catalogue.build(name, channels, **options)
+        mechanism = partial(catalogue.build, mechanism, **options)
     elif options:
         raise TypeError(f"options {sorted(options)} need a mechanism by name; got {mechanism!r}")
-    else:
-        build = mechanism
-    return surgery.insert(host, where, build, start=start, layout=layout, example=example)
+    return surgery.insert(host, where, mechanism, start=start, layout=layout, example=example)

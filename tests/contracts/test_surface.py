@@ -54,3 +54,15 @@ def test_options_without_a_name_are_refused():
 
     with pytest.raises(TypeError, match=r"options \['reduction'\] need a mechanism by name"):
         foveate.insert(nn.Sequential(nn.Conv2d(3, 8, 3)), "0", lambda channels: nn.Identity(), reduction=4)
+
+
+def test_a_named_mechanism_with_a_kernel_takes_tokens_and_volumes():
+    import torch
+    from torch import nn
+
+    for conv, space in ((nn.Conv1d, (11,)), (nn.Conv3d, (3, 5, 7))):
+        host = nn.Sequential(conv(3, 8, 1), nn.ReLU())
+        x = torch.randn(2, 3, *space)
+        plain = host(x)
+        foveate.insert(host, "0", "cbam", reduction=4, example=x)
+        assert torch.equal(host(x), plain)
