@@ -1,7 +1,7 @@
 """What the world can do to us, apart from what a caller can do wrong.
 
-A wrong argument is a ValueError, TypeError or LookupError, raised where it is found. The classes below are for files, data,
-checkpoints and runs. The command line prints the sentence of any of them and exits with status 2.
+A wrong argument is a ValueError, TypeError or LookupError, raised where it is found. The classes below are for files,
+data, checkpoints and runs. The command line prints the sentence of any of them and exits with status 2.
 
     FoveateError
     +-- DataError        pictures, labels and folders that cannot be used
