@@ -58,6 +58,12 @@ def sleep(mark: Path, *, report):
     time.sleep(60)
 
 
+def environment_in_company(name, here, there, *, report):
+    """A variable of this process's environment, while another job is under way at the same time."""
+    assert meet(here, there, report=report)
+    return os.environ.get(name)
+
+
 def meet(here: Path, there: Path, *, report):
     """End only if another job is under way at the same time."""
     here.touch()
@@ -66,3 +72,9 @@ def meet(here: Path, there: Path, *, report):
             return True
         time.sleep(0.01)
     return False
+
+
+def interrupt(*, report):
+    """What Ctrl-C does to every process of a terminal."""
+    os.kill(os.getpid(), signal.SIGINT)
+    return "went on"

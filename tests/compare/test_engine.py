@@ -128,6 +128,14 @@ def test_each_worker_sees_one_gpu_also_after_another_died(tmp_path):
         assert last(engine.run(see)) == {0: ("finished", "GPU-a"), 1: ("finished", "GPU-a")}
 
 
+def test_two_workers_see_different_gpus(tmp_path):
+    here, there, name = tmp_path / "here", tmp_path / "there", "CUDA_VISIBLE_DEVICES"
+    with LocalEngine(gpus=["0", "1"]) as engine:
+        asked = [(0, (name, here, there)), (1, (name, there, here))]
+        ended = last(engine.run([Job(key, jobs.environment_in_company, arguments) for key, arguments in asked]))
+    assert {value for _, value in ended.values()} == {"0", "1"}
+
+
 def test_what_workers_print_goes_to_the_log_with_the_traceback_of_a_failure(tmp_path, capfd):
     with LocalEngine(1, log=tmp_path / "workers.log") as engine:
         list(engine.run([Job(0, jobs.speak), Job("which", jobs.fail)]))
@@ -137,11 +145,19 @@ def test_what_workers_print_goes_to_the_log_with_the_traceback_of_a_failure(tmp_
     assert capfd.readouterr() == ("", "")
 
 
-def test_leaving_the_engine_ends_busy_workers(tmp_path):
+def test_leaving_the_engine_ends_busy_workers_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("foveate.compare.engine.PATIENCE_S", 60.0)
     with LocalEngine(1) as engine:
         assert next(engine.run([Job(0, jobs.sleep, (tmp_path / "mark",))])).kind == "started"
         process = int(wait_for(tmp_path / "mark"))
+        left = time.monotonic()
     assert gone(process)
+    assert time.monotonic() - left < 30
+
+
+def test_ctrl_c_is_for_the_parent_to_act_on_and_not_for_a_run():
+    with LocalEngine(1) as engine:
+        assert last(engine.run([Job(0, jobs.interrupt)])) == {0: ("finished", "went on")}
 
 
 PARENT = """

@@ -54,14 +54,14 @@ def test_a_run_under_way_is_extended_to_the_runs_that_wait():
 
 def test_finished_runs_tell_the_time_of_their_arm_and_of_arms_that_have_none():
     clock = Clock()
-    tracker = Tracker(4, 0, [A, B, C, D], workers=1, clock=clock)
+    tracker = Tracker(5, 0, [A, B, C, ("none", 2), ("cbam", 0)], workers=1, clock=clock)
     for key, seconds in ((A, 10), (B, 30)):
         tracker.follow(Event(key, "started"))
         tracker.follow(said(key, 0.0))
         clock.now += seconds
         state = tracker.follow(Event(key, "finished"))
     assert state.done == 2
-    assert state.seconds_left == pytest.approx(10 + 30)
+    assert state.seconds_left == pytest.approx(10 + 10 + (10 + 30) / 2)
 
 
 def test_workers_share_what_is_left():

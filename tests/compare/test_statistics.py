@@ -84,11 +84,12 @@ def test_a_placebo_differs_by_exactly_nothing(seeds):
 
 @pytest.mark.parametrize(("seeds", "p"), [(2, 0.5), (3, 0.25), (5, 0.0625)])
 def test_equal_differences_over_few_seeds_claim_nothing(seeds, p):
-    # 0.92 - 0.91 and 0.93 - 0.92 differ in the last bit; a t test of them would have p = 1e-15
-    arm = {seed: 0.92 + 0.01 * seed for seed in range(seeds)}
-    baseline = {seed: 0.91 + 0.01 * seed for seed in range(seeds)}
+    # 0.3 - 0.2 and 0.4 - 0.3 differ in the last bits: a t test of them would have p = 1e-15
+    baseline = {seed: (2 + seed) / 10 for seed in range(seeds)}
+    arm = {seed: (3 + seed) / 10 for seed in range(seeds)}
+    assert len({arm[seed] - baseline[seed] for seed in range(seeds)}) > 1
     difference = paired_difference(arm, baseline)
-    assert difference.mean == pytest.approx(0.01)
+    assert difference.mean == pytest.approx(0.1)
     assert (difference.low, difference.high, difference.p) == (None, None, p)
     assert verdict(difference, p, higher_is_better=True) == UNSHOWN
 

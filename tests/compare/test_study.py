@@ -288,6 +288,20 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         run(study_of(), tmp_path / "file")
 
 
+def test_the_time_of_an_interrupted_run_is_counted(tmp_path):
+    def interrupted(config, folder, *, report):
+        time.sleep(0.3)
+        raise KeyboardInterrupt
+
+    work = Work(standin.survey, standin.measure, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(study_of(), tmp_path, engine=standin.InlineEngine(), work=work)
+    spent = json.loads((tmp_path / "study.json").read_text())["wall_seconds"]
+    assert spent > 0.3
+    run(study_of(), tmp_path)
+    assert json.loads((tmp_path / "study.json").read_text())["wall_seconds"] > spent
+
+
 def test_a_survey_that_fails_stops_the_study_before_anything_is_trained(tmp_path):
     def survey(configs, wider, known, *, report):
         raise RunError("resnet18 has no place for se; name one with where")
