@@ -63,21 +63,21 @@ def same(one: Path, other: Path) -> bool:
 def interrupt(config: RunConfig, out: Path, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train until a checkpoint within an epoch is due after some steps, write it, and break off."""
 
-    class BrokenOff(Exception):
+    class Break(BaseException):
         pass
 
     save = keeper.Keeper._save
 
-    def save_and_break_off(self: keeper.Keeper, trainer: object) -> None:
+    def save_and_break(self: keeper.Keeper, trainer: object) -> None:
         save(self, trainer)  # pyright: ignore[reportArgumentType]
         if read_checkpoint(out / "checkpoints" / "last.ckpt").standing.step >= after:
-            raise BrokenOff
+            raise Break
 
     with monkeypatch.context() as patch:
         patch.setattr(keeper, "SAVE_EVERY_S", 0.0)
         patch.setattr(keeper, "SAVE_SHARE", 1e9)
-        patch.setattr(keeper.Keeper, "_save", save_and_break_off)
-        with pytest.raises(BrokenOff):
+        patch.setattr(keeper.Keeper, "_save", save_and_break)
+        with pytest.raises(Break):
             train(config, out)
 
 

@@ -21,7 +21,9 @@ def read_header(path: Path) -> tuple[bool, tuple[int, int]]:
     """Whether a picture is grey, and its (height, width) as it will be read, without decoding it."""
     with _opened(path) as picture:
         width, height = picture.size
-        turned = picture.getexif().get(EXIF_ORIENTATION, 1) >= 5
+        # Asked of a PNG that shows none, getexif would decode the picture to look behind it.
+        known = "exif" in picture.info or picture.format == "TIFF"
+        turned = known and picture.getexif().get(EXIF_ORIENTATION, 1) >= 5
         return picture.mode in GREY_MODES, (width, height) if turned else (height, width)
 
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import random
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,7 +30,7 @@ WARMUP_AT_MOST = 0.2  # of the whole run
 
 def quiet_lightning() -> None:
     """Keep Lightning from talking about itself; what matters is told by Progress."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning_utilities"):
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning_utilities", "torch.multiprocessing.spawn"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
@@ -95,7 +96,9 @@ class Classifier(L.LightningModule):
                 parameter.requires_grad_(self._is_new(name))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        quiet_lightning()  # a process of distributed training begins by unpickling this
+        # A process of distributed training begins by unpickling this.
+        quiet_lightning()
+        warnings.simplefilter("ignore")
         super().__setstate__(state)
 
     def _is_new(self, name: str) -> bool:

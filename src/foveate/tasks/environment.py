@@ -23,7 +23,7 @@ def environment() -> dict[str, dict[str, Any]]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
     versions = {"foveate": __version__, "python": platform.python_version()}
-    versions |= {name: version(name) for name in LIBRARIES}
+    versions |= {name: version(name) for name in LIBRARIES} | {"torch": torch.__version__}  # with its build
     return {"versions": versions, "machine": machine}
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,9 @@ class Keeper(L.Callback):
         module = _classifier(pl_module)
         self.began = self.saved = time.monotonic()
         self.began_at = self._fraction(module)
+        if trainer.world_size > 1:
+            # Where one process has failed, the others wait for it: they shall end when told to, not note it down.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if trainer.is_global_zero:
             from torch.utils.tensorboard import SummaryWriter
 
