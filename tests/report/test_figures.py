@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from foveate.report.figures import dots, lines, scatter, styles
+from foveate.report.figures import Entry, dots, lines, scatter, styles
 
 
 def test_no_two_arms_look_alike() -> None:
@@ -18,35 +18,49 @@ def test_no_two_arms_look_alike() -> None:
 
 
 def test_better_is_higher_and_dearer_is_further_right() -> None:
-    entries = [("none", 3.0, 0.80, 0.78, 0.82, ""), ("se", 4.0, 0.85, 0.84, 0.86, "")]
+    entries = [Entry("none", 3.0, 0.80, 0.78, 0.82, ""), Entry("se", 4.0, 0.85, 0.84, 0.86, "")]
     chart = scatter(entries, styles(["none", "se"], "none"), ("ms", "%"), factor=100, baseline="none")
     assert chart is not None
     first, second = chart.points
-    assert second.x > first.x
-    assert second.y < first.y
-    assert first.low is not None
-    assert first.high is not None
-    assert first.high < first.y < first.low
-    assert chart.reference == first.y
+    assert second.mark.x > first.mark.x
+    assert second.mark.y < first.mark.y
+    assert first.mark.low is not None
+    assert first.mark.high is not None
+    assert first.mark.high < first.mark.y < first.mark.low
+    assert first.low_ends
+    assert chart.reference == first.mark.y
     assert all(chart.top <= y <= chart.bottom for y, _ in chart.y_axis.ticks)
     assert {"80", "84"} <= {text for _, text in chart.y_axis.ticks}
 
 
-def test_marks_at_one_cost_stand_side_by_side_and_labels_do_not_cover_marks() -> None:
+def test_marks_at_one_cost_stand_side_by_side() -> None:
     names = ["none", "se", "eca", "placebo"]
-    entries = [(name, 5.0, 0.8, None, None, "") for name in names]
+    entries = [Entry(name, 5.0, 0.8, None, None, "") for name in names]
     chart = scatter(entries, styles(names, "none"), ("ms", "%"), factor=100, baseline="none")
     assert chart is not None
     for a, b in itertools.combinations(chart.points, 2):
-        assert abs(a.x - b.x) >= 9
-        assert abs(a.label_y - b.label_y) > 8 or abs(a.label_x - b.label_x) > 20
+        assert abs(a.mark.x - b.mark.x) >= 9
+
+
+def test_intervals_beyond_what_is_possible_leave_the_chart_without_an_end() -> None:
+    entries = [Entry("none", 3.0, 0.5, -0.4, 1.4, ""), Entry("se", 4.0, 0.6, 0.58, 0.62, "")]
+    chart = scatter(entries, styles(["none", "se"], "none"), ("ms", "%"), factor=100, baseline="none")
+    assert chart is not None
+    none, se = chart.points
+    assert (none.low_ends, none.high_ends, se.low_ends, se.high_ends) == (False, False, True, True)
+    assert (none.mark.high, none.mark.low) == (chart.top, chart.bottom)
+    assert all(0 <= float(text) <= 100 for _, text in chart.y_axis.ticks)
 
 
 def test_costs_of_many_sizes_are_drawn_by_ratios() -> None:
-    entries = [("none", 1e5, 0.8, None, None, ""), ("se", 1e6, 0.8, None, None, ""), ("eca", 1e7, 0.8, None, None, "")]
+    entries = [
+        Entry("none", 1e5, 0.8, None, None, ""),
+        Entry("se", 1e6, 0.8, None, None, ""),
+        Entry("eca", 1e7, 0.8, None, None, ""),
+    ]
     chart = scatter(entries, styles(["none", "se", "eca"], "none"), ("n", "%"), factor=100, baseline="none")
     assert chart is not None
-    x = [point.x for point in chart.points]
+    x = [point.mark.x for point in chart.points]
     assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.2)
 
 

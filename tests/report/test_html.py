@@ -126,7 +126,7 @@ def test_damaged_files_of_runs_never_stop_the_page(study: Path, damage: str) -> 
 def test_a_study_with_unfinished_runs_says_which(study: Path) -> None:
     (study / "runs" / "se" / "seed1" / "summary.json").unlink()
     text = page_of(study)
-    assert "1 of 27 runs are not finished: se seed 1" in text
+    assert "1 of 27 runs is not finished: se seed 1" in text
     assert "25 of 27 runs" in text
 
 

@@ -40,6 +40,7 @@ def test_every_cell_says_in_words_what_it_shows(study: Path) -> None:
     assert columns["nonlocal"].layers[0].cells[2].point is not None
     wrong = looks(study).network[0].layers[0].cells[0]
     assert wrong.range.endswith(", taken for three")
+    assert columns["nonlocal"].layers[0].cells[0].range.startswith("0.00")
     dead = columns["bam"].layers[0].cells[0]
     assert (dead.range, dead.peak) == ("flat at 0.5", None)
 

@@ -20,10 +20,10 @@ def test_a_row_says_quality_difference_cost_and_place(study: Path) -> None:
     assert told["Accuracy"].sub.startswith("[")
     assert told["Difference to none"].interval is not None
     assert told["Verdict"].text in ("better", "worse", "no difference shown")
-    assert (told["Parameters"].text, told["Parameters"].sub) == ("180,530", "+2.1 %")
-    assert (told["MACs"].text, told["MACs"].sub) == ("21.9 M", "+2.6 %")
-    assert (told["Latency"].text, told["Latency"].sub) == ("5.00", "p95 6.00")
-    assert (told["Pointing"].text, told["Pointing"].sub) == ("74", "mechanism 67")
+    assert (told["Parameters"].text, told["Parameters"].sub) == ("180,530", "+2.1\N{NO-BREAK SPACE}%")
+    assert (told["MACs"].text, told["MACs"].sub) == ("21.9 M", "+2.6\N{NO-BREAK SPACE}%")
+    assert (told["Latency"].text, told["Latency"].sub) == ("5.00", "p95\N{NO-BREAK SPACE}6.00")
+    assert (told["Pointing"].text, told["Pointing"].sub) == ("74", "mechanism\N{NO-BREAK SPACE}67")
 
 
 def test_the_baseline_has_no_difference_and_controls_stand_apart(study: Path) -> None:

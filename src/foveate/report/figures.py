@@ -10,7 +10,22 @@ from dataclasses import dataclass
 
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-__all__ = ["CONTROLS", "Axis", "Dots", "Lines", "Point", "Scatter", "Style", "dots", "lines", "scatter", "styles"]
+from foveate.report.labels import Label, Mark, place_labels, side_by_side
+
+__all__ = [
+    "CONTROLS",
+    "Axis",
+    "Dots",
+    "Entry",
+    "Lines",
+    "Point",
+    "Scatter",
+    "Style",
+    "dots",
+    "lines",
+    "scatter",
+    "styles",
+]
 
 CONTROLS = {
     "placebo": "a gate held at one in the same places, which shows what inserting alone does",
@@ -27,7 +42,6 @@ MARKERS = {
     "star": "M0 -6l1.6 3.9l4.2 .3l-3.2 2.7l1 4.1l-3.6 -2.2l-3.6 2.2l1 -4.1l-3.2 -2.7l4.2 -.3z",
 }
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "2 2 6 2", "1 4")
-CHARACTER = 6.6  # the width of a label's character, in the chart's units
 
 
 @dataclass(frozen=True)
@@ -49,18 +63,26 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Point:
-    """A mean with its interval; the label stands where it hides least."""
+class Entry:
+    """What is known of an arm: its cost, its quality with an interval, and both in words."""
 
-    name: str
-    style: Style
-    x: float
-    y: float
+    arm: str
+    cost: float
+    quality: float
     low: float | None
     high: float | None
-    label_x: float
-    label_y: float
-    anchor: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """An arm in a scatter chart. A bar without an end at its low or its high side goes on beyond the chart."""
+
+    mark: Mark
+    style: Style
+    label: Label
+    low_ends: bool
+    high_ends: bool
     hint: str
 
 
@@ -158,6 +180,12 @@ class _Scale:
         low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, value))
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
+    def clipped(self, entry: Entry) -> tuple[float | None, float | None]:
+        """The ends of an entry's interval, as far as the chart goes."""
+        if entry.low is None or entry.high is None:
+            return None, None
+        return self(max(entry.low, self.low)), self(min(entry.high, self.high))
+
     def axis(self, title: str, factor: float = 1.0, bins: int = 5, *, whole: bool = False) -> Axis:
         steps = [1, 2, 5, 10] if whole else [1, 2, 2.5, 5, 10]
         locator = LogLocator(subs=(1, 2, 5)) if self.log else MaxNLocator(bins, steps=steps, integer=whole)
@@ -167,36 +195,52 @@ class _Scale:
 
 
 def scatter(
-    entries: Sequence[tuple[str, float, float, float | None, float | None, str]],
+    entries: Sequence[Entry],
     style: dict[str, Style],
     titles: tuple[str, str],
     *,
     factor: float,
     baseline: str,
+    bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Scatter | None:
-    """Entries are (arm, cost, quality, low, high, hint); `factor` turns a quality into what its axis counts in."""
+    """Qualities against costs; `factor` turns a quality, which lies within `bounds`, into what its axis counts in."""
     if not entries:
         return None
-    width, height, left, top, right, bottom = 460.0, 340.0, 52.0, 14.0, 444.0, 292.0
-    costs = [entry[1] for entry in entries]
+    left, top, right, bottom = 52.0, 14.0, 444.0, 292.0
+    costs = [entry.cost for entry in entries]
     log = min(costs) > 0 and max(costs) > 8 * min(costs)
     x = _Scale(*_padded(costs, 0.1, log), left, right, log)
-    ends = [value for entry in entries for value in entry[2:5] if isinstance(value, float)]
-    y = _Scale(*_padded(ends, 0.05), bottom, top)
-    across = _side_by_side([x(cost) for cost in costs])
-    placed = [
-        (at, y(mean), None if low is None else y(low), None if high is None else y(high))
-        for at, (_, _, mean, low, high, _) in zip(across, entries, strict=True)
+    y = _Scale(*_quality_range(entries, bounds), bottom, top)
+    across = side_by_side([x(entry.cost) for entry in entries])
+    marks = [
+        Mark(entry.arm, at, y(entry.quality), *y.clipped(entry)) for at, entry in zip(across, entries, strict=True)
     ]
-    labels = _place_labels([entry[0] for entry in entries], placed, (left, top, width + 8, bottom))
+    labels = place_labels(marks, (left, top, right + 24, bottom))
     points = tuple(
-        Point(entry[0], style[entry[0]], *position, *label, entry[5])
-        for entry, position, label in zip(entries, placed, labels, strict=True)
+        Point(
+            mark,
+            style[entry.arm],
+            label,
+            entry.low is not None and y.low <= entry.low,
+            entry.high is not None and entry.high <= y.high,
+            entry.hint,
+        )
+        for entry, mark, label in zip(entries, marks, labels, strict=True)
     )
-    reference = next((point.y for point in points if point.name == baseline), None)
-    return Scatter(
-        width, height, left, top, right, bottom, x.axis(titles[0]), y.axis(titles[1], factor), points, reference
-    )  # fmt: skip
+    reference = next((mark.y for mark in marks if mark.name == baseline), None)
+    axes = x.axis(titles[0]), y.axis(titles[1], factor)
+    return Scatter(460.0, 340.0, left, top, right, bottom, *axes, points, reference)
+
+
+def _quality_range(entries: Sequence[Entry], bounds: tuple[float, float]) -> tuple[float, float]:
+    """A range in which the means can be told apart: very wide intervals leave it, and none leaves what is possible."""
+    means = [entry.quality for entry in entries]
+    reaches = sorted(entry.high - entry.low for entry in entries if entry.low is not None and entry.high is not None)
+    room = max(max(means) - min(means), 0.75 * reaches[len(reaches) // 2] if reaches else 0.0)
+    ends = [end for entry in entries for end in (entry.low, entry.high) if end is not None]
+    low, high = _padded([*means, *ends], 0.05)
+    lowest, highest = max(bounds[0], min(means) - room), min(bounds[1], max(means) + room)
+    return (max(low, lowest), min(high, highest)) if lowest < highest else (low, high)
 
 
 def lines(
@@ -262,22 +306,6 @@ def dots(
     return Dots(620.0, height, left, right, x.axis(title, 100), None if chance is None else x(chance), tuple(rows))
 
 
-def _side_by_side(positions: Sequence[float], apart: float = 10.0) -> list[float]:
-    """Positions moved just so far that no two marks cover each other."""
-    order = sorted(range(len(positions)), key=lambda i: positions[i])
-    clusters: list[list[int]] = []
-    for i in order:
-        near = bool(clusters) and positions[i] - positions[clusters[-1][-1]] < apart
-        clusters[-1].append(i) if near else clusters.append([i])
-    moved = list(positions)
-    for cluster in clusters:
-        middle = sum(positions[i] for i in cluster) / len(cluster)
-        if len(cluster) > 1:
-            for place, i in enumerate(cluster):
-                moved[i] = round(middle + (place - (len(cluster) - 1) / 2) * apart, 1)
-    return moved
-
-
 def _padded(values: Sequence[float], share: float, log: bool = False) -> tuple[float, float]:
     """The range of values with a margin of `share` of it on both sides."""
     low, high = min(values), max(values)
@@ -304,46 +332,3 @@ def _mean(curves: Sequence[list[tuple[float, float]]]) -> list[tuple[float, floa
 
 def _polyline(curve: Sequence[tuple[float, float]], x: _Scale, y: _Scale) -> str:
     return " ".join(f"{x(a):g},{y(b):g}" for a, b in curve)
-
-
-Box = tuple[float, float, float, float]  # left, top, right, bottom
-
-
-def _place_labels(
-    names: Sequence[str], placed: Sequence[tuple[float, float, float | None, float | None]], frame: Box
-) -> list[tuple[float, float, str]]:
-    """Where each label stands, as (x, y, text anchor): the place that overlaps least with what is drawn and written."""
-    marks: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y, _, _ in placed]
-    marks += [(x - 2, high, x + 2, low) for x, _, low, high in placed if low is not None and high is not None]
-    chosen: list[tuple[tuple[float, float, str], Box] | None] = [None] * len(names)
-    for _ in range(3):  # later rounds let the first labels answer to the later ones
-        for i, name in enumerate(names):
-            others = marks + [entry[1] for j, entry in enumerate(chosen) if entry is not None and j != i]
-            candidates = list(_candidates(name, placed[i][0], placed[i][1]))
-            chosen[i] = min(candidates, key=lambda entry, others=others: _badness(entry, others, frame))[:2]
-    return [entry[0] for entry in chosen if entry is not None]
-
-
-def _candidates(name: str, x: float, y: float) -> Iterable[tuple[tuple[float, float, str], Box, float]]:
-    width = len(name) * CHARACTER
-    for distance, up in ((0, 0), (0, -11), (0, 11), (1, -20), (1, 20), (2, -32), (2, 32), (3, -46), (3, 46)):
-        for anchor, edge in (("start", x + 9), ("end", x - 9)):
-            left = edge if anchor == "start" else edge - width
-            baseline = y + up + 4
-            yield (
-                (edge, baseline, anchor),
-                (left, baseline - 10, left + width, baseline + 3),
-                distance * 8 + abs(up) / 10,
-            )
-
-
-def _badness(entry: tuple[tuple[float, float, str], Box, float], others: Sequence[Box], frame: Box) -> float:
-    _, box, distance = entry
-    outside = (
-        max(0, frame[0] - box[0]) + max(0, box[2] - frame[2]) + max(0, frame[1] - box[1]) + max(0, box[3] - frame[3])
-    )
-    return distance + 50 * outside + sum(_overlap(box, other) for other in others)
-
-
-def _overlap(a: Box, b: Box) -> float:
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))

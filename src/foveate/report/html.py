@@ -248,8 +248,8 @@ def _notices(study: Study) -> list[str]:
     told = [f"{arm}, seed {seed}, failed: {sentence}" for arm, seed, sentence in study.failures]
     if missing:
         names = ", ".join(missing[:12]) + (" and others" if len(missing) > 12 else "")
-        count = f"{len(missing)} of {len(study.wanted)} runs are not finished"
-        told.append(f"{count}: {names}. The same command takes them up again.")
+        count = f"{len(missing)} of {len(study.wanted)} runs {'is' if len(missing) == 1 else 'are'} not finished"
+        told.append(f"{count}: {names}. The same command takes up what is left.")
     return told + _left_out(study) + list(study.problems)
 
 
@@ -281,7 +281,7 @@ def _scatters(study: Study, result: StudyResult, style: dict[str, figures.Style]
                 continue
             interval = tables.bracketed(arm.low, arm.high, tables.points)
             hint = f"{tables.points(arm.mean)} % {interval}".rstrip() + f", {cost:,.6g} {unit}"
-            entries.append((arm.arm, cost, arm.mean, arm.low, arm.high, hint))
+            entries.append(figures.Entry(arm.arm, cost, arm.mean, arm.low, arm.high, hint))
         chart = figures.scatter(entries, style, (title, "accuracy, %"), factor=100, baseline=study.baseline)
         if chart:
             drawn.append((heading, chart))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from foveate.report.figures import CONTROLS, Style
 from foveate.report.overlays import Overlay, Profile, largest_side, overlays, picture_uri, profile
 from foveate.report.read import Map, Maps, Run, Sample, dig, number, read_maps
-from foveate.report.tables import percent
+from foveate.report.tables import MINUS, percent
 
 __all__ = ["Looks", "MapColumn", "Picture", "ProfileColumn", "looks_of_run", "looks_of_study"]
 
@@ -220,7 +220,7 @@ def _shared_word(ends: Sequence[str]) -> bool:
 
 def _cell(overlay: Overlay, sample: Sample, arm: str, tap: str) -> MapCell:
     flat = overlay.peak_x is None or overlay.peak_y is None
-    told = f"flat at {overlay.low:.3g}" if flat else f"{overlay.low:.2g}{TO}{overlay.high:.2g}"
+    told = f"flat at {overlay.low:.3g}" if flat else _range(overlay.low, overlay.high)
     place = {
         True: "its maximum lies in the true box",
         False: "its maximum lies outside the true box",
@@ -234,11 +234,17 @@ def _cell(overlay: Overlay, sample: Sample, arm: str, tap: str) -> MapCell:
     return MapCell(overlay.uri, told, alt, peak, point, overlay.inside)
 
 
+def _range(low: float, high: float) -> str:
+    """From the lowest to the highest value; what is next to nothing beside the other is 0."""
+    size = max(abs(low), abs(high))
+    return TO.join("0" if abs(value) < size / 1000 else f"{value:.2g}" for value in (low, high)).replace("-", MINUS)
+
+
 def _profile_layers(entries: Sequence[Map], arm: str) -> tuple[ProfileLayer, ...]:
     layers = []
     for entry, short in zip(entries, _shortened([entry.tap for entry in entries]), strict=True):
         drawn = profile(entry)
-        told = f"{drawn.channels} channels, {drawn.low:.3g}{TO}{drawn.high:.3g}; "
+        told = f"{drawn.channels} channels, {_range(drawn.low, drawn.high)}; "
         told += f"on average a channel differs between classes by {drawn.spread:.2g}"
         alt = f"Mean gate of {arm}, {entry.tap}, for each class and channel: {told}"
         layers.append(ProfileLayer(entry.tap, short, drawn, told, alt))

@@ -10,7 +10,7 @@ from foveate.report.read import Run, Study, dig, listed, mapping, number
 __all__ = ["DASH", "MINUS", "NOTHING", "Cell", "Column", "Group", "Row", "Table", "bracketed", "cost_of", "counted"]
 __all__ += ["mean_of", "measures_table", "percent", "points", "results_table", "signed"]
 
-MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ def points(value: float, factor: float = 100, digits: int = 1) -> str:
 
 def bracketed(low: float | None, high: float | None, form: Callable[[float], str]) -> str:
     """An interval as [low, high]; empty where there is none."""
-    return "" if low is None or high is None else f"[{form(low)}, {form(high)}]"
+    return "" if low is None or high is None else f"[{form(low)},{SPACE}{form(high)}]"
 
 
 def percent(share: float) -> str:
     """A share as a whole number of percent."""
-    return f"{share * 100:.0f}\N{NO-BREAK SPACE}%"
+    return f"{share * 100:.0f}{SPACE}%"
 
 
 def _mib(value: float | None) -> str:
@@ -227,28 +227,28 @@ def _cost_cell(study: Study, arm: str, name: str) -> Cell:
     if arm == study.baseline or not of_baseline:
         return Cell(counted(value), value)
     more = (value / of_baseline - 1) * 100
-    return Cell(counted(value), value, f"{signed(more, 2 if abs(more) < 0.95 else 1)} %")
+    return Cell(counted(value), value, f"{signed(more, 2 if abs(more) < 0.95 else 1)}{SPACE}%")
 
 
 def _time_cell(study: Study, arm: str, median: str, p95: str) -> Cell:
     value, slow = cost_of(study, arm, median), cost_of(study, arm, p95)
     if value is None:
         return NOTHING
-    return Cell(_three_digits(value), value, "" if slow is None else f"p95 {_three_digits(slow)}")
+    return Cell(_three_digits(value), value, "" if slow is None else f"p95{SPACE}{_three_digits(slow)}")
 
 
 def _memory_cell(study: Study, arm: str) -> Cell:
     inference, training = cost_of(study, arm, "memory_mib"), cost_of(study, arm, "step_memory_mib")
     if inference is None and training is None:
         return NOTHING
-    return Cell(_mib(inference), inference, "" if training is None else f"training {_mib(training)}")
+    return Cell(_mib(inference), inference, "" if training is None else f"training{SPACE}{_mib(training)}")
 
 
 def _pointing_cell(runs: Sequence[Run]) -> Cell:
     network, mechanism = mean_of(runs, "pointing", "network"), mean_of(runs, "pointing", "mechanism")
     if network is None and mechanism is None:
         return NOTHING
-    own = "" if mechanism is None else f"mechanism {mechanism * 100:.0f}"
+    own = "" if mechanism is None else f"mechanism{SPACE}{mechanism * 100:.0f}"
     return Cell(DASH if network is None else f"{network * 100:.0f}", network, own)
 
 
