@@ -1,5 +1,10 @@
 """What workers do, on real networks and a handful of pictures."""
 
+import json
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 
@@ -100,6 +105,7 @@ def test_a_machine_that_does_not_see_the_study_says_so(pictures, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_real_study_from_pictures_to_verdicts(pictures, tmp_path):
     study = study_of(pictures, ("none", "se", "placebo", "wider"))
     result = compare(study, tmp_path)
@@ -114,3 +120,40 @@ def test_a_real_study_from_pictures_to_verdicts(pictures, tmp_path):
     assert set(result.costs) == set(by_arm)
     assert len(result.notes) == 1
     assert compare(study, tmp_path) == result
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from foveate.compare import Study, compare
+from foveate.tasks.config import RunConfig
+if __name__ == "__main__":
+    base = RunConfig(data=sys.argv[2], network="resnet_tiny", epochs=40, batch_size=8, device="cpu")
+    compare(Study(base=base, arms=("none", "se"), seeds=(0,)), Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_real_study_that_was_killed_ends_with_the_same_bits(pictures, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen([sys.executable, script, killed, pictures])
+    while not list(killed.glob("runs/*/seed0/checkpoints/previous.ckpt")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not list(killed.glob("runs/*/seed0/summary.json"))
+    begun = [path.parts[-4] for path in killed.glob("runs/*/seed0/checkpoints/last.ckpt")]
+    for out in (killed, whole):
+        subprocess.run([sys.executable, script, out, pictures], check=True, timeout=280)
+    for arm in ("none", "se"):
+        taken_up, at_once = (
+            json.loads((out / "runs" / arm / "seed0" / "summary.json").read_text()) for out in (killed, whole)
+        )
+        assert (taken_up["resumed"], at_once["resumed"]) == (int(arm in begun), 0)
+        assert taken_up["metrics"] == at_once["metrics"]
+        weights = [(out / "runs" / arm / "seed0" / "model.safetensors").read_bytes() for out in (killed, whole)]
+        assert weights[0] == weights[1]
