@@ -48,7 +48,7 @@ def write_overlays(out: Path, seen: Look, names: Sequence[str]) -> list[Path]:
         for tap, heat in maps.items():
             body = io.BytesIO()
             overlay(seen.images[place], heat[place]).save(body, format="PNG")
-            written.append(out / f"{name}.{tap}.png")
+            written.append(out / f"{name.replace('/', '_')}.{tap}.png")
             write_atomic(written[-1], body.getvalue())
     if seen.profiles:
         text = io.StringIO()

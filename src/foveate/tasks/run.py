@@ -109,7 +109,7 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str = "auto"
         seen = attention.look(
             network.to(where), new, preprocess, split, list(range(len(split))), features, where, labelled=False
         )
-        return overlays.write_overlays(Path(out), seen, [name.replace("/", "_") for name in names])
+        return overlays.write_overlays(Path(out), seen, names)
 
 
 def load_run(run: Path) -> tuple[nn.Module, RunConfig]:

@@ -1,0 +1,243 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from foveate.data import open_pictures
+from foveate.errors import CheckpointError
+from foveate.tasks import hosts
+from foveate.tasks.config import RunConfig
+from foveate.tasks.hosts import build, build_network, input_shape, new_modules
+from foveate.tasks.places import usual_places
+from foveate.tasks.weights import fetch_published, head_of, load_into, packed, read_weights
+
+SHAPE = (3, 32, 32)
+
+
+def network(mechanism: str = "none", name: str = "resnet_tiny", **settings: Any) -> tuple[nn.Module, list[str]]:
+    config = RunConfig(network=name, mechanism=mechanism, **settings)
+    built, sites = build_network(config, 5, SHAPE)
+    return built, [site["name"] for site in sites]
+
+
+def test_the_host_is_the_same_in_every_arm():
+    none, _ = network()
+    for mechanism in ("se", "cbam", "nonlocal", "eca+spatial"):
+        for start in ("published", "identity"):
+            host = network(mechanism, start=start)[0].state_dict()
+            assert all(torch.equal(value, host[name]) for name, value in none.state_dict().items())
+    other = network(seed=1)[0]
+    assert not torch.equal(next(other.parameters()), next(none.parameters()))
+
+
+def test_a_mechanism_goes_where_its_paper_puts_it():
+    assert network("se")[1] == [f"layer{stage}.0.mechanism" for stage in (1, 2, 3)]
+    assert network("bam")[1] == ["layer1.0.mechanism", "layer2.0.mechanism"]
+    assert network("se", network_options={"stages": [2]})[1] == ["layer2.0.mechanism"]
+
+
+def test_as_the_identity_it_goes_to_the_same_places():
+    assert network("se", start="identity")[1] == [f"layer{stage}.0.bn2" for stage in (1, 2, 3)]
+    assert network("bam", start="identity")[1] == ["layer1.0", "layer2.0"]
+    x = torch.randn(2, *SHAPE)
+    for mechanism in ("se", "cbam", "bam", "nonlocal"):
+        assert torch.equal(network(mechanism, start="identity")[0].eval()(x), network()[0].eval()(x))
+
+
+def test_a_pattern_says_where():
+    assert network("se", where="layer3.*")[1] == ["layer3.0"]
+    with pytest.raises(LookupError, match=r"layer7\.\*"):
+        network("se", where="layer7.*")
+
+
+def test_options_reach_the_mechanism_and_the_network():
+    built, _ = network("se", options={"reduction": 4}, network_options={"stem": "cifar"}, width=0.5)
+    assert built.get_submodule("layer3.0.mechanism").get_parameter("fc1.weight").shape[0] == 8
+    assert built.get_submodule("conv1").stride == (1, 1)
+    with pytest.raises(TypeError, match='SE has no option "kernel"'):
+        network("se", options={"kernel": 4})
+    with pytest.raises(TypeError, match='resnet_tiny has no option "stemm"'):
+        network(network_options={"stemm": "cifar"})
+    with pytest.raises(ValueError, match="network_options cannot set num_classes; the run decides that"):
+        network(network_options={"num_classes": 3})
+
+
+def test_the_size_of_the_input_follows_the_pictures_and_the_host(shapes: Path):
+    pictures = open_pictures(shapes)
+    assert input_shape(RunConfig(), pictures) == (1, 16, 16)
+    assert input_shape(RunConfig(image_size=40), pictures) == (1, 40, 40)
+    assert input_shape(RunConfig(network="torchvision/resnet18"), pictures) == (3, 16, 16)
+    assert input_shape(RunConfig(network="torchvision/vit_b_16"), pictures) == (3, 224, 224)
+    assert input_shape(RunConfig(pretrained=True), pictures)[0] == 3
+    assert build(RunConfig(data=str(shapes), network="resnet_tiny"))[1] == (1, 16, 16)
+
+
+def test_a_network_can_be_counted_without_being_computed(shapes: Path):
+    config = RunConfig(data=str(shapes), network="resnet_tiny", width=2.0)
+    counted, _, _ = build(config, device="meta")
+    real, _, _ = build(config)
+    assert next(counted.parameters()).is_meta
+    assert sum(p.numel() for p in counted.parameters()) == sum(p.numel() for p in real.parameters())
+
+
+def test_hosts_of_torchvision_take_mechanisms():
+    host, sites = network("cbam", "torchvision/resnet18")
+    assert sites == [f"layer{stage}.{block}.bn2" for stage in (1, 2, 3, 4) for block in (0, 1)]
+    assert host.eval()(torch.randn(2, *SHAPE)).shape == (2, 5)
+    config = RunConfig(network="torchvision/resnet18", mechanism="cbam")
+    assert new_modules(config, host, [{"name": sites[0]}]) == ["layer1.0.bn2.inserted"]
+    assert head_of(host, 5) == "fc"
+
+
+def test_a_name_that_is_no_host_is_guessed_at():
+    with pytest.raises(LookupError, match='no network "resnet_tniy"; did you mean "resnet_tiny"'):
+        network(name="resnet_tniy")
+    with pytest.raises(LookupError, match='torchvision has no classifier "resnet81"; did you mean "resnet18"'):
+        network(name="torchvision/resnet81")
+    with pytest.raises(LookupError, match='no host "keras/resnet"; it takes a name of ours, timm/NAME'):
+        network(name="keras/resnet")
+    with pytest.raises(LookupError, match='no mechanism "ecca"; did you mean "eca"'):
+        network("ecca")
+
+
+def test_what_cannot_be_widened_says_so():
+    with pytest.raises(ValueError, match="torchvision/resnet18 has no width to set, only networks of Foveate's"):
+        network(name="torchvision/resnet18", width=1.5)
+
+
+def test_what_gives_no_classes_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hosts, "_torchvision_host", lambda *_: nn.Flatten())
+    with pytest.raises(ValueError, match=r"a classifier gives \(batch, 5\); torchvision/x gives \(2, 3072\)"):
+        network(name="torchvision/x")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "sites"),
+    [("timm/resnet18", 8), ("timm/convnext_atto", 12), ("timm/efficientnet_b0", 16), ("timm/vit_tiny_patch16_224", 12)],
+)
+def test_hosts_of_timm_take_mechanisms(name: str, sites: int):
+    config = RunConfig(network=name, mechanism="se", start="identity", image_size=64)
+    host, found = build_network(config, 5, (3, 64, 64))
+    assert len(found) == sites
+    x = torch.randn(2, 3, 64, 64)
+    bare, _ = build_network(RunConfig(network=name), 5, (3, 64, 64))
+    assert torch.equal(host.eval()(x), bare.eval()(x))
+    assert head_of(host, 5)
+    with pytest.raises(LookupError, match='timm has no model "resnet81"; did you mean'):
+        network(name="timm/resnet81")
+
+
+def test_places_by_kind():
+    host = models.resnet50(num_classes=5)
+    assert usual_places(host, "between stages") == {"layer1.2", "layer2.3", "layer3.5"}
+    assert usual_places(host, "chosen blocks") == {"layer2.1", "layer2.3", "layer3.1", "layer3.3", "layer3.5"}
+    assert len(usual_places(host, "every block")) == 16
+    assert "layer1.0.bn3" in usual_places(host, "every block")
+    # A host without stages has quarters.
+    plain = models.mobilenet_v3_small(num_classes=5)
+    assert usual_places(plain, "between stages") == {"features.2", "features.5", "features.8"}
+    with pytest.raises(LookupError, match="no usual place is known in Sequential"):
+        usual_places(nn.Sequential(nn.Conv2d(1, 2, 3)), "every block")
+
+
+# Weights from elsewhere
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A checkpoint of resnet_tiny with five classes, recognisable by its constant weights."""
+    state = {name: torch.full_like(value, 2) for name, value in network()[0].state_dict().items()}
+    (tmp_path / "net.safetensors").write_bytes(packed(state))
+    return tmp_path / "net.safetensors"
+
+
+@pytest.mark.parametrize("mechanism", ["none", "cbam"])
+def test_a_run_starts_from_a_checkpoint(trained: Path, mechanism: str):
+    built, sites = network(mechanism, init=str(trained))
+    state = built.state_dict()
+    assert all((value == 2).all() for name, value in state.items() if ".inserted." not in name)
+    assert sites == ([] if mechanism == "none" else [f"layer{stage}.0.bn2" for stage in (1, 2, 3)])
+
+
+def test_a_classifier_of_another_size_starts_anew(trained: Path):
+    built, _ = build_network(RunConfig(network="resnet_tiny", init=str(trained)), 7, SHAPE)
+    assert built.get_parameter("fc.weight").shape == (7, 64)
+    assert (built.get_parameter("conv1.weight") == 2).all()
+
+
+def test_a_checkpoint_says_how_many_channels_its_pictures_have(trained: Path, shapes: Path):
+    assert input_shape(RunConfig(init=str(trained)), open_pictures(shapes)) == (3, 16, 16)
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s}, lambda s: {"model": s}])
+def test_checkpoints_are_read_in_their_usual_wrappings(tmp_path: Path, wrap: Any):
+    state = {"module.a.weight": torch.ones(2, 3), "module.a.bias": torch.zeros(2)}
+    torch.save(wrap(state), tmp_path / "net.pth")
+    assert list(read_weights(tmp_path / "net.pth")) == ["a.weight", "a.bias"]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"none\.pth does not exist or is no file"):
+        read_weights(tmp_path / "none.pth")
+    for name in ("a.pth", "a.safetensors"):
+        (tmp_path / name).write_text("nothing")
+        with pytest.raises(CheckpointError, match=rf"{name} cannot be read as a checkpoint of tensors: "):
+            read_weights(tmp_path / name)
+    torch.save(network()[0], tmp_path / "whole.pth")  # a pickled module would have to run code
+    with pytest.raises(CheckpointError, match=r"whole\.pth cannot be read as a checkpoint of tensors"):
+        read_weights(tmp_path / "whole.pth")
+    torch.save([torch.ones(2)], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match=r"list\.pth must hold tensors by name; got list"):
+        read_weights(tmp_path / "list.pth")
+
+
+def test_weights_that_do_not_fit_are_told():
+    host = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
+    state: dict[str, Tensor] = dict(host.state_dict())
+    with pytest.raises(CheckpointError, match=r"a\.pth does not fit: 0\.weight has \(5, 4\) where .* has \(5, 3\)"):
+        load_into(host, state | {"0.weight": torch.ones(5, 4)}, "a.pth", ["1"])
+    with pytest.raises(CheckpointError, match=r"a\.pth does not fit: of its keys 1 strange, such as 7\.weight"):
+        load_into(host, state | {"7.weight": torch.ones(5, 4)}, "a.pth", ["1"])
+    del state["0.bias"]
+    with pytest.raises(CheckpointError, match=r"a\.pth does not fit: of its keys 1 missing, such as 0\.bias"):
+        load_into(host, state, "a.pth", ["1"])
+
+
+def test_published_weights_are_loaded_with_a_new_classifier(monkeypatch: pytest.MonkeyPatch):
+    published = {name: torch.full_like(value, 3) for name, value in models.resnet18().state_dict().items()}
+    monkeypatch.setattr(hosts, "fetch_published", lambda name: published)
+    for name in ("torchvision/resnet18", "resnet18"):  # ours has torchvision's keys
+        built, sites = network("eca", name, pretrained=True)
+        assert (built.get_parameter("layer4.1.conv2.weight") == 3).all()
+        assert built.get_parameter("fc.weight").shape == (5, 512)
+        assert sites[0] == "layer1.0.bn2"  # inserted as the identity
+
+
+def test_weights_that_cannot_be_fetched_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("Temporary failure in name resolution")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(CheckpointError, match="published weights of resnet18 could not be fetched: Temporary failure"):
+        network(name="torchvision/resnet18", pretrained=True)
+    with pytest.raises(LookupError, match="no weights are published for resnet_tiny"):
+        fetch_published("resnet_tiny")
+
+
+@pytest.mark.slow
+def test_weights_of_timm_that_cannot_be_fetched_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("Temporary failure in name resolution")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
+    with pytest.raises(CheckpointError, match=r"weights of timm/resnet18 could not be fetched: Temporary failure"):
+        network(name="timm/resnet18", pretrained=True)
+
+
+def test_a_network_without_classes_is_no_classifier():
+    with pytest.raises(ValueError, match="Sequential has no layer that gives 5 classes; it is no classifier"):
+        head_of(nn.Sequential(nn.Linear(3, 4)), 5)
