@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from foveate.report.figures import styles
-from foveate.report.looks import Looks, looks_of_run, looks_of_study
-from foveate.report.read import read_run, read_study
+from foveate.report.looks import Looks, _layers, looks_of_run, looks_of_study
+from foveate.report.read import Map, Maps, Run, Sample, read_run, read_study
 
 
 def looks(study: Path) -> Looks:
@@ -40,9 +43,26 @@ def test_every_cell_says_in_words_what_it_shows(study: Path) -> None:
     assert columns["nonlocal"].layers[0].cells[2].point is not None
     wrong = looks(study).network[0].layers[0].cells[0]
     assert wrong.range.endswith(", taken for three")
-    assert columns["nonlocal"].layers[0].cells[0].range.startswith("0.00")
     dead = columns["bam"].layers[0].cells[0]
     assert (dead.range, dead.peak) == ("flat at 0.5", None)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0.5121, 0.5138, "0.5121 to 0.5138"),
+        (0.0, 0.483, "0 to 0.48"),
+        (2.4e-29, 1.0, "0 to 1.0"),
+        (-0.2, 31.0, "-0.2 to 31.0"),
+        (3e-5, 7e-5, "3e-05 to 7e-05"),
+    ],
+)
+def test_a_range_has_as_many_digits_as_tell_its_ends_apart(low: float, high: float, text: str) -> None:
+    values = np.array([[[low, high]]], np.float32)
+    sample = Sample("a", "b", "b", np.zeros((2, 2, 3), np.uint8), None)
+    run = Run(Path(), "arm", 0, {}, {}, [])
+    (layer,) = _layers([Map("tap", "spatial", values)], Maps((sample,), (), ()), 64, run)
+    assert layer.cells[0].range == text.replace("to", "\N{EN DASH}").replace("-", "\N{MINUS SIGN}")
 
 
 def test_pointing_is_told_over_the_test_pictures_where_it_was_measured(study: Path) -> None:

@@ -1,7 +1,8 @@
 """Where each arm looks: columns of overlays on the same samples, and channel profiles, ready for the page."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from foveate.report.figures import CONTROLS, Style
 from foveate.report.overlays import Overlay, Profile, largest_side, overlays, picture_uri, profile
@@ -89,7 +90,17 @@ class Looks:
     profiles: tuple[ProfileColumn, ...] = ()
     without: tuple[str, ...] = ()  # arms that have no spatial map of their own
     seeds: str = ""
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
+
+    @property
+    def placed(self) -> bool:
+        """Whether any true place is known."""
+        return any(picture.box is not None for picture in self.pictures)
+
+    @property
+    def pointed(self) -> bool:
+        """Whether any map is a row of weights, which belongs to a point."""
+        return any(cell.point is not None for column in self.own for layer in column.layers for cell in layer.cells)
 
 
 def looks_of_study(arms: dict[str, list[Run]], style: dict[str, Style]) -> Looks:
@@ -235,9 +246,11 @@ def _cell(overlay: Overlay, sample: Sample, arm: str, tap: str) -> MapCell:
 
 
 def _range(low: float, high: float) -> str:
-    """From the lowest to the highest value; what is next to nothing beside the other is 0."""
+    """From the lowest to the highest value, with as many digits as tell them apart; 0 beside something much larger."""
     size = max(abs(low), abs(high))
-    return TO.join("0" if abs(value) < size / 1000 else f"{value:.2g}" for value in (low, high)).replace("-", MINUS)
+    decimals = 1 - math.floor(math.log10(high - low)) if high > low else 2
+    form = f".{min(max(decimals, 1), 6)}f" if size > 1e-3 else ".2g"
+    return TO.join("0" if abs(value) < size / 1000 else f"{value:{form}}" for value in (low, high)).replace("-", MINUS)
 
 
 def _profile_layers(entries: Sequence[Map], arm: str) -> tuple[ProfileLayer, ...]:
