@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
+SHOWN = ("Arm", "Accuracy", "Difference", "Verdict", "Parameters", "Latency")  # what fits a terminal
 ARMS = "none,se,eca,eca-spatial,cbam,bam,nonlocal,placebo,wider"
 
 
@@ -154,33 +155,22 @@ class Drawing:
 
 
 def print_result(result: "StudyResult") -> None:
-    """The comparison as a table; the report says more."""
+    """The comparison as the report's own main table; the report says more."""
     from rich.console import Console
     from rich.table import Table
 
-    title = f"test accuracy of {result.network} on {result.data}, {len(result.seeds)} seeds"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in (
-        "arm",
-        "accuracy",
-        "95 % interval",
-        f"difference to {result.baseline}",
-        "verdict",
-        "parameters",
-        "ms",
-    ):
-        table.add_column(column, justify="left" if column in ("arm", "verdict") else "right")
-    for arm in result.arms:
-        cost = result.costs.get(arm.arm, {})
-        table.add_row(
-            arm.arm,
-            percent(arm.mean),
-            interval(arm.low, arm.high),
-            f"{percent(arm.difference, '+')} {interval(arm.diff_low, arm.diff_high)}" if arm.pairs else "",
-            arm.verdict,
-            f"{cost['parameters']:,}" if cost else "",
-            f"{cost['latency_ms']:.2f}" if cost else "",
-        )
+    from foveate.report import study_table
+
+    told = study_table(result.folder)
+    table = Table(title=told.caption, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    shown = [index for index, column in enumerate(told.columns) if column.title.startswith(SHOWN)]
+    for column in (told.columns[index] for index in shown):
+        heading = f"{column.title}, {column.note}" if column.title == "Latency" else column.title
+        table.add_column(heading, justify="right" if column.numeric else "left", no_wrap=True)
+    for group in told.groups:
+        for row in group.rows:
+            cells = (row.cells[index] for index in shown)
+            table.add_row(*(" ".join(part for part in (cell.text, cell.sub) if part) for cell in cells))
     console = Console()
     console.print(table)
     for note in (
@@ -188,13 +178,3 @@ def print_result(result: "StudyResult") -> None:
         *(f"{each.arm}, seed {each.seed}, failed: {each.sentence}" for each in result.failures),
     ):
         console.print(note, markup=False, highlight=False)
-
-
-def percent(value: float | None, sign: str = "") -> str:
-    """A share as a percentage, or a dash."""
-    return "-" if value is None else f"{100 * value:{sign}.1f}"
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """An interval of shares in percent, or nothing."""
-    return "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]"
