@@ -72,7 +72,7 @@ def gaussian(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     # Fused kernels want one width for all three and contiguous channels; else the map would be formed after all.
     width = max(query.shape[2], value.shape[2])
-    one_head = [F.pad(x, (0, width - x.shape[2])).contiguous().unsqueeze(1) for x in (query, key, value)]
+    one_head = [_filled(x.contiguous(), width).unsqueeze(1) for x in (query, key, value)]
     y = F.scaled_dot_product_attention(one_head[0], one_head[1], one_head[2], scale=1.0)
     return y.squeeze(1)[:, :, : value.shape[2]]
 
@@ -152,7 +152,13 @@ def _map_pays(query: Tensor, key: Tensor, below: int) -> bool:
     return 2 * queries * keys < (queries + keys) * below
 
 
+def _filled(x: Tensor, width: int) -> Tensor:
+    """Add channels of zero, up to a width. Padding by none at all gives strides that compiled code does not foresee."""
+    return x if x.shape[2] == width else F.pad(x, (0, width - x.shape[2]))
+
+
 def _widened(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Float32 at least."""
     return tuple(x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors)
 
 
