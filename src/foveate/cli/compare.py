@@ -73,7 +73,8 @@ def compare(
     """Train a network with each mechanism under the same conditions, and write one offline report.
 
     Without arguments it runs on real handwriting that comes with Foveate. The same command takes an interrupted
-    comparison up, and leaves a finished one alone. The last line printed is the path of the report.
+    comparison up, and leaves a finished one alone. The last line printed is the path of the report. Where runs failed,
+    the others are reported and the exit status is 2.
 
     Example: foveate compare classify --data photos --network timm/resnet50 --mechanisms none,se,cbam --epochs 20
     """
@@ -109,9 +110,11 @@ def compare(
     report = write_report(out)
     if as_json:
         print(json.dumps(result.to_dict() | {"report": str(report)}, indent=2))
-        return
-    print_result(result)
-    print(report)
+    else:
+        print_result(result)
+        print(report)
+    if result.failures:
+        raise typer.Exit(2)
 
 
 def chosen_engine(name: EngineName, workers: int | None, address: str | None, threads: int) -> Any:
