@@ -45,7 +45,7 @@ class EngineName(StrEnum):
 def compare(
     task: TaskArgument = Task.classify,
     data: Data = "demo",
-    network: Network | None = None,
+    network: Network = None,
     mechanisms: Annotated[
         str, typer.Option(help="Arms, by comma: mechanisms, chains by +, none, and the controls placebo and wider.")
     ] = ARMS,

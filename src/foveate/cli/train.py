@@ -28,7 +28,7 @@ __all__ = ["train"]
 def train(
     task: TaskArgument = Task.classify,
     data: Data = "demo",
-    network: Network | None = None,
+    network: Network = None,
     mechanism: Annotated[
         str, typer.Option(help="A name of `foveate list mechanisms`, a chain by +, or none.")
     ] = "none",

@@ -1,0 +1,129 @@
+"""The commands as a user meets them: results on standard output, one sentence and status 2 for what went wrong."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from foveate._version import __version__
+
+SMALL = ("--network", "resnet_tiny", "--set", "augment=none", "--set", "batch_size=8", "--device", "cpu")
+
+
+def test_the_version_is_printed(foveate):
+    assert foveate("--version") == (0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize("kind", ["mechanisms", "networks", "data"])
+def test_what_there_is_can_be_read_by_a_program(foveate, kind):
+    status, out, _ = foveate("list", kind, "--json")
+    assert status == 0
+    assert len(json.loads(out)) >= 3
+
+
+def test_everything_is_listed_for_people(foveate):
+    status, out, _ = foveate("list")
+    assert status == 0
+    for name in ("eca-spatial", "resnet50", "FILE.npz"):
+        assert name in out
+
+
+def test_a_cost_can_be_read_by_a_program(foveate):
+    status, out, _ = foveate("profile", "resnet_tiny", "--mechanism", "se", "--input-shape", "3x24x24", "--json")
+    cost = json.loads(out)
+    assert status == 0
+    assert cost["input_shape"] == [1, 3, 24, 24]
+    assert cost["parameters"] > 0
+    assert cost["macs"] > 0
+    assert cost["latency_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("compare", "--mechanisms", "none,ecca"), 'no mechanism "ecca"; did you mean "eca"?'),
+        (("compare", "--mechanisms", "se,eca"), 'the arms must hold the baseline "none"; got se, eca'),
+        (("compare", "--network", "resnet181"), 'no network "resnet181"; did you mean "resnet18"?'),
+        (
+            ("compare", "--epochs", 1, "--max-time", "1m"),
+            "a run ends by --epochs or by --max-time, not both; got 1 and 1m",
+        ),
+        (("compare", "--address", "auto"), "--address is for --engine ray; got auto"),
+        (("compare", "--engine", "ray", "--workers", 3), "--workers is for --engine local; a Ray cluster"),
+        (("train", "--mechanism", "cbm"), 'no mechanism "cbm"; did you mean "cbam"?'),
+        (("train", "--data", "nowhere"), "nowhere"),
+        (("train", "--set", "batchsize=3"), 'a run has no setting "batchsize"; did you mean "batch_size"?'),
+        (("evaluate", "nowhere"), "nowhere"),
+        (("predict", "nowhere", "a.png", "--out", "out"), "nowhere"),
+        (("attend", "nowhere", "a.png", "--out", "out"), "nowhere"),
+        (("report", "nowhere"), "nowhere"),
+        (("profile", "resnet5"), 'no network "resnet5"'),
+        (("profile", "resnet50", "--input-shape", "224"), "an input shape is written like 3x224x224; got '224'"),
+    ],
+)
+def test_what_went_wrong_is_one_sentence_and_status_two(foveate, tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = foveate(*arguments)
+    assert status == 2
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith("foveate: ")
+    assert sentence in last
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    from foveate.cli import main
+
+    monkeypatch.setattr("sys.argv", ["foveate", "train", "--mechanism", "cbm", "--debug"])
+    with pytest.raises(LookupError, match='no mechanism "cbm"'):
+        main()
+
+
+@pytest.mark.slow
+def test_a_run_goes_from_training_to_pictures(foveate, photos, tmp_path):
+    run = tmp_path / "run"
+    train = ("train", "classify", "--data", photos, *SMALL, "--mechanism", "cbam", "--epochs", 2, "--out", run)
+    status, out, _ = foveate(*train)
+    assert status == 0
+    assert out.splitlines()[-1] == str(run)
+
+    # The same command leaves a finished run alone.
+    before = (run / "summary.json").stat().st_mtime_ns
+    assert foveate(*train)[0] == 0
+    assert (run / "summary.json").stat().st_mtime_ns == before
+
+    status, out, _ = foveate("evaluate", run, "--json")
+    assert status == 0
+    assert json.loads(out)["accuracy"] == json.loads((run / "summary.json").read_text())["metrics"]["accuracy"]
+
+    status, out, _ = foveate("predict", run, photos / "test" / "red", "--out", tmp_path / "predictions")
+    assert status == 0
+    assert len(list(csv.DictReader(Path(out.strip()).read_text().splitlines()))) == 4
+
+    status, out, _ = foveate("attend", run, photos / "test" / "red" / "0.png", "--out", tmp_path / "maps")
+    assert status == 0
+    assert any("spatial_gate" in line for line in out.splitlines())
+
+    status, out, _ = foveate("report", run)
+    assert status == 0
+    assert out.strip() == str(run / "report.html")
+
+
+@pytest.mark.slow
+def test_a_comparison_ends_with_its_report_and_a_second_call_returns_at_once(foveate, photos, tmp_path):
+    out_folder = tmp_path / "study"
+    compare = ("compare", "classify", "--data", photos, *SMALL, "--mechanisms", "none,se,placebo", "--seeds", 1)
+    compare = (*compare, "--epochs", 1, "--workers", 1, "--out", out_folder)
+    status, out, err = foveate(*compare)
+    assert status == 0, err
+    assert out.splitlines()[-1] == str(out_folder / "report.html")
+    assert (out_folder / "report.html").is_file()
+
+    status, out, _ = foveate(*compare, "--json")
+    result = json.loads(out)
+    assert status == 0
+    assert result["finished"] == result["total"] == 3
+    none, placebo = (next(arm for arm in result["arms"] if arm["arm"] == name) for name in ("none", "placebo"))
+    assert none["values"] == placebo["values"]
