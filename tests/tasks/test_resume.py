@@ -120,11 +120,19 @@ def _in_second_epoch(run: Path) -> bool:
     return standing.epoch == 1 and standing.batch >= 2
 
 
-@pytest.mark.parametrize("after", [3, 7, 14])
+@pytest.mark.parametrize(
+    ("after", "changes"),
+    [
+        (3, {"label_smoothing": 0.1, "class_weights": True, "patience": 2}),
+        (7, {"optimizer": "sgd", "learning_rate": 0.01}),
+        (9, {"network": "torchvision/squeezenet1_1", "mechanism": "none", "image_size": 32}),  # it has dropout
+        (14, {"augment": "trivial"}),
+    ],
+)
 def test_wherever_a_run_is_broken_off_it_ends_the_same(
-    shapes: Path, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, tmp_path: Path, after: int, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ):
-    config = small(shapes, label_smoothing=0.1, class_weights=True, patience=2)
+    config = small(shapes, **changes)
     interrupt(config, tmp_path / "broken", after, monkeypatch)
     resumed, unbroken = train(config, tmp_path / "broken"), train(config, tmp_path / "whole")
     assert same(tmp_path / "broken", tmp_path / "whole")

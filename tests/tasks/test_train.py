@@ -147,6 +147,20 @@ def test_every_arm_of_a_seed_sees_the_same_pictures(shapes: Path, tmp_path: Path
     assert all(torch.equal(none[name], placebo[name]) for name in none)
 
 
+def test_the_training_loss_is_the_mean_over_the_epoch(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    losses: list[float] = []
+    step = classify.Classifier.training_step
+
+    def watch(self: classify.Classifier, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        loss = step(self, batch, batch_idx)
+        losses.append(loss.item())
+        return loss
+
+    monkeypatch.setattr(classify.Classifier, "training_step", watch)
+    train(small(shapes, epochs=2), tmp_path)
+    assert [row["train_loss"] for row in metrics(tmp_path)] == pytest.approx([sum(losses[:7]) / 7, sum(losses[7:]) / 7])
+
+
 def test_patience_ends_the_run_and_keeps_the_best_weights(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -141,6 +141,8 @@ class Classifier(L.LightningModule):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed takes milliseconds for devices that are not there
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)
         factor = learning_factor(

@@ -113,10 +113,10 @@ class Keeper(L.Callback):
 
     def _row(self, trainer: L.Trainer, module: Classifier) -> dict[str, float]:
         standing = module.standing
-        sums = torch.tensor([standing.loss_sum, standing.loss_count], dtype=torch.float64, device=module.device)
+        loss_sum, loss_count = standing.loss_sum, standing.loss_count
         if trainer.world_size > 1:
-            sums = trainer.strategy.reduce(sums, reduce_op="sum")
-        loss_sum, loss_count = sums.tolist()  # pyright: ignore[reportAttributeAccessIssue]
+            sums = torch.tensor([loss_sum, loss_count], dtype=torch.float64, device=module.device)
+            loss_sum, loss_count = trainer.strategy.reduce(sums, reduce_op="sum").tolist()  # pyright: ignore[reportAttributeAccessIssue]
         val_loss, val_accuracy = module.val_loss.compute().item(), module.val_accuracy.compute().item()
         module.val_loss.reset()
         module.val_accuracy.reset()
