@@ -40,7 +40,7 @@ def small(shapes: Path, **changes: object) -> RunConfig:
         "data": str(shapes),
         "network": "resnet_tiny",
         "mechanism": "cbam",
-        "epochs": 3,
+        "epochs": 2,
         "batch_size": 8,
         "threads": 1,
         "device": "cpu",
@@ -124,9 +124,9 @@ def _in_second_epoch(run: Path) -> bool:
     ("after", "changes"),
     [
         (3, {"label_smoothing": 0.1, "class_weights": True, "patience": 2}),
-        (7, {"optimizer": "sgd", "learning_rate": 0.01}),
+        pytest.param(7, {"optimizer": "sgd", "learning_rate": 0.01}, marks=pytest.mark.slow),
         (9, {"network": "torchvision/squeezenet1_1", "mechanism": "none", "image_size": 32}),  # it has dropout
-        (14, {"augment": "trivial"}),
+        pytest.param(14, {"augment": "trivial"}, marks=pytest.mark.slow),
     ],
 )
 def test_wherever_a_run_is_broken_off_it_ends_the_same(
@@ -172,14 +172,14 @@ def test_another_configuration_in_the_folder_is_refused_and_fresh_starts_over(sh
 def test_with_a_time_limit_the_time_that_is_left_is_used_up(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    config = small(shapes, epochs=None, max_time_s=1.5)
+    config = small(shapes, epochs=None, max_time_s=0.8)
     interrupt(config, tmp_path, 5, monkeypatch)
     begun = take_up(tmp_path)
     assert begun is not None
     summary = train(config, tmp_path)
     assert summary.stopped_by == "max_time"
     assert summary.resumed == 1
-    assert begun.standing.elapsed_s < 1.5 <= summary.training_seconds < 4
+    assert begun.standing.elapsed_s < 0.8 <= summary.training_seconds < 4
     assert summary.steps > begun.standing.step
     assert summary.epochs == pytest.approx(summary.steps / 7, abs=1e-5)
     assert float(rows(tmp_path)[-1][0]) == pytest.approx(summary.epochs, abs=1e-5)
