@@ -281,8 +281,10 @@ def test_a_watched_map_that_is_too_large_is_refused_before_it_is_formed(monkeypa
 @pytest.mark.parametrize("pairwise", FORMS)
 def test_the_second_derivative_is_right(pairwise):
     layer = trained(4, pairwise, pool="after").train()
+    x = draw(2, 4, 5, 7).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: watched(layer, x)[0], x, fast_mode=True)
     with sdpa_kernel(SDPBackend.MATH):
-        assert torch.autograd.gradgradcheck(layer, draw(2, 4, 5, 7).requires_grad_(), fast_mode=True)
+        assert torch.autograd.gradgradcheck(layer, x, fast_mode=True)
 
 
 @pytest.mark.parametrize("pairwise", FORMS)
@@ -360,10 +362,10 @@ def test_too_few_positions_to_pool_are_refused():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"pairwise": "cosine"}, 'pairwise must be "embedded_gaussian", "gaussian", "dot_product" or "concatenation"'),
-        ({"pool": "max"}, 'pool must be "none", "before" or "after"; got \'max\''),
-        ({"group": "frames"}, 'group must be "spacetime", "space" or "time"; got'),
-        ({"norm": "layer"}, 'norm must be "batch" or "none"; got'),
+        ({"pairwise": "cosine"}, 'pairwise must be one of "embedded_gaussian", "gaussian", "dot_product", "conc'),
+        ({"pool": "max"}, 'pool must be one of "none", "before", "after"; got'),
+        ({"group": "frames"}, 'group must be one of "spacetime", "space", "time"; got'),
+        ({"norm": "layer"}, 'norm must be one of "batch", "none"; got'),
         ({"hidden_channels": 0}, "hidden_channels must be at least 1; got 0"),
         ({"pairwise": "dot_product", "scale": True}, "scale takes a softmax, of embedded_gaussian or gaussian; got"),
         ({"pool": "before", "group": "time"}, "pool takes positions in space, and group='time' has none; got"),
@@ -378,5 +380,12 @@ def test_a_wrong_input_is_refused():
     with pytest.raises(ValueError, match=r"^NonLocal takes \(batch, 4, \*space\) with 1 to 3 spatial axes; got"):
         NonLocal(4)(torch.randn(2, 5, 7))
     for group in ("space", "time"):
-        with pytest.raises(ValueError, match=r"^NonLocal takes \(batch, 4, \*space\) with spatial_dims=3; got"):
+        sentence = rf"^NonLocal with group='{group}' takes \(batch, 4, time, height, width\); got \(2, 4, 5, 7\)$"
+        with pytest.raises(ValueError, match=sentence):
             NonLocal(4, group=group)(torch.randn(2, 4, 5, 7))
+
+
+def test_one_position_of_one_sample_has_no_batch_statistics():
+    with pytest.raises(ValueError, match=r"^NonLocal in training takes at least 2 values per channel"):
+        NonLocal(4)(torch.randn(1, 4, 1, 1))
+    assert NonLocal(4).eval()(torch.randn(1, 4, 1, 1)).shape == (1, 4, 1, 1)

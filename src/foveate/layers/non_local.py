@@ -4,7 +4,6 @@ Wang, Girshick, Gupta, He, "Non-local Neural Networks", CVPR 2018, https://arxiv
 """
 
 import math
-from collections.abc import Iterable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -73,10 +72,10 @@ class NonLocal(nn.Module):
         norm: str = "batch",
     ) -> None:
         super().__init__()
-        _check_choice("pairwise", pairwise, FORMS)
-        _check_choice("pool", pool, ("none", "before", "after"))
-        _check_choice("group", group, AXES)
-        _check_choice("norm", norm, ("batch", "none"))
+        functional.check_choice("pairwise", pairwise, tuple(FORMS))
+        functional.check_choice("pool", pool, ("none", "before", "after"))
+        functional.check_choice("group", group, tuple(AXES))
+        functional.check_choice("norm", norm, ("batch", "none"))
         if scale and "gaussian" not in pairwise:
             raise ValueError(f"scale takes a softmax, of embedded_gaussian or gaussian; got pairwise={pairwise!r}")
         if pool != "none" and group == "time":
@@ -105,7 +104,11 @@ class NonLocal(nn.Module):
         nn.init.zeros_(last.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        functional.check_input("NonLocal", x, self.channels, None if self.group == "spacetime" else 3)
+        functional.check_input("NonLocal", x, self.channels)
+        if self.group != "spacetime" and x.ndim != 5:
+            wanted = f"(batch, {self.channels}, time, height, width)"
+            raise ValueError(f"NonLocal with group={self.group!r} takes {wanted}; got {tuple(x.shape)}")
+        functional.check_batch_statistics("NonLocal", self.norm, x)
         placed = x.movedim(1, -1)  # (batch, *space, channel)
         if self.group == "time":
             placed = placed.movedim(1, -2)  # (batch, *space, time, channel)
@@ -170,9 +173,3 @@ def _check_size(geometry: tuple[int, ...], element_bytes: int) -> None:
             f"a watched map takes at most {MAP_LIMIT_BYTES / 2**30:.2g} GiB; got {geometry}, {size / 2**30:.2g} GiB: "
             "pool the keys, group by space or time, or give fewer or smaller inputs at once"
         )
-
-
-def _check_choice(option: str, value: str, choices: Iterable[str]) -> None:
-    if value not in choices:
-        *others, last = (f'"{choice}"' for choice in choices)
-        raise ValueError(f"{option} must be {', '.join(others)} or {last}; got {value!r}")

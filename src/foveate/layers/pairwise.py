@@ -115,22 +115,25 @@ def running_sums(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 def step_sum(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """y_i = sum of value_j over the keys with query_i + key_j > 0, for (batch, position) queries and keys."""
-    return _StepSum.apply(query, key, value)  # type: ignore[no-any-return]
+    return _StepSum.apply(query, key, value)
 
 
 class _StepSum(torch.autograd.Function):
     """A linear map of the values. Its transpose is the same sum with queries and keys exchanged, at every order."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        ctx.save_for_backward(query, key)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         negative, order = (-key).sort(dim=1)
         count = torch.searchsorted(negative, query.contiguous())  # of the keys above -query, the largest first
         sums = F.pad(_rows(value, order).cumsum(dim=1), (0, 0, 1, 0))
         return _rows(sums, count)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor]:
         query, key = ctx.saved_tensors
         return None, None, step_sum(key, query, grad)
 
@@ -144,12 +147,15 @@ def _rows(x: Tensor, index: Tensor) -> Tensor:
 def _map_pays(query: Tensor, key: Tensor, below: int) -> bool:
     """Whether queries x keys of work is less than (queries + keys) x below / 2.
 
-    Sizes that are open, as under torch.export with dynamic space, are taken for large.
+    Sizes that are open, as when torch.export or torch.compile leaves space dynamic, are taken for large.
     """
     queries, keys = query.shape[1], key.shape[1]
-    if isinstance(queries, torch.SymInt) or isinstance(keys, torch.SymInt):
-        return False
-    return 2 * queries * keys < (queries + keys) * below
+    less = 2 * queries * keys < (queries + keys) * below
+    if not torch.compiler.is_compiling():
+        return less
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # brings sympy: here it is there anyway
+
+    return statically_known_true(less)
 
 
 def _filled(x: Tensor, width: int) -> Tensor:
