@@ -73,9 +73,10 @@ def test_what_went_wrong_is_one_sentence_and_status_two(foveate, tmp_path, monke
     assert "Traceback" not in err
 
 
-def test_debug_shows_the_traceback(monkeypatch):
+def test_debug_shows_the_traceback(monkeypatch, tmp_path):
     from foveate.cli import main
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["foveate", "train", "--mechanism", "cbm", "--debug"])
     with pytest.raises(LookupError, match='no mechanism "cbm"'):
         main()

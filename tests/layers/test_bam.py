@@ -1,6 +1,7 @@
 import pytest
 import torch
 from tests.golden import published
+from tests.reference import gates
 
 from foveate.layers import BAM
 
@@ -103,3 +104,24 @@ def test_one_sample_cannot_be_normalised_in_training():
 def test_a_wrong_option_is_named(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         BAM(8, **options)
+
+
+def test_it_starts_as_released():
+    torch.manual_seed(0)
+    layer = BAM(64, reduction=2)
+    projections = [module for module in layer.modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)]
+    assert len(projections) == 6
+    assert not any(projection.bias.any() for projection in projections)
+    assert layer.spatial.conv1.weight.std().item() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.05)
+    with pytest.raises(ValueError, match="channels must be at least 1; got -3"):
+        BAM(-3)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("combine", ["sum", "product"])
+def test_it_computes_both_branches_as_written_out(combine, training):
+    torch.manual_seed(0)
+    layer = BAM(6, reduction=2, dilation=2, combine=combine).double().train(training)
+    x = torch.randn(3, 6, 5, 4, dtype=torch.float64)
+    expected = gates.bam(x, {key: value.clone() for key, value in layer.state_dict().items()}, 2, combine, training)
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)

@@ -146,6 +146,27 @@ def test_it_starts_as_released_with_spatial_gates_of_one_half():
     assert (seen[0] == 0.5).all()
 
 
+def test_its_perceptron_and_kernel_start_as_released():
+    torch.manual_seed(0)
+    layer = CBAM(32)
+    assert not layer.fc1.bias.any()
+    assert not layer.fc2.bias.any()
+    assert not hasattr(layer.spatial.conv, "bias") or layer.spatial.conv.bias is None
+    kernels = torch.cat([SpatialGate(7).spatial.conv.weight.flatten() for _ in range(50)])
+    assert kernels.std().item() == pytest.approx((2 / 49) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("layer", [CBAM, SpatialGate])
+def test_there_must_be_channels(layer):
+    with pytest.raises(ValueError, match="channels must be at least 1; got 0"):
+        layer(0)
+
+
+def test_a_pool_counts_once():
+    with pytest.raises(ValueError, match=r"each of pools counts once; got \('max', 'max'\)"):
+        CBAM(7, pools=("max", "max"))
+
+
 def test_it_leaves_the_zero_start():
     layer = CBAM(7)
     x = torch.randn(2, 7, 5, 3)

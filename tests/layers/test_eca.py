@@ -67,3 +67,8 @@ def test_an_input_of_other_channels_is_refused():
         ECA(64)(torch.zeros(2, 32, 8, 8))
     with pytest.raises(ValueError, match=r"got \(2, 64\)"):
         ECA(64)(torch.zeros(2, 64))
+
+
+def test_there_must_be_channels():
+    with pytest.raises(ValueError, match="channels must be at least 1; got 0"):
+        ECA(0)

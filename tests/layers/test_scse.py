@@ -53,3 +53,8 @@ def test_a_hand_computed_case():
 def test_a_wrong_combination_is_named():
     with pytest.raises(ValueError, match='combine must be one of "add", "multiply", "max", "concat"; got \'sum\''):
         ScSE(8, combine="sum")
+
+
+def test_there_must_be_channels():
+    with pytest.raises(ValueError, match="channels must be at least 1; got 0"):
+        ScSE(0)

@@ -78,3 +78,8 @@ def test_the_parameters_are_those_of_the_paper():
 def test_a_wrong_option_is_named(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         SE(8, **options)
+
+
+def test_there_must_be_channels():
+    with pytest.raises(ValueError, match="channels must be at least 1; got 0"):
+        SE(0)

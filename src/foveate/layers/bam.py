@@ -17,7 +17,8 @@ class BAM(nn.Module):
     """Compute x * (1 + sigmoid(channel branch + spatial branch)).
 
     The paper adds the branches, the authors' release multiplies them: its checkpoints need combine="product". The
-    normalisations stand where the release has them, between the projections and not behind the last.
+    normalisations stand where the release has them, between the projections and not behind the last, and it starts as
+    released: Kaiming normal convolutions, biases at zero.
 
     Args:
         channels: Channels of the input and of the output.
@@ -48,6 +49,7 @@ class BAM(nn.Module):
         spatial_dims: int = 2,
     ) -> None:
         super().__init__()
+        functional.check_channels(channels)
         functional.check_choice("combine", combine, ("sum", "product"))
         functional.check_spatial_dims(spatial_dims)
         if dilation < 1:
@@ -80,6 +82,7 @@ class BAM(nn.Module):
                 project=conv(hidden_channels, 1, kernel_size=1),
             )
         )
+        functional.start_as_released(self)
         self.gate = Tap("batch channel *space")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -27,7 +27,9 @@ def spatial_branch(kernel_size: int, spatial_dims: int, zero_init: bool) -> nn.S
     norm = functional.BATCH_NORMS[spatial_dims](1, momentum=0.01)
     if zero_init:
         nn.init.zeros_(norm.weight)
-    return nn.Sequential(OrderedDict(conv=conv, norm=norm))
+    branch = nn.Sequential(OrderedDict(conv=conv, norm=norm))
+    functional.start_as_released(branch)
+    return branch
 
 
 def spatial_logits(branch: nn.Sequential, x: Tensor, layer: str) -> Tensor:
@@ -57,6 +59,7 @@ class SpatialGate(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 7, *, zero_init: bool = True, spatial_dims: int = 2) -> None:
         super().__init__()
+        functional.check_channels(channels)
         self.channels = channels
         self.spatial_dims = spatial_dims
         self.spatial = spatial_branch(kernel_size, spatial_dims, zero_init)
@@ -74,8 +77,8 @@ class SpatialGate(nn.Module):
 class CBAM(nn.Module):
     """Gate each channel by sigmoid(sum over pools of W2 relu(W1 pool(x))), then each position as SpatialGate does.
 
-    The pools share one perceptron, and their logits are summed before the sigmoid. order="parallel" is the paper's
-    ablation: both branches see x, their logits are added, and one sigmoid gates every channel and position.
+    The pools share one perceptron, and their logits are summed before the sigmoid. order="parallel" is our
+    reading of the paper's ablation: both branches see x, their logits are added, one sigmoid gates channels and places.
 
     Args:
         channels: Channels of the input and of the output.
@@ -116,6 +119,7 @@ class CBAM(nn.Module):
         spatial_dims: int = 2,
     ) -> None:
         super().__init__()
+        functional.check_channels(channels)
         _check_pools(pools)
         functional.check_choice("order", order or "channel_first", ("channel_first", "spatial_first", "parallel"))
         hidden_channels = functional.bottleneck(channels, reduction, hidden_channels, default=16)
@@ -125,6 +129,7 @@ class CBAM(nn.Module):
         self.spatial_dims = spatial_dims if spatial else None
         self.fc1 = nn.Linear(channels, hidden_channels)
         self.fc2 = nn.Linear(hidden_channels, channels)
+        functional.start_as_released(self)
         if spatial:
             zero_init = zero_init is None or zero_init
             self.spatial = spatial_branch(7 if kernel_size is None else kernel_size, spatial_dims, zero_init)
@@ -171,6 +176,8 @@ class CBAM(nn.Module):
 def _check_pools(pools: tuple[str, ...]) -> None:
     if isinstance(pools, str) or not pools:
         raise ValueError(f'pools must be a tuple such as ("average", "max"); got {pools!r}')
+    if len(set(pools)) < len(pools):
+        raise ValueError(f"each of pools counts once; got {pools}")
     for kind in pools:
         functional.check_choice("each of pools", kind, POOLS)
 

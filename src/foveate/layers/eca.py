@@ -42,6 +42,7 @@ class ECA(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int | None = None) -> None:
         super().__init__()
+        functional.check_channels(channels)
         if kernel_size is None:
             kernel_size = adaptive_kernel_size(channels)
         functional.check_kernel_size(kernel_size)

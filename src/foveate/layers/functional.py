@@ -12,6 +12,7 @@ __all__ = [
     "bottleneck",
     "channel_gate_over_space",
     "check_batch_statistics",
+    "check_channels",
     "check_choice",
     "check_input",
     "check_kernel_size",
@@ -19,6 +20,7 @@ __all__ = [
     "mean",
     "pool",
     "scale",
+    "start_as_released",
 ]
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -38,9 +40,15 @@ def check_spatial_dims(spatial_dims: int) -> None:
         raise ValueError(f"spatial_dims must be 1, 2 or 3; got {spatial_dims}")
 
 
+def check_channels(channels: int) -> None:
+    """Raise a ValueError unless there is at least one channel."""
+    if channels < 1:
+        raise ValueError(f"channels must be at least 1; got {channels}")
+
+
 def check_kernel_size(kernel_size: int) -> None:
     """Raise a ValueError unless a kernel has a middle."""
-    if kernel_size < 1 or kernel_size % 2 == 0:
+    if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be odd and positive; got {kernel_size}")
 
 
@@ -109,3 +117,15 @@ def channel_gate_over_space(gate: Tensor, x: Tensor) -> Tensor:
 def scale(x: Tensor, gate: Tensor) -> Tensor:
     """Multiply (batch, channel, *space) by a gate of (batch, channel)."""
     return x * channel_gate_over_space(gate, x)
+
+
+def start_as_released(layer: nn.Module) -> None:
+    """Draw the convolutions from Kaiming's normal distribution (fan out), and set every bias to zero.
+
+    CBAM and BAM were released with these starts; they decide where the gates begin.
+    """
+    for module in layer.modules():
+        if isinstance(module, tuple(CONVOLUTIONS.values())):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if isinstance(module, (nn.Linear, *CONVOLUTIONS.values())) and module.bias is not None:
+            nn.init.zeros_(module.bias)

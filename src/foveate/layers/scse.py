@@ -45,6 +45,7 @@ class ScSE(nn.Module):
         combine: str = "add",
     ) -> None:
         super().__init__()
+        functional.check_channels(channels)
         functional.check_choice("combine", combine, ("add", "multiply", "max", "concat"))
         hidden_channels = functional.bottleneck(channels, reduction, hidden_channels, default=2)
         self.channels = channels

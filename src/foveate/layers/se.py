@@ -1,6 +1,7 @@
 """Squeeze-and-excitation: a gate per channel from a bottleneck over the channels' means.
 
-Hu, Shen, Albanie, Sun, Wu, "Squeeze-and-Excitation Networks", CVPR 2018, https://arxiv.org/abs/1709.01507.
+Hu, Shen, Sun, "Squeeze-and-Excitation Networks", CVPR 2018, and with Albanie and Wu at greater length,
+https://arxiv.org/abs/1709.01507.
 """
 
 from torch import Tensor, nn
@@ -44,6 +45,7 @@ class SE(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        functional.check_channels(channels)
         functional.check_choice("squeeze", squeeze, ("average", "max", "none"))
         hidden_channels = functional.bottleneck(channels, reduction, hidden_channels, default=16)
         self.channels = channels
