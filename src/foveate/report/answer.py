@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from foveate.compare.statistics import BETTER, UNSHOWN, WORSE, ArmResult, StudyResult
 from foveate.report.figures import CONTROLS
+from foveate.report.pairs import beyond_size, chains
 from foveate.report.read import Study, dig, number
 from foveate.report.tables import cost_of, mean_of, percent, signed
 
@@ -27,7 +28,9 @@ def answer(study: Study, result: StudyResult) -> Answer:
     found = (
         _resolution(result),
         _uncorrected(result),
+        chains(study, result),
         _controls(result),
+        beyond_size(result),
         _time(study),
         _place(study, result),
         _cost(study),
@@ -153,7 +156,7 @@ def _place(study: Study, result: StudyResult) -> tuple[str, str] | None:
     chances = [value for arm in study.arms if (value := mean_of(study.finished(arm), "pointing", "chance")) is not None]
     beside = f"; by chance {percent(chances[0])}" if chances else ""
     if known:
-        told = ", ".join(f"{arm} {percent(value)}" for arm, value in sorted(known.items(), key=lambda e: -e[1]))
+        told = ", ".join(f"{arm} {percent(value)}" for arm, value in known.items())
         return "Where they look", f"a mechanism's own map has its maximum in the true place in: {told}{beside}."
     of_baseline = network.get(result.baseline)
     if of_baseline is None:
