@@ -1,12 +1,14 @@
 """The table of results."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
+from foveate.compare.statistics import summarise
 from foveate.report import study_table
-from foveate.report.tables import Cell, Table, counted, percent, points, signed
+from foveate.report.tables import Cell, Table, clipped, counted, measures_table, percent, points, signed
 
 
 def row(table: Table, arm: str) -> dict[str, Cell]:
@@ -88,3 +90,27 @@ def test_counts_are_short(value: float | None, text: str) -> None:
 def test_numbers_carry_true_signs() -> None:
     assert (signed(2.14), signed(-2.14), signed(-0.04)) == ("+2.1", "\N{MINUS SIGN}2.1", "0.0")
     assert (points(0.8421), percent(0.149)) == ("84.2", "15\N{NO-BREAK SPACE}%")
+
+
+def metric_cell(study: Path, name: str, **fields: float | str) -> Cell:
+    result = summarise(study)
+    arms = (dataclasses.replace(result.arms[0], **fields),)  # pyright: ignore[reportArgumentType]
+    table = measures_table(dataclasses.replace(result, arms=arms, metrics={name: arms}), {})
+    return table.groups[0].rows[0].cells[1]
+
+
+def test_other_measures_have_no_verdicts(study: Path) -> None:
+    cell = metric_cell(study, "auroc", mean=0.9, low=0.85, high=0.95, verdict="better")
+    assert (cell.text, cell.sub, cell.mark) == ("0.900", "[0.850,\N{NO-BREAK SPACE}0.950]", "")
+
+
+def test_intervals_of_shares_stay_within_them(study: Path) -> None:
+    assert metric_cell(study, "auroc", mean=0.99, low=-0.1, high=1.2).sub == "[0.000,\N{NO-BREAK SPACE}1.000]"
+    assert metric_cell(study, "loss", mean=0.9, low=0.1, high=1.2).sub == "[0.100,\N{NO-BREAK SPACE}1.200]"
+    assert clipped(None, 1.2) == (None, None)
+    for seed, accuracy in enumerate((0.94, 0.99, 1.0)):
+        path = study / "runs" / "se" / f"seed{seed}" / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["metrics"]["accuracy"] = accuracy
+        path.write_text(json.dumps(summary))
+    assert row(study_table(study), "se")["Accuracy"].sub.endswith("\N{NO-BREAK SPACE}100.0]")

@@ -279,9 +279,10 @@ def _scatters(study: Study, result: StudyResult, style: dict[str, figures.Style]
             cost = tables.cost_of(study, arm.arm, name)
             if cost is None or arm.mean is None:
                 continue
-            interval = tables.bracketed(arm.low, arm.high, tables.points)
+            low, high = tables.clipped(arm.low, arm.high)
+            interval = tables.bracketed(low, high, tables.points)
             hint = f"{tables.points(arm.mean)} % {interval}".rstrip() + f", {cost:,.6g} {unit}"
-            entries.append(figures.Entry(arm.arm, cost, arm.mean, arm.low, arm.high, hint))
+            entries.append(figures.Entry(arm.arm, cost, arm.mean, low, high, hint))
         chart = figures.scatter(entries, style, (title, "accuracy, %"), factor=100, baseline=study.baseline)
         if chart:
             drawn.append((heading, chart))

@@ -7,8 +7,8 @@ from foveate.compare.statistics import BETTER, WORSE, ArmResult, StudyResult
 from foveate.report.figures import CONTROLS
 from foveate.report.read import Run, Study, dig, listed, mapping, number
 
-__all__ = ["DASH", "MINUS", "NOTHING", "Cell", "Column", "Group", "Row", "Table", "bracketed", "cost_of", "counted"]
-__all__ += ["mean_of", "measures_table", "percent", "points", "results_table", "signed"]
+__all__ = ["DASH", "MINUS", "NOTHING", "Cell", "Column", "Group", "Row", "Table", "bracketed", "clipped", "cost_of"]
+__all__ += ["counted", "mean_of", "measures_table", "percent", "points", "results_table", "signed"]
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 
@@ -87,6 +87,11 @@ def points(value: float, factor: float = 100, digits: int = 1) -> str:
 def bracketed(low: float | None, high: float | None, form: Callable[[float], str]) -> str:
     """An interval as [low, high]; empty where there is none."""
     return "" if low is None or high is None else f"[{form(low)},{SPACE}{form(high)}]"
+
+
+def clipped(low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """An interval of a share, no further than shares go; t intervals know no bounds."""
+    return (None, None) if low is None or high is None else (max(low, 0.0), min(high, 1.0))
 
 
 def percent(share: float) -> str:
@@ -194,7 +199,7 @@ def _sites_cell(runs: Sequence[Run]) -> Cell:
 def _quality_cell(arm: ArmResult) -> Cell:
     if arm.mean is None:
         return NOTHING
-    return Cell(points(arm.mean), arm.mean, bracketed(arm.low, arm.high, points) or "one seed: no interval")
+    return Cell(points(arm.mean), arm.mean, bracketed(*clipped(arm.low, arm.high), points) or "one seed: no interval")
 
 
 def _difference_cell(arm: ArmResult, span: tuple[float, float]) -> Cell:
@@ -261,19 +266,18 @@ def _epochs_cell(runs: Sequence[Run]) -> Cell:
 
 
 def measures_table(result: StudyResult, names: dict[str, str]) -> Table:
-    """Every arm by every metric: the mean, its interval, and a mark where a difference to the baseline is shown."""
+    """Every arm by every metric: the mean and its interval. No verdicts: p is not corrected over measures."""
     kept = {name: arms for name, arms in result.metrics.items() if any(arm.values for arm in arms)}
     columns = (Column("Arm", numeric=False), *(Column(names.get(name, name)) for name in kept))
     rows = []
     for i, arm in enumerate(result.arms):
-        cells = [_measure_cell(arms[i]) for arms in kept.values()]
+        cells = [_measure_cell(arms[i], name) for name, arms in kept.items()]
         rows.append(Row((Cell(arm.arm, arm.arm), *cells), arm.arm))
     return Table("By other measures", columns, (Group("", tuple(rows)),))
 
 
-def _measure_cell(arm: ArmResult) -> Cell:
+def _measure_cell(arm: ArmResult, name: str) -> Cell:
     if arm.mean is None:
         return NOTHING
-    interval = bracketed(arm.low, arm.high, lambda value: points(value, 1, 3))
-    shown = f" {arm.verdict}" if arm.verdict in (BETTER, WORSE) else ""
-    return Cell(f"{arm.mean:.3f}", arm.mean, interval + shown, "told" if shown else "")
+    low, high = (arm.low, arm.high) if name.endswith("loss") else clipped(arm.low, arm.high)
+    return Cell(f"{arm.mean:.3f}", arm.mean, bracketed(low, high, lambda value: points(value, 1, 3)))
