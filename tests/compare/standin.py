@@ -20,6 +20,7 @@ GAIN = {"none": 0.0, "placebo": 0.0, "se": 0.0137, "eca": -0.0021, "cbam": 0.031
 def train(config, folder, *, progress=None):
     behaviour = config.network_options
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config.to_json())
     with (folder / "begun.txt").open("a") as file:
         file.write(f"{os.getpid()}\n")
     if behaviour.get("fail") == config.arm:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foveate.compare.folder import locked, read_json, write_json
+from foveate.compare.folder import clear_study, locked, read_json, write_json
 from foveate.errors import RunError
 
 HOLDER = """
@@ -99,3 +99,52 @@ def test_a_lock_in_a_folder_that_cannot_be_made_is_said(tmp_path):
     with pytest.raises(RunError, match=r"file cannot be written: "), locked(tmp_path / "file" / ".lock", wait_s=60):
         pass
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("content", [None, '{"version": 2, "subjects": []}', "[]"])
+def test_a_folder_that_is_no_study_loses_nothing(tmp_path, content):
+    (tmp_path / "runs" / "my_model").mkdir(parents=True)
+    (tmp_path / "runs" / "my_model" / "best.pt").write_text("weights")
+    (tmp_path / "report.html").write_text("mine")
+    if content is not None:
+        (tmp_path / "study.json").write_text(content)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RunError, match=r"is not the folder of a study and holds .*runs, report\.html; nothing was rem"):
+        clear_study(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("content", ['{"version": 1, "task": "classify"}', '{"version": 1, "ta'])
+def test_a_study_is_cleared_of_its_own_runs_only(tmp_path, content):
+    (tmp_path / "study.json").write_text(content)
+    (tmp_path / "costs.json").write_text("{}")
+    for run in ("se/seed0", "se/seed11", "mine/seed0", "cbam/seeds"):
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        (tmp_path / "runs" / run / "best.pt").write_text("weights")
+    config = '{"task": "classify", "network": "resnet18", "mechanism": "se"}'
+    for run in ("se/seed0", "se/seed11", "cbam/seeds"):
+        (tmp_path / "runs" / run / "config.json").write_text(config)
+    (tmp_path / "runs" / "mine" / "seed0" / "config.json").write_text('{"model": "llama"}')
+    clear_study(tmp_path)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {f"runs/{run}/{name}" for run in ("mine/seed0", "cbam/seeds") for name in ("best.pt", "config.json")}
+
+
+def test_a_folder_that_is_not_there_or_empty_has_nothing_to_clear(tmp_path):
+    clear_study(tmp_path)
+    clear_study(tmp_path / "absent")
+
+
+def test_what_cannot_be_removed_is_said_and_the_study_stays(tmp_path, monkeypatch):
+    (tmp_path / "study.json").write_text('{"version": 1, "task": "classify"}')
+    run = tmp_path / "runs" / "se" / "seed0"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text('{"task": "classify", "network": "resnet18", "mechanism": "se"}')
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("foveate.compare.folder.shutil.rmtree", refused)
+    with pytest.raises(RunError, match=r"seed0 cannot be removed: Permission denied"):
+        clear_study(tmp_path)
+    assert (tmp_path / "study.json").exists()

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 VERSION = 1
+FILES = ("costs.json", "failures.json", "report.html")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,10 +149,40 @@ def read_result(study: Path, entry: Mapping[str, Any], seed: int) -> Summary | F
 
 
 def clear_study(study: Path) -> None:
-    """Remove a study and all its runs, and nothing else that may lie in the folder."""
-    shutil.rmtree(study / "runs", ignore_errors=True)
-    for name in ("study.json", "costs.json", "failures.json", "workers.log", "report.html"):
-        (study / name).unlink(missing_ok=True)
+    """Remove a study and all its runs, and nothing else that may lie in the folder.
+
+    Raises:
+        RunError: If there are files of these names and no study, which may be anybody's; if one cannot be removed.
+    """
+    if not _is_ours(study / "study.json", ("version", "task")):
+        taken = [name for name in ("study.json", "runs", *FILES) if (study / name).exists()]
+        if taken:
+            told = f"{study} is not the folder of a study and holds {', '.join(taken)}"
+            raise RunError(f"{told}; nothing was removed: take another folder")
+        return
+    try:
+        for run in sorted(study.glob("runs/*/seed*")):
+            if run.name[4:].isdecimal() and _is_ours(run / "config.json", ("task", "network", "mechanism")):
+                shutil.rmtree(run)
+                run.with_name(f".{run.name}.lock").unlink(missing_ok=True)
+        for folder in (*study.glob("runs/*/"), study / "runs"):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        for name in (*FILES, "workers.log", "study.json"):  # the last one last: a call that was cut off can be repeated
+            (study / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{error.filename or study} cannot be removed: {error.strerror or error}") from None
+
+
+def _is_ours(path: Path, names: Sequence[str]) -> bool:
+    """Whether a JSON file holds these names, or is damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return True
+    except OSError:
+        return False
+    return isinstance(value, dict) and all(name in value for name in names)
 
 
 @contextlib.contextmanager
