@@ -217,3 +217,9 @@ def test_a_profile_averages_over_space():
 def test_a_profile_needs_a_label_for_each_input():
     with pytest.raises(ValueError, match=r"one label an input; got \(5, 3\) and \(4,\)"):
         channel_profile(torch.rand(5, 3), torch.zeros(4, dtype=torch.long), 2)
+
+
+def test_weights_over_a_single_key_have_no_entropy():
+    summary = health(torch.ones(5, 1, 1, 1, 1), "batch *query *key")
+    assert summary["entropy"] is None
+    assert not summary["alive"]

@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -71,4 +72,28 @@ def test_a_truncated_file_is_named(tmp_path: Path):
         open_pictures(path)
     path.write_text("not an npz")
     with pytest.raises(DataError, match=r"set\.npz cannot be read as an npz of plain arrays"):
+        open_pictures(path)
+
+
+def test_a_file_of_one_array_is_named(tmp_path: Path):
+    with (tmp_path / "set.npz").open("wb") as file:
+        np.save(file, np.zeros((3, 5)))
+    with pytest.raises(DataError, match=r"set\.npz cannot be read as an npz of plain arrays"):
+        open_pictures(tmp_path / "set.npz")
+
+
+def test_a_damaged_header_is_named(tmp_path: Path):
+    path = write(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, part in parts.items():
+            archive.writestr(name, part.replace(b"descr", b"'esc(") if "train_images" in name else part)
+    with pytest.raises(DataError, match=r"set\.npz cannot be read as an npz of plain arrays"):
+        open_pictures(path)
+
+
+def test_an_empty_split_is_named(tmp_path: Path):
+    path = write(tmp_path, val_labels=np.zeros((0, 1), np.uint8))
+    with pytest.raises(DataError, match=r"must hold val_labels for at least one picture; got \(0, 1\)"):
         open_pictures(path)

@@ -172,11 +172,15 @@ def test_samples_are_the_first_of_each_class():
 
 
 def test_of_many_pictures_some_are_looked_at_evenly():
-    assert spread_out(5, [3, 1]) == [3, 1, 0, 2, 4]
+    few = spread_out(5, [3, 1])
+    assert few[:2] == [3, 1]
+    assert sorted(few) == [0, 1, 2, 3, 4]
     many = spread_out(2000, [7])
     assert many[0] == 7
-    assert len(many) == 1 + 500
-    assert many[1:4] == [0, 4, 8]
+    assert sorted(many[1:]) == list(range(0, 2000, 4))
+    # Pictures often lie class by class: the first few looked at are not those of the first classes.
+    assert max(many[1:60]) > 1500
+    assert many == spread_out(2000, [7])
 
 
 def test_maps_are_written_as_the_report_reads_them(tmp_path: Path):

@@ -169,6 +169,20 @@ def test_another_configuration_in_the_folder_is_refused_and_fresh_starts_over(sh
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_configuration_that_never_trained_leaves_the_folder_to_another(shapes: Path, tmp_path: Path):
+    with pytest.raises(LookupError, match='no mechanism "cbm"'):
+        train(small(shapes, epochs=1, mechanism="cbm"), tmp_path)
+    assert train(small(shapes, epochs=1, mechanism="cbam"), tmp_path).mechanism == "cbam"
+
+
+def test_fresh_does_not_clear_what_is_no_run(shapes: Path, tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"architectures": ["ViT"]}')
+    (tmp_path / "model.safetensors").write_bytes(b"somebody's weights")
+    with pytest.raises(RunError, match=r"config\.json is not a run's configuration"):
+        train(small(shapes, epochs=1), tmp_path, fresh=True)
+    assert (tmp_path / "model.safetensors").read_bytes() == b"somebody's weights"
+
+
 def test_with_a_time_limit_the_time_that_is_left_is_used_up(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

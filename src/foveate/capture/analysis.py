@@ -85,15 +85,15 @@ def health(values: Tensor, axes: str, alive_above: float = 1e-4) -> dict[str, fl
         alive_above: The variation above which the map counts as alive.
 
     Returns:
-        axes, mean, std, entropy (mean of entropy or gate_entropy), saturation (None for attention weights), variation
-        and alive.
+        axes, mean, std, entropy (mean of entropy or gate_entropy; None for weights over a single key), saturation (None
+        for attention weights), variation and alive.
     """
     names = axes.split()
     attention = names[-1].lstrip("*") == "key"
     if attention:
         starred = sum(name.startswith("*") for name in names)
         key_axes = 1 + (values.ndim - len(names)) // starred if names[-1].startswith("*") else 1
-        spread = entropy(values, key_axes)
+        spread = entropy(values, key_axes) if values.shape[-key_axes:].numel() > 1 else None
     else:
         spread = gate_entropy(values)
     changes = variation(values)
@@ -101,7 +101,7 @@ def health(values: Tensor, axes: str, alive_above: float = 1e-4) -> dict[str, fl
         "axes": axes,
         "mean": values.double().mean().item(),
         "std": values.double().std(correction=0).item(),
-        "entropy": spread.double().mean().item(),
+        "entropy": None if spread is None else spread.double().mean().item(),
         "saturation": None if attention else saturation(values),
         "variation": changes,
         "alive": changes > alive_above,

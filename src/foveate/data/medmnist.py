@@ -4,7 +4,6 @@ Yang et al., "MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D bi
 Scientific Data 2023, https://doi.org/10.1038/s41597-022-01721-8.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +76,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             if missing:
                 raise DataError(f"{path} must hold {', '.join(wanted)}; {', '.join(missing)} missing")
             arrays = {key: archive[key] for key in wanted}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # NumPy raises whatever the damaged bytes lead it to, tokenize errors among them
         raise DataError(f"{path} cannot be read as an npz of plain arrays: {error}") from None
     for name in SPLITS:
         images = arrays[f"{name}_images"] = _images(path, f"{name}_images", arrays[f"{name}_images"])
@@ -96,6 +97,8 @@ def _images(path: Path, key: str, images: np.ndarray) -> np.ndarray:
 
 
 def _labels(path: Path, key: str, labels: np.ndarray) -> np.ndarray:
+    if not labels.size:
+        raise DataError(f"{path} must hold {key} for at least one picture; got {labels.shape}")
     if not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"{path} must hold {key} as whole numbers; got {labels.dtype}")
     if labels.ndim == 2 and labels.shape[1] > 1:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,9 @@ def pick_samples(labels: Sequence[int], num_classes: int) -> list[int]:
 
 def spread_out(count: int, samples: Sequence[int]) -> list[int]:
     """The numbers of the pictures to look at, of `count`: the samples first, then others evenly spread."""
-    spread = range(0, count, -(-count // LOOKED_AT))
-    return [*samples, *sorted(set(spread) - set(samples))]
+    spread = set(range(0, count, -(-count // LOOKED_AT))) - set(samples)
+    # Shuffled, for pictures often lie class by class, and some measures take the first few.
+    return [*samples, *random.Random(0).sample(sorted(spread), len(spread))]
 
 
 def look(

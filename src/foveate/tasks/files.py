@@ -64,15 +64,22 @@ def replace_file(path: Path, write: Callable[[Path], object], keep: Path | None 
 def prepare(out: Path, config: RunConfig, *, fresh: bool) -> None:
     """Make the folder ready for a run: new, or begun by the same configuration.
 
+    A configuration that failed before its first checkpoint leaves the folder to another.
+
     Raises:
         RunError: Another run, or something else, is in the folder.
     """
     path = out / CONFIG
+    begun = any((out / name).exists() for name in (LAST, PREVIOUS, SUMMARY))
     if fresh and path.exists():
+        if not begun:
+            RunConfig.from_file(path)  # refuses a config.json of somebody else, which is no run of ours to clear
         clear(out)
     elif path.exists():
-        _check_same(path, RunConfig.from_file(path), config)
-        return
+        held = RunConfig.from_file(path)
+        if begun:
+            _check_same(path, held, config)
+            return
     else:
         _check_empty(out)
     write_atomic(path, config.to_json())

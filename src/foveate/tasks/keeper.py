@@ -48,8 +48,10 @@ class Keeper(L.Callback):
         self.began = self.saved = time.monotonic()
         self.began_at = self._fraction(module)
         if trainer.world_size > 1:
-            # Where one process has failed, the others wait for it: they shall end when told to, not note it down.
+            # Where one process has failed, the others wait for it: they shall end when told to, not note it down. The
+            # end of a parent is told by SIGINT, which a worker of a study ignores and its children inherit ignored.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         if trainer.is_global_zero:
             from torch.utils.tensorboard import SummaryWriter
 
