@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from foveate.compare import LocalEngine, Study, compare
 from foveate.compare.folder import Failure
+from foveate.compare.study import _suited_engine
 from foveate.compare.work import Work
 from foveate.errors import RunError
 from foveate.tasks.config import RunConfig
@@ -120,6 +121,32 @@ def test_runs_of_a_study_differ_in_arm_and_seed_and_in_nothing_else():
 def test_data_are_found_from_any_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert study_of(data="pictures").base.data == str(tmp_path / "pictures")
+
+
+def test_a_checkpoint_to_start_from_is_found_from_any_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert study_of(init="first.safetensors").base.init == str(tmp_path / "first.safetensors")
+    assert study_of().base.init is None
+
+
+@pytest.mark.parametrize("workers", [None, 1, 5])
+def test_workers_of_a_machine_with_gpus_see_one_each_however_many_are_asked_for(monkeypatch, workers):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+    engine = _suited_engine(study_of(device="cuda").base, workers)
+    assert (engine.workers, engine.gpus) == (workers or 3, ("4", "5", "7"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"workers": 0}, "workers must be 1 or more; got 0"),
+        ({"workers": 2, "engine": standin.InlineEngine()}, "workers needs no engine beside it: .*; got 2"),
+    ],
+)
+def test_workers_that_make_no_sense_are_refused(tmp_path, options, told):
+    with pytest.raises(ValueError, match=told):
+        compare(study_of(), tmp_path, work=standin.WORK, **options)
 
 
 def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
@@ -335,6 +362,8 @@ def test_a_name_that_there_is_not_is_refused_before_a_worker_starts(tmp_path, ar
         ({"arms": ("none", "se", "se")}, "arms takes one or more, each once; got none, se, se"),
         ({"arms": ()}, "arms takes one or more, each once; got none"),
         ({"seeds": (1, 1)}, "seeds takes one or more, each once; got 1, 1"),
+        ({"seed": 5}, "a study names its seeds, one for each run; got base.seed 5"),
+        ({"arm": "x"}, "a study names its arms, one for each run; got base.arm 'x'"),
         ({"mechanism": "se"}, "a study names its mechanisms as arms; got base.mechanism 'se'"),
     ],
 )

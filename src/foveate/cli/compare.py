@@ -104,6 +104,7 @@ def compare(
             study,
             out,
             engine=chosen_engine(engine, workers, address, study.base.threads or 1),
+            workers=workers,
             fresh=fresh,
             progress=Drawing(drawn),
         )
@@ -118,8 +119,8 @@ def compare(
 
 
 def chosen_engine(name: EngineName, workers: int | None, address: str | None, threads: int) -> Any:
-    """The engine asked for; None is the study's own choice."""
-    from foveate.compare import LocalEngine, RayEngine
+    """The engine asked for; None is the study's own choice, which takes `workers`."""
+    from foveate.compare import RayEngine
 
     if name is EngineName.ray:
         if workers is not None:
@@ -127,7 +128,7 @@ def chosen_engine(name: EngineName, workers: int | None, address: str | None, th
         return RayEngine(address, threads)
     if address is not None:
         raise ValueError(f"--address is for --engine ray; got {address}")
-    return None if workers is None else LocalEngine(workers, threads)
+    return None
 
 
 class Drawing:

@@ -99,7 +99,7 @@ class LocalEngine:
         workers: How many at most. Default: one for every `threads` cores, or one for each GPU.
         threads: Threads of each.
         log: A file for what the workers print, and for tracebacks. Default: they print where this process prints.
-        gpus: GPUs as CUDA_VISIBLE_DEVICES takes them; each worker sees one. Default: what this process sees.
+        gpus: GPUs as CUDA_VISIBLE_DEVICES takes them; a worker sees one, shared if need be. Default: all that we see.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class LocalEngine:
 
     def _start(self) -> Worker:
         taken = [worker.gpu for worker in self._team]
-        gpu = next((gpu for gpu in self.gpus if gpu not in taken), None)
+        gpu = min(self.gpus, key=taken.count, default=None)  # shared where there are more workers than GPUs
         ours, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
         process = context.Process(target=_serve, args=(theirs, self.log), name="foveate worker")

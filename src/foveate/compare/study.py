@@ -45,7 +45,7 @@ class Study:
     """What to compare.
 
     Args:
-        base: What all runs share. Its data are looked up from here, so that a worker elsewhere finds them.
+        base: What all runs share. Its data and init are looked up from here, so that a worker elsewhere finds them.
         arms: Mechanisms by name, chains among them, "none", and the controls "placebo" and "wider".
         seeds: One run of every arm for each.
         baseline: The arm that the others are compared with.
@@ -63,6 +63,9 @@ class Study:
     def __post_init__(self) -> None:
         if self.base.mechanism != "none":
             raise ValueError(f"a study names its mechanisms as arms; got base.mechanism {self.base.mechanism!r}")
+        for name, given, usual in (("seed", self.base.seed, 0), ("arm", self.base.arm, None)):
+            if given != usual:
+                raise ValueError(f"a study names its {name}s, one for each run; got base.{name} {given!r}")
         for name, values in (("arms", self.arms), ("seeds", self.seeds)):
             object.__setattr__(self, name, tuple(values))
             twice = [value for value in values if list(values).count(value) > 1]
@@ -72,8 +75,9 @@ class Study:
             raise ValueError(f'the arms must hold the baseline "{self.baseline}"; got {", ".join(self.arms)}')
         if unknown := [arm for arm in self.options if arm not in self.arms]:
             raise LookupError(f'options for "{unknown[0]}", which is no arm; there are {", ".join(self.arms)}')
-        data = self.base.data if self.base.data == "demo" else str(Path(self.base.data).expanduser().resolve())
-        shared = dataclasses.replace(self.base, data=data, arm=None, seed=0, threads=self.base.threads or 1)
+        data = self.base.data if self.base.data == "demo" else _absolute(self.base.data)
+        init = self.base.init and _absolute(self.base.init)
+        shared = dataclasses.replace(self.base, data=data, init=init, threads=self.base.threads or 1)
         object.__setattr__(self, "base", shared)
 
     def entry(self, arm: str) -> dict[str, Any]:
@@ -113,6 +117,7 @@ def compare(
     out: Path,
     *,
     engine: Engine | None = None,
+    workers: int | None = None,
     fresh: bool = False,
     progress: Callable[[StudyProgress], None] | None = None,
     command: str | None = None,
@@ -127,6 +132,7 @@ def compare(
         study: What to compare.
         out: Its folder.
         engine: Where to compute. Default: worker processes of this machine, as many as suit its cores or GPUs.
+        workers: How many worker processes of this machine, for the default engine.
         fresh: Forget what the folder holds of a study.
         progress: Called at every event, about twice a second for each run under way.
         command: How to ask for this again, for the report. Default: the command line of this process.
@@ -136,7 +142,11 @@ def compare(
         RunError: If the folder holds another study, is in use or cannot be written; if a network cannot be built; if no
             run at all finished.
         LookupError: If there is no such mechanism or network.
+        ValueError: If both an engine and workers are given, or fewer than one.
     """
+    if workers is not None and (engine is not None or workers < 1):
+        told = "needs no engine beside it: an engine knows its own size" if engine is not None else "must be 1 or more"
+        raise ValueError(f"workers {told}; got {workers}")
     out = Path(out).expanduser().resolve()
     if not fresh:
         plan = recall(study, out)
@@ -148,7 +158,7 @@ def compare(
         session = _Session(study, out, recall(study, out), work or Work(), progress or (lambda _: None))
         session.plan["command"] = command or shlex.join(sys.argv)
         try:
-            engine = engine or _suited_engine(study.base)
+            engine = engine or _suited_engine(study.base, workers)
             if isinstance(engine, LocalEngine) and engine.log is None:
                 engine.log = out / "workers.log"
             with engine:
@@ -278,8 +288,12 @@ def _check_names(study: Study, arms: Sequence[str]) -> None:
             mechanisms.describe(arm)
 
 
-def _suited_engine(base: RunConfig) -> LocalEngine:
-    """Workers of this machine: one for each GPU if runs go there, else for the cores that a run takes."""
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
+
+
+def _suited_engine(base: RunConfig, workers: int | None = None) -> LocalEngine:
+    """Workers of this machine: as many as asked for, or one for each GPU if runs go there, else for a run's cores."""
     gpus: list[str] = []
     if base.device in ("auto", "cuda"):
         import torch
@@ -288,5 +302,5 @@ def _suited_engine(base: RunConfig) -> LocalEngine:
         count = torch.cuda.device_count()
         gpus = names.split(",")[:count] if names else [str(index) for index in range(count)]
     if base.devices > 1:  # a run takes several
-        return LocalEngine(1, base.threads or 1)
-    return LocalEngine(None, base.threads or 1, gpus=gpus)
+        return LocalEngine(workers or 1, base.threads or 1)
+    return LocalEngine(workers, base.threads or 1, gpus=gpus)
