@@ -59,7 +59,7 @@ def test_every_cell_says_in_words_what_it_shows(study: Path) -> None:
 )
 def test_a_range_has_as_many_digits_as_tell_its_ends_apart(low: float, high: float, text: str) -> None:
     values = np.array([[[low, high]]], np.float32)
-    sample = Sample("a", "b", "b", np.zeros((2, 2, 3), np.uint8), None)
+    sample = Sample("a", "b", "b", np.zeros((2, 2, 3), np.uint8), None, (2, 2))
     run = Run(Path(), "arm", 0, {}, {}, [])
     (layer,) = _layers([Map("tap", "spatial", values)], Maps((sample,), (), ()), 64, run)
     assert layer.cells[0].range == text.replace("to", "\N{EN DASH}").replace("-", "\N{MINUS SIGN}")

@@ -2,11 +2,14 @@
 
 import base64
 import io
+import math
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from foveate.capture import pointing_hits
 from foveate.report.overlays import LEVELS, MAP_BYTES, colour_bar_uri, largest_side, overlays, picture_uri, profile
 from foveate.report.read import Map, Maps, Sample
 
@@ -16,8 +19,8 @@ def decoded(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
 
 
-def sample(height: int = 40, width: int = 40) -> Sample:
-    return Sample("a.png", "7", "7", np.zeros((height, width, 3), np.uint8), (0.5, 0.0, 1.0, 0.5))
+def sample(height: int = 40, width: int = 40, box: tuple[float, float, float, float] = (0.5, 0.0, 1.0, 0.5)) -> Sample:
+    return Sample("a.png", "7", "7", np.zeros((height, width, 3), np.uint8), box, (height, width))
 
 
 def test_a_map_is_drawn_from_its_minimum_to_its_maximum_with_its_peak_judged() -> None:
@@ -26,8 +29,7 @@ def test_a_map_is_drawn_from_its_minimum_to_its_maximum_with_its_peak_judged() -
     (overlay,) = overlays(Map("tap", "spatial", values), [sample()], 64)
     assert (overlay.low, overlay.high) == pytest.approx((0.2, 0.9))
     assert overlay.inside is True
-    assert overlay.peak_x is not None
-    assert overlay.peak_x > 0.75
+    assert (overlay.peak_x, overlay.peak_y) == (0.875, 0.125)  # the centre of the largest cell
     indices = np.asarray(decoded(overlay.uri))
     assert indices[0, 3] == LEVELS - 1
     assert indices[3, 0] == 0
@@ -40,12 +42,34 @@ def test_a_peak_beside_the_box_is_outside(row: int, column: int) -> None:
     assert overlays(Map("tap", "spatial", values), [sample()], 64)[0].inside is False
 
 
+def test_cells_that_are_equally_large_must_all_lie_inside() -> None:
+    values = np.zeros((1, 4, 4), np.float32)
+    values[0, 0, 2] = values[0, 1, 3] = 1
+    assert overlays(Map("tap", "spatial", values), [sample()], 64)[0].inside is True
+    values[0, 3, 0] = 1
+    assert overlays(Map("tap", "spatial", values), [sample()], 64)[0].inside is False
+
+
+def test_a_map_points_where_the_measured_share_says_it_does() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        height, width = (int(side) for side in random.integers(7, 41, 2))
+        x = np.sort(random.choice(width * 4, 2, replace=False)) / 4  # box edges on pixels and between them
+        y = np.sort(random.choice(height * 4, 2, replace=False)) / 4
+        values = random.integers(0, 9, (1, *random.integers(2, 8, 2))).astype(np.float32)
+        mask = torch.zeros(1, height, width)
+        mask[0, math.floor(y[0]) : math.ceil(y[1]), math.floor(x[0]) : math.ceil(x[1])] = 1
+        box = (x[0] / width, y[0] / height, x[1] / width, y[1] / height)
+        (overlay,) = overlays(Map("tap", "spatial", values), [sample(height, width, box)], 64)
+        assert overlay.inside == pointing_hits(torch.from_numpy(values), mask).item()
+
+
 def test_a_flat_map_is_not_stretched_and_has_no_peak() -> None:
     values = np.full((1, 3, 3), 0.5, np.float32)
     values[0, 1, 1] += 1e-6
     (overlay,) = overlays(Map("tap", "spatial", values), [sample()], 64)
     assert overlay.peak_x is None
-    assert overlay.inside is None
+    assert overlay.inside is False  # the run counts it, too
     assert len(np.unique(np.asarray(decoded(overlay.uri)))) == 1
 
 

@@ -1,6 +1,7 @@
 """Reading folders: what is damaged becomes a sentence."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,42 @@ def test_damaged_maps_are_told(study: Path) -> None:
     told = read_maps(run)
     assert told is not None
     assert told.problems == ("maps.json could not be read",)
+
+
+def npy_in(path: Path, header: bytes) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (",
+        b"{'descr': 'nonsense', 'fortran_order': False, 'shape': (2,)}\n",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999,)}\n",
+        b"[" * 3000,
+    ],
+)
+def test_arrays_with_a_wrong_header_are_told(study: Path, header: bytes) -> None:
+    run = read_run(study / "runs" / "se" / "seed0")
+    npy_in(run.path / "maps" / "maps.npz", header)
+    told = read_maps(run)
+    assert told is not None
+    assert told.problems[0].startswith("maps.npz could not be read (")
+
+
+def test_a_plain_array_or_changed_bytes_are_told(study: Path) -> None:
+    run = read_run(study / "runs" / "se" / "seed0")
+    path = run.path / "maps" / "maps.npz"
+    whole = path.read_bytes()
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    told = read_maps(run)
+    assert told is not None
+    assert told.problems == ("maps.npz could not be read (TypeError)",)
+    for place in range(0, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        assert read_maps(run) is not None
 
 
 def test_a_map_with_other_samples_is_told(study: Path) -> None:

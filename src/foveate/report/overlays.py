@@ -26,7 +26,7 @@ FLAT = 1e-4  # a map that varies by less is drawn flat: stretching it would show
 
 @dataclass(frozen=True)
 class Overlay:
-    """One map on one sample. `peak_x`, `peak_y`: where its maximum lies, in 0..1; None for a flat map."""
+    """One map on one sample. `peak_x`, `peak_y`: the centre of its largest cell, in 0..1; None for a flat map."""
 
     uri: str
     low: float
@@ -34,7 +34,7 @@ class Overlay:
     peak_x: float | None
     peak_y: float | None
     point: tuple[float, float] | None  # the reference position (y, x) whose row this is, in 0..1
-    inside: bool | None  # whether the maximum lies in the true box
+    inside: bool | None  # whether all largest cells lie in the true box
 
 
 @dataclass(frozen=True)
@@ -107,15 +107,24 @@ def _overlay(values: np.ndarray, sample: Sample, point: tuple[float, float] | No
     if max(height, width) > side:
         drawn = drawn.resize((min(width, side), min(height, side)), Image.Resampling.BOX)
     uri = _heat(np.asarray(drawn), low, high)
+    largest = values == high
+    inside = None if sample.box is None else _points_into(largest, sample.box, sample.image_size)
     if _is_flat(low, high):
-        return Overlay(uri, low, high, None, None, point, None)
-    rows, columns = sample.picture.shape[:2]
-    fine = np.asarray(Image.fromarray(values).resize((columns, rows), Image.Resampling.BILINEAR))
-    row, column = np.unravel_index(int(fine.argmax()), fine.shape)
-    y, x = (float(row) + 0.5) / rows, (float(column) + 0.5) / columns
-    box = sample.box
-    inside = None if box is None else bool(box[0] <= x <= box[2] and box[1] <= y <= box[3])
-    return Overlay(uri, low, high, x, y, point, inside)
+        return Overlay(uri, low, high, None, None, point, inside)
+    row, column = (int(places[0]) for places in np.nonzero(largest))
+    return Overlay(uri, low, high, (column + 0.5) / width, (row + 0.5) / height, point, inside)
+
+
+def _points_into(largest: np.ndarray, box: tuple[float, float, float, float], image_size: tuple[int, int]) -> bool:
+    """As `foveate.capture.pointing_hits`: the centres of all largest cells lie in pixels that the box covers."""
+    left, top, right, bottom = box
+    inside = np.ones(largest.shape, bool)
+    for axis, (start, end) in enumerate(((top, bottom), (left, right))):
+        cells, size = largest.shape[axis], image_size[axis]
+        pixels = ((np.arange(cells) + 0.5) * size / cells).astype(int)
+        covered = (pixels >= math.floor(round(start * size, 9))) & (pixels < math.ceil(round(end * size, 9)))
+        inside &= covered[:, None] if axis == 0 else covered[None, :]
+    return bool(inside[largest].all())
 
 
 def _is_flat(low: float, high: float) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -87,6 +86,7 @@ class Sample:
     prediction: str
     picture: np.ndarray  # (height, width, 3), uint8
     box: tuple[float, float, float, float] | None  # left, top, right, bottom of the true place, in 0..1
+    image_size: tuple[int, int]  # (height, width) that the network saw, in whose pixels the box was given
 
 
 @dataclass(frozen=True)
@@ -226,9 +226,8 @@ def read_maps(run: Run) -> Maps | None:
     if not isinstance(index, dict):
         return Maps((), (), (), ("maps.json could not be read",))
     try:
-        with (folder / "maps.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            loaded = {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, EOFError, BadZipFile, KeyError) as error:
+        loaded = _read_arrays(folder / "maps.npz")
+    except Exception as error:  # damaged bytes make zipfile, zlib and numpy's parser of headers raise all sorts
         return Maps((), (), (), (f"maps.npz could not be read ({type(error).__name__})",))
     problems: list[str] = []
     classes = tuple(str(name) for name in listed(index.get("classes")))
@@ -251,6 +250,14 @@ def read_maps(run: Run) -> Maps | None:
             continue
         maps.append(Map(tap, kind, values.astype(np.float32), _points(dig(entry, "point"))))
     return Maps(samples, classes, tuple(maps), tuple(problems))
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file:
+        arrays = np.load(file, allow_pickle=False)
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise TypeError(f"maps.npz holds several named arrays; got one of shape {arrays.shape}")
+        return {key: array for key in arrays.files if isinstance(array := arrays[key], np.ndarray)}
 
 
 def _read_json(path: Path) -> Any:
@@ -293,6 +300,7 @@ def _samples(index: dict[str, Any], images: np.ndarray | None, classes: Sequence
                 prediction=_class_name(dig(entry, "prediction"), classes),
                 picture=picture,
                 box=(known[0], known[1], known[2], known[3]) if len(known) == len(box) == 4 else None,
+                image_size=(int(height), int(width)),
             )
         )
     return tuple(samples)
