@@ -82,6 +82,15 @@ def test_debug_shows_the_traceback(monkeypatch, tmp_path):
         main()
 
 
+def test_what_nobody_foresaw_is_a_sentence_too(foveate, monkeypatch):
+    def fail(folder):
+        raise RuntimeError("CUDA out of memory.\nTried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("foveate.report.write_report", fail)
+    told = "foveate: RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB; --debug shows where\n"
+    assert foveate("report", "demo") == (2, "", told)
+
+
 @pytest.mark.slow
 def test_a_run_goes_from_training_to_pictures(foveate, photos, tmp_path):
     run = tmp_path / "run"

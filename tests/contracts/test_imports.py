@@ -104,6 +104,15 @@ def test_the_layers_bring_torch_and_nothing_else_that_is_heavy():
     assert not heavy & loaded_after("import foveate; foveate.layers.SE(32); foveate.insert; foveate.capture")
 
 
-def test_help_does_not_import_torch():
-    code = "import foveate.cli.app as a, typer.main; typer.main.get_command(a.app).get_help"
-    assert not {"torch", "numpy", "lightning"} & loaded_after(code)
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["--version"]])
+def test_help_does_not_import_torch(arguments):
+    code = f"""
+import atexit, sys
+atexit.register(lambda: print("LOADED", *sys.modules))
+sys.argv = ["foveate", *{arguments}]
+from foveate.cli import main
+main()"""
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert said.splitlines()[-1].startswith("LOADED ")
+    assert "foveate.cli.app" in said.split()
+    assert not {"torch", "numpy", "lightning"} & set(said.split())

@@ -30,6 +30,11 @@ def main() -> None:
             raise
         print(f"foveate: {sentence(error)}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:  # what a library raises when a device is full or missing, or a bug of ours
+        if debug:
+            raise
+        print(f"foveate: {type(error).__name__}: {sentence(error)}; --debug shows where", file=sys.stderr)
+        sys.exit(2)
 
 
 def sentence(error: Exception) -> str:
