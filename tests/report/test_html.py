@@ -128,6 +128,26 @@ def test_a_study_with_unfinished_runs_says_which(study: Path) -> None:
     text = page_of(study)
     assert "1 of 27 runs is not finished: se seed 1" in text
     assert "25 of 27 runs" in text
+    assert "takes up those that it asks for" in text
+
+
+@pytest.mark.parametrize(("threads", "told"), [(None, "one thread"), (1, "one thread"), (4, "4 threads")])
+def test_the_page_says_how_times_were_measured(study: Path, threads: int | None, told: str) -> None:
+    plan = json.loads((study / "study.json").read_text())
+    (study / "study.json").write_text(json.dumps(plan | {"config": {"threads": threads}}))
+    text = page_of(study)
+    assert f"float32 with contiguous tensors, on {told}:" in text
+    assert "noise floor" in text
+    plan |= {"config": {"device": "auto"}, "machine": {"gpu": "an invented GPU"}}
+    (study / "study.json").write_text(json.dumps(plan))
+    assert "float32 with contiguous tensors, on the GPU:" in page_of(study)
+
+
+def test_the_page_says_what_pairs_share_and_how_pointing_is_judged(study: Path) -> None:
+    text = page_of(study)
+    assert "a widened host draws other weights" in text
+    assert "the centre of the map&rsquo;s largest cell" in text
+    assert "eca-spatial over eca: " in text
 
 
 def test_a_study_without_any_finished_run_still_has_a_page(study: Path) -> None:

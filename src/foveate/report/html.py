@@ -249,7 +249,10 @@ def _notices(study: Study) -> list[str]:
     if missing:
         names = ", ".join(missing[:12]) + (" and others" if len(missing) > 12 else "")
         count = f"{len(missing)} of {len(study.wanted)} runs {'is' if len(missing) == 1 else 'are'} not finished"
-        told.append(f"{count}: {names}. The same command takes up what is left.")
+        told.append(
+            f"{count}: {names}. The same command takes up those that it asks for; arms and seeds of "
+            "earlier commands stay for their finished runs."
+        )
     return told + _left_out(study) + list(study.problems)
 
 
