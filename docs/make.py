@@ -109,12 +109,16 @@ def draw_point(axes: pyplot.Axes, points: list, index: int, size: tuple[int, ...
 
 
 def main() -> None:
-    """Everything that docs/ generates."""
+    """Everything that docs/ generates; pictures of maps only where the comparison has a run."""
     draw_all(FIGURES)
     demo = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS.parent / "demo"
     for name in DIAGRAMS:
         fill(DOCS / "mechanisms" / f"{name}.md", f"cost:{name}", costs(name))
-        draw_maps(demo / "runs" / name / "seed0", FIGURES / f"{name}-maps.png")
+        run = demo / "runs" / name / "seed0"
+        if run.is_dir():
+            draw_maps(run, FIGURES / f"{name}-maps.png")
+        else:
+            print(f"{run} is not there: no picture of what {name} attends to was drawn")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ def test_an_entry_is_complete(name):
     assert set(entry.parts) <= set(catalogue.MECHANISMS)
 
 
-def test_the_mechanisms_are_those_of_the_architecture():
-    names = ["se", "scse", "eca", "cbam", "bam", "nonlocal", "spatial", "eca-spatial", "placebo"]
-    assert list(catalogue.MECHANISMS) == names
+def test_the_published_mechanisms_keep_their_names():
+    names = {"se", "scse", "eca", "cbam", "bam", "nonlocal", "spatial", "eca-spatial", "placebo"}
+    assert names <= set(catalogue.MECHANISMS)
 
 
 def test_a_name_builds_its_layer_with_its_options():
