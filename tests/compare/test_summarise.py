@@ -7,7 +7,7 @@ import pytest
 import standin
 
 from foveate.compare import Study, summarise
-from foveate.compare.folder import Failure, run_folder, write_failures, write_json
+from foveate.compare.folder import Failure, read_json, run_folder, write_failures, write_json
 from foveate.compare.statistics import holm, paired_difference, verdict
 from foveate.errors import RunError
 from foveate.tasks.config import RunConfig
@@ -161,6 +161,39 @@ def test_a_folder_that_is_no_study_or_damaged_is_said(tmp_path, content, told):
         (tmp_path / "study.json").write_text(content)
     with pytest.raises(RunError, match=told):
         summarise(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("left_out", ..., "it lacks left_out"),
+        ("notes", ..., "it lacks notes"),
+        ("notes", "none", "its notes is 'none'"),
+        ("seeds", ["0"], r"its seeds is \['0'\]"),
+        ("arms", ["se"], r"its arms is \['se'\]"),
+        ("arms", [{"arm": "se", "mechanism": "se", "width": 1}], "an arm in it has no sound options: {'arm': 'se'"),
+    ],
+)
+def test_a_study_with_damaged_fields_is_said(tmp_path, name, value, told):
+    write_study(tmp_path, {"none": {0: 0.5}})
+    plan = read_json(tmp_path / "study.json") | {name: value}
+    write_json(tmp_path / "study.json", {key: value for key, value in plan.items() if value is not ...})
+    with pytest.raises(RunError, match=rf"study\.json is damaged: {told}"):
+        summarise(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("sites", 4), ("metrics", {"accuracy": "high"}), ("gate_health", {"gate": True}), ("seed", True)],
+)
+def test_a_summary_of_other_kinds_is_a_failed_run(tmp_path, name, value):
+    write_study(tmp_path, {"none": {0: 0.5, 1: 0.6}, "se": {0: 0.6, 1: 0.8}}, seeds=(0, 1))
+    path = run_folder(tmp_path, "se", 1) / "summary.json"
+    write_json(path, read_json(path) | {name: value})
+    result = summarise(tmp_path)
+    told = f"{path} is damaged: its {name} is {value!r}; remove it and run again to finish the run anew"
+    assert result.failures == (Failure("se", 1, told),)
+    assert result.arms[1].seeds == (0,)
 
 
 def test_damaged_failures_are_said(tmp_path):

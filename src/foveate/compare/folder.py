@@ -15,6 +15,8 @@ import json
 import os
 import shutil
 import tempfile
+import types
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ __all__ = [
     "VERSION",
     "Failure",
     "clear_study",
+    "fits",
     "locked",
     "read_failures",
     "read_json",
@@ -40,6 +43,17 @@ __all__ = [
 
 VERSION = 1
 FILES = ("costs.json", "failures.json", "report.html")
+
+# What study.json must hold, and each of its arms.
+TEXTS = ("task", "data", "network", "start", "baseline")
+PLAN: dict[str, Any] = dict.fromkeys(TEXTS, str) | {
+    "arms": list[dict[str, Any]],
+    "seeds": list[int],
+    "config": dict[str, Any],
+    "left_out": dict[str, str],
+    "notes": list[str],
+}
+ENTRY: dict[str, Any] = {"arm": str, "mechanism": str, "options": dict[str, Any], "width": float}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,11 +120,13 @@ def read_plan(study: Path) -> dict[str, Any]:
     if not isinstance(plan, dict) or plan.get("version") != VERSION:
         version = plan.get("version") if isinstance(plan, dict) else None
         raise RunError(f"{path} has version {version!r}; this foveate reads version {VERSION}")
-    missing = [
-        name for name in ("task", "data", "network", "start", "baseline", "arms", "seeds", "config") if name not in plan
-    ]
-    if missing:
-        raise RunError(f"{path} is damaged: it lacks {', '.join(missing)}")
+    if wrong := [name for name in PLAN if name not in plan]:
+        raise RunError(f"{path} is damaged: it lacks {', '.join(wrong)}")
+    if wrong := [name for name, kind in PLAN.items() if not fits(plan[name], kind)]:
+        raise RunError(f"{path} is damaged: its {wrong[0]} is {plan[wrong[0]]!r}")
+    for entry in plan["arms"]:
+        if wrong := [name for name, kind in ENTRY.items() if not fits(entry.get(name), kind)]:
+            raise RunError(f"{path} is damaged: an arm in it has no sound {wrong[0]}: {entry!r}")
     return plan
 
 
@@ -142,10 +158,31 @@ def read_result(study: Path, entry: Mapping[str, Any], seed: int) -> Summary | F
         summary = read_summary(run_folder(study, entry["arm"], seed))
     except RunError as error:
         return Failure(entry["arm"], seed, str(error))
+    kinds = typing.get_type_hints(Summary)
+    if wrong := [
+        name for name, kind in kinds.items() if summary is not None and not fits(getattr(summary, name), kind)
+    ]:
+        path = run_folder(study, entry["arm"], seed) / "summary.json"
+        told = f"{path} is damaged: its {wrong[0]} is {getattr(summary, wrong[0])!r}"
+        return Failure(entry["arm"], seed, f"{told}; remove it and run again to finish the run anew")
     if summary is not None and entry["mechanism"] != "none" and not summary.sites:
         told = f"the network was trained without {entry['mechanism']}: the summary of its run lists no site"
         return Failure(entry["arm"], seed, told)
     return summary
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value out of JSON is of a kind such as dict[str, float | None], all the way down."""
+    parts = typing.get_args(kind)
+    if kind is Any:
+        return True
+    if isinstance(kind, types.UnionType):
+        return any(fits(value, part) for part in parts)
+    if isinstance(value, dict | list) and typing.get_origin(kind) is type(value):
+        return all(fits(part, parts[-1]) for part in (value.values() if isinstance(value, dict) else value))
+    if isinstance(value, bool):
+        return kind is bool
+    return not parts and isinstance(value, (int, float) if kind is float else kind)
 
 
 def clear_study(study: Path) -> None:
