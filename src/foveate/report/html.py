@@ -201,7 +201,13 @@ def _study_facts(study: Study, result: StudyResult) -> list[tuple[str, str]]:
     sizes = [number(dig(first.summary, name)) if first else None for name in ("train_size", "val_size", "test_size")]
     seconds = max_time_of(study)
     epochs = number(dig(plan, "budget", "epochs")) or number(dig(plan, "config", "epochs"))
-    budget = f"{seconds:g} s of training a run" if seconds else f"{epochs:g} epochs a run" if epochs else tables.DASH
+    budget = (
+        f"{seconds:g} s of training a run"
+        if seconds
+        else f"{epochs:g} epoch{'s' if epochs != 1 else ''} a run"
+        if epochs
+        else tables.DASH
+    )
     data = str(plan.get("data"))
     facts = [
         ("Data", "embedded cluttered digits (demo)" if data == "demo" else data),
