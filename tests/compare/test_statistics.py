@@ -96,8 +96,9 @@ def test_equal_differences_over_few_seeds_claim_nothing(seeds, p):
 
 def test_equal_differences_over_many_seeds_are_evidence():
     difference = paired_difference(dict.fromkeys(range(7), 0.6), dict.fromkeys(range(7), 0.5))
-    assert difference.p == 2.0**-6
+    assert (difference.low, difference.high, difference.p) == (None, None, 2.0**-6)
     assert verdict(difference, difference.p, higher_is_better=True) == BETTER
+    assert verdict(difference, difference.p, higher_is_better=False) == WORSE
 
 
 def test_small_values_are_not_taken_for_rounding():
@@ -126,9 +127,11 @@ def test_holm_stays_a_probability_and_passes_over_tests_not_made():
         (0.01, 0.05, 0.05, True, UNSHOWN),  # the interval alone excludes zero: not after the correction
         (0.0, 0.05, 0.01, True, UNSHOWN),  # an interval that holds zero at its end
         (-0.01, 0.05, 0.01, True, UNSHOWN),
-        (None, None, 0.01, True, UNSHOWN),
+        (None, None, 0.01, True, BETTER),  # equal differences: p alone
+        (None, None, 0.06, True, UNSHOWN),
         (0.01, 0.05, None, True, UNSHOWN),
     ],
 )
 def test_a_claim_takes_both_the_interval_and_the_corrected_p(low, high, p, higher, expected):
-    assert verdict(Difference(3, 0.03, low, high, p), p, higher_is_better=higher) == expected
+    mean = -0.03 if low is not None and low < -0.01 else 0.03
+    assert verdict(Difference(3, mean, low, high, p), p, higher_is_better=higher) == expected

@@ -78,10 +78,10 @@ def test_one_seed_has_no_interval_and_this_is_said(tmp_path):
     assert (se.verdict, se.remark) == ("no difference shown", "one seed: no interval")
 
 
-def test_equal_differences_have_no_interval_and_this_is_said(tmp_path):
+def test_equal_differences_have_a_sign_test_and_this_is_said(tmp_path):
     write_study(tmp_path, {"none": {0: 0.5, 1: 0.6}, "se": {0: 0.6, 1: 0.7}}, seeds=(0, 1))
     se = summarise(tmp_path).arms[1]
-    assert (se.diff_low, se.verdict, se.remark) == (None, "no difference shown", "equal differences: no interval")
+    assert (se.diff_low, se.verdict, se.remark) == (None, "no difference shown", "equal differences: sign test")
 
 
 def test_an_arm_without_runs_is_listed_with_nothing(tmp_path):
@@ -194,6 +194,17 @@ def test_a_summary_of_other_kinds_is_a_failed_run(tmp_path, name, value):
     told = f"{path} is damaged: its {name} is {value!r}; remove it and run again to finish the run anew"
     assert result.failures == (Failure("se", 1, told),)
     assert result.arms[1].seeds == (0,)
+
+
+def test_runs_that_differ_in_more_than_arm_and_seed_are_noted(tmp_path):
+    write_study(tmp_path, {"none": {0: 0.5, 1: 0.6}, "se": {0: 0.6, 1: 0.8}}, seeds=(0, 1), notes=["a note"])
+    assert summarise(tmp_path).notes == ("a note",)
+    path = run_folder(tmp_path, "se", 1) / "summary.json"
+    changes = {"versions": {"torch": "2.9"}, "machine": {"device": "cuda", "gpu": "H100"}, "train_size": 97}
+    write_json(path, read_json(path) | changes)
+    told = "the version of torch (unknown, 2.9), the device (unknown, cuda), the GPU (unknown, H100)"
+    told += ", the number of training pictures (101, 97)"
+    assert summarise(tmp_path).notes == ("a note", f"finished runs differ in more than arm and seed: {told}")
 
 
 def test_damaged_failures_are_said(tmp_path):

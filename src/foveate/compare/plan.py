@@ -17,7 +17,7 @@ from foveate.tasks.summary import Summary
 if TYPE_CHECKING:
     from foveate.compare.study import Study
 
-__all__ = ["asked_runs", "lacks_costs", "notes_on", "recall", "unfinished_runs", "unknown_arms"]
+__all__ = ["asked_runs", "lacks_costs", "notes_on", "notes_on_runs", "recall", "unfinished_runs", "unknown_arms"]
 
 MAY_CHANGE = ("num_workers",)  # does not change the numbers
 
@@ -109,3 +109,21 @@ def notes_on(plan: Mapping[str, Any]) -> list[str]:
             told += f"; {larger['arm']}, which joined later, has {larger['parameters']:,}"
         notes.append(told)
     return notes
+
+
+def notes_on_runs(runs: Mapping[str, Mapping[int, Summary]]) -> list[str]:
+    """In what finished runs, by arm and seed, differ besides arm and seed: versions, device, training pictures."""
+    finished = [run for by_seed in runs.values() for run in by_seed.values()]
+    facts: dict[str, list[Any]] = {
+        f"the version of {name}": [run.versions.get(name) for run in finished]
+        for name in sorted({name for run in finished for name in run.versions})
+    }
+    facts["the device"] = [run.machine.get("device") for run in finished]
+    facts["the GPU"] = [run.machine.get("gpu") for run in finished]
+    facts["the number of training pictures"] = [run.train_size for run in finished]
+    told = [
+        f"{name} ({', '.join('unknown' if value is None else str(value) for value in dict.fromkeys(values))})"
+        for name, values in facts.items()
+        if len(set(map(str, values))) > 1
+    ]
+    return [f"finished runs differ in more than arm and seed: {', '.join(told)}"] if told else []

@@ -5,6 +5,7 @@ Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Stati
 
 A difference is claimed ("better", "worse") only where its own 95 % interval excludes zero and Holm's p, over all arms
 by that metric, is below 0.05; else it is "no difference shown". Intervals are not widened for the number of arms.
+Differences that are all equal have no interval, and p alone decides.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from scipy.special import stdtr, stdtrit
 
 from foveate.compare.controls import PLACEBO
 from foveate.compare.folder import Failure, read_failures, read_json, read_plan, read_result
+from foveate.compare.plan import notes_on_runs
 from foveate.errors import RunError
 from foveate.tasks.summary import Summary
 
@@ -89,8 +91,8 @@ def paired_difference(arm: Mapping[int, float], baseline: Mapping[int, float]) -
     """Compare two arms seed by seed, over the seeds that both have.
 
     Where all differences are equal, t is undefined. If they are zero (placebo is the baseline bit for bit), the
-    interval is [0, 0] and p is 1. If not, p is that of the exact sign-flip test, 2 ** (1 - pairs), and there is an
-    interval only where that is below 0.05: a spread below the metric's steps (one test picture) need not be none.
+    interval is [0, 0] and p is 1. If not, p is that of the exact sign-flip test, 2 ** (1 - pairs), and there is no
+    interval: a spread below the metric's steps (one test picture) need not be none.
 
     Args:
         arm: Value by seed.
@@ -107,9 +109,9 @@ def paired_difference(arm: Mapping[int, float], baseline: Mapping[int, float]) -
     if interval.low is None or interval.high is None:
         return Difference(1, interval.mean, None, None, None)
     if max(differences) - min(differences) <= ROUNDING * size:
-        p = 1.0 if interval.mean == 0 else 2.0 ** (1 - len(seeds))
-        end = interval.mean if p == 1.0 or p < ALPHA else None
-        return Difference(len(seeds), interval.mean, end, end, p)
+        if interval.mean == 0:
+            return Difference(len(seeds), 0.0, 0.0, 0.0, 1.0)
+        return Difference(len(seeds), interval.mean, None, None, 2.0 ** (1 - len(seeds)))
     t = interval.mean / _standard_error(differences, interval.mean)
     return Difference(len(seeds), interval.mean, interval.low, interval.high, 2 * float(stdtr(len(seeds) - 1, -abs(t))))
 
@@ -129,11 +131,15 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def verdict(difference: Difference, p_corrected: float | None, *, higher_is_better: bool) -> str:
-    """ "better" or "worse" where both the interval and the corrected p exclude zero, else "no difference shown"."""
-    low, high = difference.low, difference.high
-    if low is None or high is None or p_corrected is None or low <= 0 <= high or p_corrected >= ALPHA:
+    """ "better" or "worse" where the corrected p and the interval, if there is one, exclude zero.
+
+    Else it is "no difference shown".
+    """
+    if difference.mean is None or p_corrected is None or p_corrected >= ALPHA:
         return UNSHOWN
-    return BETTER if (low > 0) == higher_is_better else WORSE
+    if difference.low is not None and difference.high is not None and difference.low <= 0 <= difference.high:
+        return UNSHOWN
+    return BETTER if (difference.mean > 0) == higher_is_better else WORSE
 
 
 @dataclass(frozen=True)
@@ -242,7 +248,7 @@ def summarise(study: Path, metrics: Sequence[str] = tuple(METRICS)) -> StudyResu
         sites={name: max((len(run.sites) for run in runs[name].values()), default=0) for name in names},
         dead_gates={name: taps for name, taps in dead.items() if taps},
         failures=tuple(failures.values()),
-        notes=tuple(plan.get("notes", ())),
+        notes=(*plan["notes"], *notes_on_runs(runs)),
         finished=sum(len(by_seed) for by_seed in runs.values()),
         total=len(asked),
     )
@@ -292,7 +298,7 @@ def _remark(difference: Difference, arm: Mapping[int, float], baseline: Mapping[
     if difference.pairs == 1:
         told.append("one seed: no interval")
     elif difference.low is None:
-        told.append("equal differences: no interval")
+        told.append("equal differences: sign test")
     return "; ".join(told)
 
 
