@@ -10,7 +10,7 @@ import pytest
 
 from foveate.compare import Study, compare
 from foveate.compare.cost import count_macs, count_parameters
-from foveate.compare.work import measure_arms, survey_arms, train_arm
+from foveate.compare.work import _repeats, measure_arms, survey_arms, train_arm
 from foveate.errors import RunError
 from foveate.networks import resnet_tiny
 from foveate.tasks.config import RunConfig
@@ -90,6 +90,11 @@ def test_every_arm_is_measured_in_every_round_at_the_size_of_the_pictures(pictur
         assert 0 < costs[arm]["latency_ms"] <= costs[arm]["latency_p95_ms"]
         assert 0 < costs[arm]["step_ms"] <= costs[arm]["step_p95_ms"]
         assert 0 < costs[arm]["memory_mib"] < costs[arm]["step_memory_mib"]
+
+
+@pytest.mark.parametrize(("once_ms", "repeats"), [(0.1, 200), (2.0, 150), (30.0, 10), (38.0, 8), (5000.0, 8)])
+def test_what_is_quick_is_measured_more_often(once_ms, repeats):
+    assert _repeats(once_ms) == repeats
 
 
 def test_a_heavy_training_step_is_measured_on_few_pictures(pictures, monkeypatch):

@@ -4,9 +4,10 @@ These functions run in worker processes, perhaps on other machines; only they im
 """
 
 import dataclasses
+import math
 import platform
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ __all__ = ["Report", "Work", "measure_arms", "survey_arms", "train_arm"]
 Report = Callable[[Any], None]
 
 ROUNDS = 3  # of measuring every arm in turn, so that a machine that warms up or is disturbed treats all alike
-REPEATS = 8  # in each round
+REPEATS = 8, 200  # in each round, at least and at most
+MEASURE_MS = 300.0  # of inferences, and of training steps, in each round, unless the most repeats take less
+WARMUP = 3  # inferences
 STEP_MACS = 10e9  # a training step is measured on as many pictures as this lets through, and never on more than a batch
 ORPHAN_S = 60.0  # for the worker of a killed study to let go of its run
 
@@ -74,12 +77,12 @@ def measure_arms(configs: Mapping[str, RunConfig], *, report: Report) -> dict[st
     """What each arm costs, measured in turn and in rounds on one worker while no other works.
 
     Latency is of one picture; a training step is of `step_batch` pictures, the same for every arm. Times are medians
-    over the rounds of the median (or 95th percentile) in each.
+    over the rounds of the median (or 95th percentile) in each, and a round repeats what is quick more often.
 
     Returns:
         Arm -> the fields of Cost, "batch" and "step_batch".
     """
-    from foveate.compare.cost import count_macs, profile
+    from foveate.compare.cost import count_macs
     from foveate.data import open_pictures
     from foveate.tasks.environment import pick_device
     from foveate.tasks.hosts import build
@@ -95,8 +98,7 @@ def measure_arms(configs: Mapping[str, RunConfig], *, report: Report) -> dict[st
     for _ in range(ROUNDS):
         for arm, network in networks.items():
             report(arm)
-            cost = profile(network, (1, *shape), step_input_shape=(step_batch, *shape), repeats=REPEATS, warmup=1)
-            rounds[arm].append(dataclasses.asdict(cost))
+            rounds[arm].append(_measure(network, (1, *shape), (step_batch, *shape)))
     sizes = {"batch": 1, "step_batch": step_batch}
     return {arm: _middle(costs) | sizes for arm, costs in rounds.items()}
 
@@ -130,6 +132,27 @@ class Work:
     survey: Callable[..., dict[str, Any]] = survey_arms
     measure: Callable[..., dict[str, dict[str, Any]]] = measure_arms
     train: Callable[..., Any] = train_arm
+
+
+def _measure(network: Any, inference: Sequence[int], step: Sequence[int]) -> dict[str, Any]:
+    """What a network costs, by one round: as many repeats as MEASURE_MS holds, by a first look at the least of them."""
+    from foveate.compare.cost import profile
+
+    def once(**how: Any) -> dict[str, Any]:
+        return dataclasses.asdict(profile(network, inference, step_input_shape=step, **how))
+
+    cost = once(repeats=REPEATS[0], warmup=1)  # two steps more, for the memory, warm a step up
+    inferences, steps = _repeats(cost["latency_ms"]), _repeats(cost["step_ms"])
+    if steps >= 2 * REPEATS[0]:  # the look fell well short
+        cost = once(repeats=steps, warmup=1)
+    calm = once(train=False, repeats=inferences, warmup=WARMUP)
+    return cost | {name: calm[name] for name in ("latency_ms", "latency_p95_ms")}
+
+
+def _repeats(once_ms: float) -> int:
+    """How often to repeat in a round what takes this long once."""
+    least, most = REPEATS
+    return min(most, max(least, math.ceil(MEASURE_MS / once_ms)))
 
 
 def _middle(costs: list[dict[str, Any]]) -> dict[str, Any]:
