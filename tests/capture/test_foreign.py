@@ -548,6 +548,7 @@ def _half(module, args, output):
     return output / 2
 
 
+@pytest.mark.slow
 def test_a_compiled_transformer_is_captured_without_compiling_again():
     graphs = []
 

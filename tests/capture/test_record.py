@@ -422,6 +422,7 @@ def test_a_model_compiled_by_parts_keeps_its_names(host, images, backend):
     assert list(maps) == NAMES
 
 
+@pytest.mark.slow
 def test_a_model_compiled_by_aot_eager_is_captured(host, images):
     compiled = torch.compile(host, backend="aot_eager")
     plain = compiled(images)
@@ -442,6 +443,7 @@ def test_a_distributed_model_is_captured(host, images, process_group):
     assert list(taps(wrapped)) == NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled_first", [False, True])
 def test_a_distributed_and_compiled_model_is_captured(host, images, process_group, backend, compiled_first):
     if compiled_first:

@@ -82,6 +82,7 @@ def test_products_with_a_vector_are_counted():
     assert count_macs(Vector(), (5, 3)) == 5 * 3 + 5
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_counted_like_its_eager_self():
     network = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
     compiled = torch.compile(network, backend="eager")

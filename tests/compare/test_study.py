@@ -392,6 +392,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_study_that_is_killed_is_taken_up_where_it_was(tmp_path, how):
     out, script = tmp_path / "study", tmp_path / "script.py"

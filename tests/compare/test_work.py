@@ -77,6 +77,7 @@ def test_a_study_without_a_larger_arm_has_no_wider_host(pictures):
     assert "wider" not in found["arms"]
 
 
+@pytest.mark.slow
 def test_every_arm_is_measured_in_every_round_at_the_size_of_the_pictures(pictures):
     study = study_of(pictures, ("none", "se"))
     told = []
@@ -97,6 +98,7 @@ def test_what_is_quick_is_measured_more_often(once_ms, repeats):
     assert _repeats(once_ms) == repeats
 
 
+@pytest.mark.slow
 def test_a_heavy_training_step_is_measured_on_few_pictures(pictures, monkeypatch):
     monkeypatch.setattr("foveate.compare.work.STEP_MACS", 3.5 * count_macs(resnet_tiny(in_channels=1), (1, 1, 12, 12)))
     study = study_of(pictures, ("none",))

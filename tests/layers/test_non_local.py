@@ -344,6 +344,7 @@ def test_inductor_computes_the_same(pairwise):
     check_same(compiled(layer), layer, draw(2, 5, 31, 37).requires_grad_())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairwise", TRACED)
 def test_an_export_with_open_batch_and_space_runs_at_another_size(pairwise):
     layer = trained(5, pairwise, pool="after")

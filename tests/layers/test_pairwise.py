@@ -88,6 +88,7 @@ def test_the_form_without_the_map_equals_the_explicit_one_in_values_and_gradient
         torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_first_and_second_derivatives_are_those_of_finite_differences(kind):
     tensors = draw(kind, 2, 5, 3, 2)

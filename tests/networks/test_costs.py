@@ -1,8 +1,8 @@
 """Parameters and multiply-accumulates of the published networks at 224x224, to the digit.
 
-What ours has stands beside counts made with the same rule (a convolution, a linear layer and a matrix product count; the
-rest does not) on the publishers' code where it runs, and on independent modules after the papers where none was released:
-the placements of SE and the networks with non-local blocks.
+What ours has stands beside counts made with the same rule (a convolution, a linear layer and a matrix product count;
+the rest does not) on the publishers' code where it runs, and on independent modules after the papers where none was
+released: the placements of SE and the networks with non-local blocks.
 """
 
 import pytest

@@ -64,7 +64,7 @@ HOSTS = {
     "torchvision faster r-cnn": (faster_rcnn, [(3, 64, 80)], "rpn.head.conv", 1, 256, "channels_first"),
     "MONAI unet": (unet, (1, 1, 16, 16, 16), "model.*.submodule.*", 3, 8, "channels_first"),
 }
-SLOW = ("timm convnext_tiny", "timm swin_tiny", "torchvision faster r-cnn", "MONAI unet")
+SLOW = ("timm resnet50", "timm convnext_tiny", "timm swin_tiny", "torchvision faster r-cnn", "MONAI unet")
 
 
 def tensors(output):

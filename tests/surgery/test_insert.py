@@ -203,6 +203,7 @@ def test_torch_save_takes_the_whole_host(host, x):
     assert torch.equal(torch.load(stream, weights_only=False)(x), host(x))
 
 
+@pytest.mark.slow
 def test_torch_compile_sees_the_mechanism(host, x):
     insert(host, "stage.*", se)
     _wake(host)

@@ -39,6 +39,7 @@ def test_a_mechanism_goes_where_its_paper_puts_it():
     assert network("se", network_options={"stages": [2]})[1] == ["layer2.0.mechanism"]
 
 
+@pytest.mark.slow
 def test_as_the_identity_it_goes_to_the_same_places():
     assert network("se", start="identity")[1] == [f"layer{stage}.0.bn2" for stage in (1, 2, 3)]
     assert network("bam", start="identity")[1] == ["layer1.0", "layer2.0"]
@@ -83,6 +84,7 @@ def test_a_network_can_be_counted_without_being_computed(shapes: Path):
     assert sum(p.numel() for p in counted.parameters()) == sum(p.numel() for p in real.parameters())
 
 
+@pytest.mark.slow
 def test_hosts_of_torchvision_take_mechanisms():
     host, sites = network("cbam", "torchvision/resnet18")
     assert sites == [f"layer{stage}.{block}.bn2" for stage in (1, 2, 3, 4) for block in (0, 1)]

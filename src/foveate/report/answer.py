@@ -58,7 +58,7 @@ def _sentence(study: Study, result: StudyResult) -> str:
     compared = [arm for arm in _mechanisms(result) if arm.difference is not None]
     if not compared:
         return f"No mechanism has a finished run to compare with {result.baseline}."
-    if all(arm.diff_low is None for arm in compared):
+    if all(arm.p is None for arm in compared):
         seeds = "One seed each" if len(study.seeds) == 1 else "Only one seed is finished"
         return f"{seeds}: a difference between two arms cannot be told from chance."
     better, worse = ([arm for arm in compared if arm.verdict == verdict] for verdict in (BETTER, WORSE))
@@ -75,8 +75,10 @@ def _sentence(study: Study, result: StudyResult) -> str:
 
 
 def _difference(arm: ArmResult) -> str:
-    low, high = arm.diff_low or 0.0, arm.diff_high or 0.0
-    return f"{arm.arm}: {signed((arm.difference or 0) * 100)} points [{signed(low * 100)}, {signed(high * 100)}]"
+    told = f"{arm.arm}: {signed((arm.difference or 0) * 100)} points"
+    if arm.diff_low is None or arm.diff_high is None:
+        return told
+    return f"{told} [{signed(arm.diff_low * 100)}, {signed(arm.diff_high * 100)}]"
 
 
 def _seeds(arms: Sequence[ArmResult]) -> str:
