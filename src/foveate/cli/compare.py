@@ -173,8 +173,8 @@ def print_result(result: "StudyResult") -> None:
         table.add_column(heading, justify="right" if column.numeric else "left", no_wrap=True)
     for group in told.groups:
         for row in group.rows:
-            cells = (row.cells[index] for index in shown)
-            table.add_row(*(" ".join(part for part in (cell.text, cell.sub) if part) for cell in cells))
+            cells = [row.cells[index] for index in shown]
+            table.add_row(*(f"{cell.text} {cell.sub}" if cell.interval else cell.text for cell in cells))
     console = Console()
     console.print(table)
     for note in (
