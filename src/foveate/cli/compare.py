@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
-SHOWN = ("Arm", "Accuracy", "Difference", "Verdict", "Parameters", "Latency")  # what fits a terminal
+SHOWN = ("Arm", "Accuracy", "Difference", "Verdict", "Latency")  # of the report's columns, what fits 80 characters
 ARMS = "none,se,eca,eca-spatial,cbam,bam,nonlocal,placebo,wider"
 
 
@@ -166,10 +166,17 @@ def print_result(result: "StudyResult") -> None:
     from foveate.report import study_table
 
     told = study_table(result.folder)
-    table = Table(title=told.caption, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(
+        title=f"{told.caption}, against {result.baseline}",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+    )
     shown = [index for index, column in enumerate(told.columns) if column.title.startswith(SHOWN)]
     for column in (told.columns[index] for index in shown):
-        heading = f"{column.title}, {column.note}" if column.title == "Latency" else column.title
+        unit = f", {column.note}" if column.note in ("%", "ms") else ""
+        heading = column.title.removesuffix(f" to {result.baseline}") + unit
         table.add_column(heading, justify="right" if column.numeric else "left", no_wrap=True)
     for group in told.groups:
         for row in group.rows:
