@@ -125,7 +125,8 @@ def start_as_released(layer: nn.Module) -> None:
     CBAM and BAM were released with these starts; they decide where the gates begin.
     """
     for module in layer.modules():
-        if isinstance(module, tuple(CONVOLUTIONS.values())):
+        convolution = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        if convolution:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if isinstance(module, (nn.Linear, *CONVOLUTIONS.values())) and module.bias is not None:
+        if (convolution or isinstance(module, nn.Linear)) and module.bias is not None:
             nn.init.zeros_(module.bias)
