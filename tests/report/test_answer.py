@@ -12,7 +12,11 @@ from foveate.report.read import read_study
 
 
 def arm(
-    name: str, difference: float | None = None, reach: float | None = 0.01, verdict: str = UNSHOWN, p: float = 0.5
+    name: str,
+    difference: float | None = None,
+    reach: float | None = 0.01,
+    verdict: str = UNSHOWN,
+    p: float | None = 0.5,
 ) -> ArmResult:
     low, high = (None, None) if difference is None or reach is None else (difference - reach, difference + reach)
     return ArmResult(name, (0, 1, 2), (0.8, 0.8, 0.8), 0.8, 0.79, 0.81, 3, difference, low, high, p, p, verdict)
@@ -42,6 +46,11 @@ def test_a_shown_difference_is_told_with_its_interval(study: Path) -> None:
     assert "Not enough" not in findings
 
 
+def test_equal_differences_are_told_without_an_interval(study: Path) -> None:
+    sentence, _ = said(study, arm("none"), arm("se", 0.02, None, BETTER, 0.03))
+    assert sentence == "se: +2.0 points over none, at 3 seeds."
+
+
 def test_worse_is_told_as_well_as_better(study: Path) -> None:
     sentence, _ = said(study, arm("none"), arm("se", 0.02, 0.01, BETTER), arm("bam", -0.03, 0.01, WORSE))
     assert sentence.startswith("se: +2.0 points [+1.0, +3.0] over none; bam: \N{MINUS SIGN}3.0 points")
@@ -63,7 +72,7 @@ def test_an_interval_without_zero_that_fails_the_correction_is_not_called_a_diff
     ("arms", "sentence"),
     [
         (
-            (arm("none"), arm("se", 0.02, None)),
+            (arm("none"), arm("se", 0.02, None, p=None)),
             "Only one seed is finished: a difference between two arms cannot be told from chance.",
         ),
         (
