@@ -26,6 +26,7 @@ app = typer.Typer(
 
 
 def print_version(wanted: bool) -> None:
+    """Print the version and stop, if that is wanted."""
     if wanted:
         print(__version__)
         raise typer.Exit

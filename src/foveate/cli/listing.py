@@ -61,6 +61,7 @@ SHOWN = {
 
 
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    """Show the columns of one kind that fit a terminal."""
     from rich.console import Console
     from rich.table import Table
 

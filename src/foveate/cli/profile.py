@@ -51,6 +51,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def print_cost(title: str, cost: dict[str, float | int | None]) -> None:
+    """Show each figure of a cost on a line of its own."""
     from rich.console import Console
     from rich.table import Table
 
