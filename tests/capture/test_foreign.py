@@ -306,7 +306,7 @@ TRANSFORMERS = {
 }
 
 
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("training", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("build", "name", "shape"), TRANSFORMERS.values(), ids=TRANSFORMERS)
 def test_the_attention_of_a_transformer_is_seen(build, name, shape, training):
     model = build().train(training)
@@ -325,6 +325,7 @@ def test_the_attention_of_a_transformer_is_seen(build, name, shape, training):
         assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("build", "name", "shape"), TRANSFORMERS.values(), ids=TRANSFORMERS)
 def test_the_attention_of_a_transformer_is_replaced(build, name, shape):
     model, x = build().eval(), torch.randn(5, 3, 16, 16)

@@ -394,6 +394,7 @@ def backend():
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_place", [False, True])
 def test_a_compiled_model_is_captured_without_compiling_again(host, images, backend, in_place):
     if in_place:
@@ -414,6 +415,7 @@ def test_a_compiled_model_is_captured_without_compiling_again(host, images, back
     assert backend.graphs == graphs
 
 
+@pytest.mark.slow
 def test_a_model_compiled_by_parts_keeps_its_names(host, images, backend):
     host.blocks[0] = torch.compile(host.blocks[0], backend=backend)
     host(images)

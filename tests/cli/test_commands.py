@@ -29,6 +29,7 @@ def test_everything_is_listed_for_people(foveate):
         assert name in out
 
 
+@pytest.mark.slow
 def test_a_cost_can_be_read_by_a_program(foveate):
     status, out, _ = foveate("profile", "resnet_tiny", "--mechanism", "se", "--input-shape", "3x24x24", "--json")
     cost = json.loads(out)

@@ -90,6 +90,7 @@ def test_a_compiled_network_is_counted_like_its_eager_self():
     assert count_macs(compiled, (7, 3)) == count_macs(network, (7, 3)) == 7 * (3 * 5 + 5 * 2)
 
 
+@pytest.mark.slow
 def test_a_vit_tiny_at_224_has_1_25_billion_macs():
     timm = pytest.importorskip("timm")
     tokens, width, layers = 14 * 14 + 1, 192, 12

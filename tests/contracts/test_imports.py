@@ -88,6 +88,7 @@ def test_importing_the_package_is_free_until_a_name_is_used():
     assert "torch" not in loaded_after("import foveate")
 
 
+@pytest.mark.slow
 def test_the_layers_bring_torch_and_nothing_else_that_is_heavy():
     heavy = {
         "lightning",

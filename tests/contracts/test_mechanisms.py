@@ -294,6 +294,7 @@ def test_the_memory_format_is_kept(name, dims):
     torch.testing.assert_close(plain.grad, channels_last.grad.contiguous())
 
 
+@pytest.mark.slow
 @over_the_catalogue_at_length
 def test_it_compiles_as_one_graph(name, dims):
     torch.compiler.reset()

@@ -322,6 +322,7 @@ def check_same(one, other, x: torch.Tensor) -> None:
     torch.testing.assert_close(results[0], results[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairwise", TRACED)
 def test_it_compiles_into_one_graph_and_computes_the_same(pairwise):
     layer = trained(5, pairwise, pool="before")

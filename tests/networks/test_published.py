@@ -46,11 +46,11 @@ def slow(*values):
 @pytest.mark.parametrize(
     ("golden", "network", "options", "names"),
     [
-        ("resnet18_se", "resnet18", SE, MOSKOMULE),
-        ("resnet18_eca", "resnet18", ECA18, ECANET),
+        slow("resnet18_se", "resnet18", SE, MOSKOMULE),
+        slow("resnet18_eca", "resnet18", ECA18, ECANET),
         ("resnet18_cbam_cifar", "resnet18", {"mechanism": "cbam", "stem": "cifar", "num_classes": 100}, JONGCHAN),
         slow("resnet18_cbam", "resnet18", {"mechanism": "cbam"}, JONGCHAN),
-        ("resnet18_bam", "resnet18", BAM, JONGCHAN + BAM18),
+        slow("resnet18_bam", "resnet18", BAM, JONGCHAN + BAM18),
         slow("resnet50_se", "resnet50", SE, MOSKOMULE),
         slow("resnet50_eca", "resnet50", ECA50, ECANET),
         slow("resnet50_cbam", "resnet50", {"mechanism": "cbam"}, JONGCHAN),

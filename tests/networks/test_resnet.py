@@ -54,6 +54,7 @@ def trained(network, seed=11):
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", pytest.param("resnext50_32x4d", marks=pytest.mark.slow)])
 def test_torchvision_state_dicts_load_and_compute_the_same(name):
     theirs = trained(getattr(torchvision.models, name)(num_classes=5)).eval()
@@ -266,6 +267,7 @@ def test_zero_init_last_silences_every_branch():
     assert (tiny().get_submodule("layer3.0.bn2").weight == 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mechanism", list(MECHANISMS))
 def test_the_tiny_network_trains_with_every_mechanism(mechanism):
     torch.manual_seed(0)
@@ -282,9 +284,8 @@ def test_the_tiny_network_trains_with_every_mechanism(mechanism):
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize(
-    "mechanism", ["cbam", pytest.param("se", marks=pytest.mark.slow), pytest.param("nonlocal", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mechanism", ["cbam", "se", "nonlocal"])
 def test_copies_pickles_and_exports_compute_the_same(mechanism):
     network = trained(tiny(mechanism=mechanism))
     x = pictures(2, 1, 24, 32)

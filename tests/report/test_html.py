@@ -106,6 +106,7 @@ DAMAGES = {
 NONSENSE = '{"metrics": 3, "samples": {"a": 1}, "maps": [7, {"tap": []}], "gate_health": [], "sites": 4}'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["removed", "cut", "other"])
 def test_damaged_files_of_runs_never_stop_the_page(study: Path, damage: str) -> None:
     for arm, name in DAMAGES.items():
@@ -131,6 +132,7 @@ def test_a_study_with_unfinished_runs_says_which(study: Path) -> None:
     assert "takes up those that it asks for" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("threads", "told"), [(None, "one thread"), (1, "one thread"), (4, "4 threads")])
 def test_the_page_says_how_times_were_measured(study: Path, threads: int | None, told: str) -> None:
     plan = json.loads((study / "study.json").read_text())

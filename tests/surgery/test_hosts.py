@@ -64,7 +64,6 @@ HOSTS = {
     "torchvision faster r-cnn": (faster_rcnn, [(3, 64, 80)], "rpn.head.conv", 1, 256, "channels_first"),
     "MONAI unet": (unet, (1, 1, 16, 16, 16), "model.*.submodule.*", 3, 8, "channels_first"),
 }
-SLOW = ("timm resnet50", "timm convnext_tiny", "timm swin_tiny", "torchvision faster r-cnn", "MONAI unet")
 
 
 def tensors(output):
@@ -74,9 +73,8 @@ def tensors(output):
     return [tensor for item in (output.values() if isinstance(output, dict) else output) for tensor in tensors(item)]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in HOSTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HOSTS)
 def test_a_mechanism_goes_in_as_the_identity_learns_and_comes_out_exactly(name):
     build, shape, where, number, channels, layout = HOSTS[name]
     torch.manual_seed(0)
@@ -125,6 +123,7 @@ def test_a_mechanism_goes_in_as_the_identity_learns_and_comes_out_exactly(name):
         assert all(map(torch.equal, tensors(host(x)), expected))
 
 
+@pytest.mark.slow
 def test_a_feature_pyramid_takes_a_mechanism_at_each_level_and_calls_its_head_once_a_level():
     host = faster_rcnn()
     assert [site.calls for site in insert(host, "rpn.head.conv", CBAM)] == [5]

@@ -331,6 +331,7 @@ def test_rehearse_tells_the_sites_again(host):
     assert rehearse(host, torch.zeros(1, 3, 9, 9))[0].shape == (1, 5, 7, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("region", ["host", "stage", "wrapped stage"])
 def test_rehearse_sees_through_code_compiled_before(host, x, region):
     graphs = []

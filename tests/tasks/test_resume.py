@@ -120,6 +120,7 @@ def _in_second_epoch(run: Path) -> bool:
     return standing.epoch == 1 and standing.batch >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("after", "changes"),
     [
@@ -141,6 +142,7 @@ def test_wherever_a_run_is_broken_off_it_ends_the_same(
     assert resumed.resumed == 1
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(shapes: Path, tmp_path: Path):
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):
         torch.manual_seed(len(name))  # what happened before must not matter
@@ -183,6 +185,7 @@ def test_fresh_does_not_clear_what_is_no_run(shapes: Path, tmp_path: Path):
     assert (tmp_path / "model.safetensors").read_bytes() == b"somebody's weights"
 
 
+@pytest.mark.slow
 def test_with_a_time_limit_the_time_that_is_left_is_used_up(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -199,6 +202,7 @@ def test_with_a_time_limit_the_time_that_is_left_is_used_up(
     assert float(rows(tmp_path)[-1][0]) == pytest.approx(summary.epochs, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -213,6 +217,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_checkpoints_that_cannot_be_read_are_named(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config = small(shapes)
     interrupt(config, tmp_path, 9, monkeypatch)

@@ -93,6 +93,7 @@ def test_predictions_are_those_that_were_scored(shapes: Path, tmp_path: Path):
         assert row["prediction"] == str(max(range(3), key=chances.__getitem__))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
