@@ -1,5 +1,6 @@
 """The mechanisms, each as its paper has it, for one to three spatial axes."""
 
+from foveate.layers.attention_gate import AttentionGate
 from foveate.layers.bam import BAM
 from foveate.layers.cbam import CBAM, SpatialGate
 from foveate.layers.chain import Chain
@@ -9,4 +10,4 @@ from foveate.layers.placebo import Placebo
 from foveate.layers.scse import ScSE
 from foveate.layers.se import SE
 
-__all__ = ["BAM", "CBAM", "ECA", "SE", "Chain", "NonLocal", "Placebo", "ScSE", "SpatialGate"]
+__all__ = ["BAM", "CBAM", "ECA", "SE", "AttentionGate", "Chain", "NonLocal", "Placebo", "ScSE", "SpatialGate"]
