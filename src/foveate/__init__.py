@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from foveate import layers, networks
     from foveate.capture import capture, edit, taps
     from foveate.compare.cost import profile
+    from foveate.networks.published import from_checkpoint, save_checkpoint, to_publisher
     from foveate.surgery import Site, load_host, rehearse, remove
 
 __all__ = [
     "__version__",
     "capture",
     "edit",
+    "from_checkpoint",
     "insert",
     "layers",
     "load_host",
@@ -38,13 +40,18 @@ __all__ = [
     "profile",
     "rehearse",
     "remove",
+    "save_checkpoint",
     "taps",
+    "to_publisher",
 ]
 
 # The room of each public name. `capture` is a room that can be called (see foveate/capture/__init__.py).
 _ROOMS = {
     "edit": "foveate.capture",
     "taps": "foveate.capture",
+    "from_checkpoint": "foveate.networks.published",
+    "save_checkpoint": "foveate.networks.published",
+    "to_publisher": "foveate.networks.published",
     "load_host": "foveate.surgery",
     "profile": "foveate.compare.cost",
     "rehearse": "foveate.surgery",

@@ -133,6 +133,7 @@ def test_a_study_is_cleared_of_its_own_runs_only(tmp_path, content):
 def test_a_folder_that_is_not_there_or_empty_has_nothing_to_clear(tmp_path):
     clear_study(tmp_path)
     clear_study(tmp_path / "absent")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_removed_is_said_and_the_study_stays(tmp_path, monkeypatch):

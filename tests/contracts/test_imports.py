@@ -15,10 +15,10 @@ PACKAGE = Path(foveate.__file__).parent
 ALLOWED = {
     "capture": {"capture", "errors"},
     "layers": {"layers", "capture", "errors"},
-    "networks": {"networks", "layers", "capture", "errors"},
+    "networks": {"networks", "layers", "capture", "errors", "files", "_version"},
     "surgery": {"surgery", "capture", "errors"},
     "data": {"data", "errors"},
-    "tasks": {"tasks", "data", "networks", "layers", "surgery", "capture", "errors", "_version"},
+    "tasks": {"tasks", "data", "networks", "layers", "surgery", "capture", "errors", "files", "_version"},
     "compare": {"compare", "tasks", "data", "networks", "layers", "surgery", "capture", "errors", "_version"},
     "report": {"report", "compare", "errors", "_version"},
     "cli": {

@@ -34,7 +34,7 @@ BAM50 = [(rf"^bam{stage}\.", f"layer{stage}.{last}.mechanism.") for stage, last 
 
 SE = {"mechanism": "se", "options": {"bias": False}}
 BAM = {"mechanism": "bam", "options": {"combine": "product"}}
-CAFFE = {"mechanism": "se", "ceil_pool": True}
+CAFFE = {"mechanism": "se", "stem_pool": "ceil"}
 ECA18 = {"mechanism": "eca", "options": {"kernel_size": 3}}
 ECA50 = {"mechanism": lambda channels: ECA(channels, {256: 3, 512: 3, 1024: 5, 2048: 7}[channels])}
 

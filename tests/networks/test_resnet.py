@@ -235,7 +235,7 @@ def test_a_stem_leaves_a_grid_of_the_size_that_its_strides_say(stem, size, expec
 
 
 def test_the_pool_of_the_caffe_models_sees_the_last_pixels_and_no_border():
-    pool = tiny(stem="imagenet", ceil_pool=True).maxpool
+    pool = tiny(stem="imagenet", stem_pool="ceil").maxpool
     x = torch.arange(36.0).reshape(1, 1, 6, 6)
     # Windows start at 0, 2 and 4; the last one is cut off at the border.
     assert pool(x).squeeze().tolist() == [[14, 16, 17], [26, 28, 29], [32, 34, 35]]
@@ -324,9 +324,15 @@ def test_other_inputs_are_refused(shape):
             {"mechanism": "se", "position": "before"},
             "position must be one of standard, pre, post, identity, after_3x3; got 'before'",
         ),
-        ({"stem": "large"}, "stem must be one of imagenet, cifar, tiny; got 'large'"),
-        ({"stem": "cifar", "ceil_pool": True}, "ceil_pool is for the imagenet stem; the cifar stem has no max pool"),
-        ({"stride_in": "1x1"}, "groups and stride_in are for bottleneck blocks; basic blocks have no 1x1 convolution"),
+        ({"stem": "large"}, "stem must be one of imagenet, cifar, tiny, deep; got 'large'"),
+        (
+            {"stem": "cifar", "stem_pool": "ceil"},
+            "stem_pool is for the imagenet and the deep stem; the cifar stem has none, got 'ceil'",
+        ),
+        (
+            {"stride_in": "1x1"},
+            "groups, stride_in and first_width are for bottleneck blocks; basic blocks have no 1x1 convolution",
+        ),
         ({"width": 0}, "width must be greater than 0; got 0"),
     ],
 )

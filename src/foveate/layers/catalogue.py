@@ -11,7 +11,7 @@ from torch import nn
 
 from foveate.layers.chain import distinct
 
-__all__ = ["MECHANISMS", "Mechanism", "build", "describe"]
+__all__ = ["MECHANISMS", "Mechanism", "build", "describe", "options_of"]
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,23 @@ def build(name: str, channels: int, *, spatial_dims: int = 2, **options: Any) ->
             for part, part_options in zip(mechanism.parts, given, strict=True)
         ]
         return layer(*zip(mechanism.parts, built, strict=True))
-    taken = list(inspect.signature(layer).parameters)[1:]
-    _check_options(mechanism.layer, options, [option for option in taken if option != "spatial_dims"])
-    if "spatial_dims" in taken:
+    _check_options(mechanism.layer, options, options_of(name))
+    if "spatial_dims" in inspect.signature(layer).parameters:
         options["spatial_dims"] = spatial_dims
     return layer(channels, **options)
+
+
+def options_of(name: str) -> list[str]:
+    """The options that `build` takes for a mechanism; for a chain its parts, each of which takes a mapping.
+
+    Raises:
+        LookupError: If there is no such mechanism.
+    """
+    mechanism = describe(name)
+    if mechanism.parts:
+        return distinct(mechanism.parts)
+    layer = getattr(importlib.import_module("foveate.layers"), mechanism.layer)
+    return [option for option in list(inspect.signature(layer).parameters)[1:] if option != "spatial_dims"]
 
 
 def _entry(name: str) -> Mechanism:

@@ -155,7 +155,7 @@ class NonLocal(nn.Module):
         return pairwise.weighted_sum(weights, value).reshape(shape)
 
     def extra_repr(self) -> str:
-        return f"{self.channels}, {self.pairwise!r}, pool={self.pool!r}, group={self.group!r}"
+        return f"{self.channels}, {self.pairwise!r}, scale={self.scale:.4g}, pool={self.pool!r}, group={self.group!r}"
 
 
 def _pooled(x: Tensor) -> Tensor:

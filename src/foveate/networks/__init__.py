@@ -12,6 +12,7 @@ from foveate.networks.resnet import (
     resnext50_32x4d,
     resnext101_32x4d,
     resnext101_32x8d,
+    senet154,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "resnext50_32x4d",
     "resnext101_32x4d",
     "resnext101_32x8d",
+    "senet154",
 ]

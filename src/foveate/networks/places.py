@@ -1,8 +1,16 @@
-"""In which residual blocks a mechanism stands: the published choices, and those of the caller."""
+"""In which blocks a mechanism stands, and with which options: the published choices, and those of the caller."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
-__all__ = ["chosen_blocks", "non_local_blocks"]
+from torch import nn
+
+from foveate.layers import catalogue
+
+__all__ = ["Options", "by_stage", "chosen_blocks", "non_local_blocks"]
+
+Options = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 def non_local_blocks(depths: Sequence[int], count: int) -> tuple[tuple[int, int], ...]:
@@ -64,3 +72,21 @@ def chosen_blocks(
             f"there is no published place in stages {tuple(stages or ())} of this mechanism; name the blocks"
         )
     return chosen
+
+
+def by_stage(
+    mechanism: str | Callable[[int], nn.Module], options: Options | None, stages: int
+) -> list[Callable[[int], nn.Module]]:
+    """What makes the mechanism of each stage from its channels.
+
+    Raises:
+        ValueError: If options are given with a callable, or are neither one mapping nor one for each stage.
+    """
+    if not isinstance(mechanism, str):
+        if options is not None:
+            raise ValueError("options are for a mechanism given by name; a callable has its own")
+        return [mechanism] * stages
+    given = [options or {}] * stages if options is None or isinstance(options, Mapping) else list(options)
+    if len(given) != stages:
+        raise ValueError(f"options are one mapping or one for each of {stages} stages; got {len(given)}")
+    return [partial(catalogue.build, mechanism, **stage_options) for stage_options in given]

@@ -3,19 +3,21 @@
 He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385.
 Xie, Girshick, Dollar, Tu and He, "Aggregated Residual Transformations for Deep Neural Networks" (ResNeXt), CVPR 2017,
 https://arxiv.org/abs/1611.05431.
+Hu, Shen, Albanie, Sun and Wu, "Squeeze-and-Excitation Networks" (SENet-154), https://arxiv.org/abs/1709.01507.
 
 foveate.networks.residual has the blocks, and a drawing of the positions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypedDict, Unpack, cast, get_args
 
 from torch import Tensor, nn
 
 from foveate.layers import catalogue
-from foveate.networks.places import chosen_blocks
-from foveate.networks.residual import BasicBlock, Bottleneck, Position, ResidualBlock, StrideIn
+from foveate.networks.architecture import Architecture
+from foveate.networks.places import Options, by_stage, chosen_blocks
+from foveate.networks.residual import BasicBlock, Bottleneck, Position, ResidualBlock, Shortcut, StrideIn
+from foveate.networks.stem import Stem, StemPool, stem_layers
 
 __all__ = [
     "ResNet",
@@ -28,10 +30,10 @@ __all__ = [
     "resnext50_32x4d",
     "resnext101_32x4d",
     "resnext101_32x8d",
+    "senet154",
 ]
 
 Kind = Literal["basic", "bottleneck"]
-Stem = Literal["imagenet", "cifar", "tiny"]
 
 
 class ResNet(nn.Module):
@@ -39,7 +41,8 @@ class ResNet(nn.Module):
 
     Stage k is `layer{k}`; the mechanism of a block is its child `mechanism`, and `sites` names each with its channels.
     The host's weights are drawn first (Kaiming normal, fan out), so one seed gives one host whatever the mechanism, and
-    each mechanism keeps its own initial values.
+    each mechanism keeps its own initial values. `architecture` says what builds the network again; it is None where the
+    mechanism was given as a callable.
 
     Args:
         block: "basic" or "bottleneck".
@@ -52,16 +55,24 @@ class ResNet(nn.Module):
         in_channels: Channels of the picture.
         mechanism: A name of the catalogue or a chain such as "eca+spatial", or what makes a module from a number of
             channels. Default: none.
-        options: Options of a mechanism given by name.
+        options: Options of a mechanism given by name: one mapping, or one for each stage.
         position: Where in the block: see the drawing. Default: as published: "post" for bam and nonlocal, "standard"
             for the others.
         stages: Put the mechanism into these stages only, counted from 1. Default: as published.
         blocks: Put it into these blocks only: pairs (stage from 1, block from 0); or 1, 5 or 10, the blocks that
             non_local_blocks names. Default: as published: every block; the last block of every stage but the last for
             bam; non_local_blocks(depths, 5) for nonlocal.
-        stem: "imagenet" (7x7, stride 2, max pool), "cifar" (3x3, stride 1) or "tiny" (3x3, stride 2).
-        ceil_pool: The max pool of the Caffe models: no padding, the last window cut off at the border.
+        stem: "imagenet" (7x7, stride 2), "deep" (three 3x3, the first with stride 2), "cifar" (3x3, stride 1) or "tiny"
+            (3x3, stride 2).
+        stem_channels: Channels of the stem, three numbers for the deep one. Default: base_width, and half of it in the
+            first two convolutions of a deep stem.
+        stem_pool: Behind the imagenet and the deep stem: "max" (default), "ceil" (the Caffe models: no padding, the
+            last window cut off at the border) or "convolution" (3x3, stride 2).
         stride_in: Which convolution of a bottleneck makes the step, "3x3" or "1x1".
+        shortcut: Where the shape changes: "1x1", "3x3" (with a step, SENet-154) or "pool" (a mean over 2x2 makes the
+            step, timm's "d" networks).
+        first_width: Channels of a bottleneck's first 1x1 convolution as a share of those of its 3x3.
+        dropout: Share of the features that training drops before the classifier.
         width: Multiplies every width; rounded, and kept divisible by groups.
         zero_init_last: Start every last normalisation of a block at zero (Goyal et al. 2017). A gate behind it then has
             no gradient at the first step.
@@ -85,30 +96,40 @@ class ResNet(nn.Module):
         num_classes: int = 1000,
         in_channels: int = 3,
         mechanism: str | Callable[[int], nn.Module] | None = None,
-        options: Mapping[str, Any] | None = None,
+        options: Options | None = None,
         position: Position | None = None,
         stages: Sequence[int] | None = None,
         blocks: Sequence[tuple[int, int]] | int | None = None,
         stem: Stem = "imagenet",
-        ceil_pool: bool = False,
+        stem_channels: int | Sequence[int] | None = None,
+        stem_pool: StemPool | None = None,
         stride_in: StrideIn = "3x3",
+        shortcut: Shortcut = "1x1",
+        first_width: float = 1.0,
+        dropout: float = 0.0,
         width: float = 1.0,
         zero_init_last: bool = False,
     ) -> None:
+        arguments = dict(locals())
         super().__init__()
         _check_choice("block", block, Kind)
         _check_choice("stem", stem, Stem)
         _check_choice("stride_in", stride_in, StrideIn)
+        _check_choice("shortcut", shortcut, Shortcut)
         if len(depths) not in (3, 4):
             raise ValueError(f"depths must be of three or four stages; got {tuple(depths)}")
         if width <= 0:
             raise ValueError(f"width must be greater than 0; got {width}")
-        if block == "basic" and (groups != 1 or stride_in != "3x3"):
-            raise ValueError("groups and stride_in are for bottleneck blocks; basic blocks have no 1x1 convolution")
+        if block == "basic" and (groups != 1 or stride_in != "3x3" or first_width != 1.0):
+            raise ValueError(
+                "groups, stride_in and first_width are for bottleneck blocks; basic blocks have no 1x1 convolution"
+            )
         self.in_channels, self.depths = in_channels, tuple(depths)
-        stem_channels = _scale(base_width, width)
-        self._make_stem(stem, stem_channels, ceil_pool)
-        channels = stem_channels
+        self.architecture = Architecture.of("resnet", arguments)
+        widths = [_scale(channels, width) for channels in _stem_widths(stem, stem_channels, base_width)]
+        pool = _checked_pool(stem, stem_pool)
+        self.conv1, self.bn1, self.relu, self.maxpool = stem_layers(stem, in_channels, widths, pool)
+        channels = widths[-1]
         for stage, depth in enumerate(self.depths):
             stage_width = _scale(base_width * 2**stage, width)
             inner = _scale(base_width * 2**stage * width_per_group / 64, width) * groups
@@ -116,29 +137,20 @@ class ResNet(nn.Module):
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
                 if block == "basic":
-                    stage_blocks.append(BasicBlock(channels, stage_width, stride))
+                    stage_blocks.append(BasicBlock(channels, stage_width, stride, shortcut))
                     channels = stage_width
                 else:
-                    stage_blocks.append(Bottleneck(channels, inner, 4 * stage_width, stride, groups, stride_in))
-                    channels = 4 * stage_width
+                    first, out_channels = _scale(inner, first_width), 4 * stage_width
+                    stage_blocks.append(
+                        Bottleneck(channels, inner, out_channels, stride, groups, stride_in, shortcut, first)
+                    )
+                    channels = out_channels
             self.add_module(f"layer{stage + 1}", nn.Sequential(*stage_blocks))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)
         self._draw(zero_init_last)
         self.sites = self._place(mechanism, options, position, stages, blocks)
-
-    def _make_stem(self, stem: Stem, channels: int, ceil_pool: bool) -> None:
-        """The convolution before the first stage, its normalisation and, for large pictures, a max pool."""
-        kernel_size, stride = {"imagenet": (7, 2), "cifar": (3, 1), "tiny": (3, 2)}[stem]
-        self.conv1 = nn.Conv2d(self.in_channels, channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        if stem == "imagenet":
-            self.maxpool = nn.MaxPool2d(3, 2, padding=0 if ceil_pool else 1, ceil_mode=ceil_pool)
-        elif ceil_pool:
-            raise ValueError(f"ceil_pool is for the imagenet stem; the {stem} stem has no max pool")
-        else:
-            self.maxpool = nn.Identity()
 
     def _draw(self, zero_init_last: bool) -> None:
         """The host's initial weights; runs before any mechanism is in place."""
@@ -153,7 +165,7 @@ class ResNet(nn.Module):
     def _place(
         self,
         mechanism: str | Callable[[int], nn.Module] | None,
-        options: Mapping[str, Any] | None,
+        options: Options | None,
         position: Position | None,
         stages: Sequence[int] | None,
         blocks: Sequence[tuple[int, int]] | int | None,
@@ -165,19 +177,15 @@ class ResNet(nn.Module):
             if idle:
                 raise ValueError(f"{', '.join(idle)} need a mechanism; got mechanism=None")
             return {}
-        place = "every block"
-        if isinstance(mechanism, str):
-            place = catalogue.describe(mechanism).place
-            mechanism = partial(catalogue.build, mechanism, **(options or {}))
-        elif options is not None:
-            raise ValueError("options are for a mechanism given by name; a callable has its own")
+        place = catalogue.describe(mechanism).place if isinstance(mechanism, str) else "every block"
+        builders = by_stage(mechanism, options, len(self.depths))
         if position is None:
             position = "standard" if place == "every block" else "post"
         _check_choice("position", position, Position)
         sites = {}
         for stage, index in chosen_blocks(self.depths, place, stages, blocks):
             block = cast(ResidualBlock, self.get_submodule(f"layer{stage}.{index}"))
-            block.place(mechanism(block.channels[position]), position)
+            block.place(builders[stage - 1](block.channels[position]), position)
             sites[f"layer{stage}.{index}.mechanism"] = block.channels[position]
         return sites
 
@@ -190,12 +198,32 @@ class ResNet(nn.Module):
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for stage in self._stages():
             x = stage(x)
-        return self.fc(self.avgpool(x).flatten(1))
+        return self.fc(self.dropout(self.avgpool(x).flatten(1)))
 
 
 def _check_choice(option: str, value: str, choices: Any) -> None:
     if value not in get_args(choices):
         raise ValueError(f"{option} must be one of {', '.join(get_args(choices))}; got {value!r}")
+
+
+def _stem_widths(stem: Stem, given: int | Sequence[int] | None, base_width: int) -> Sequence[int]:
+    """The channels of each convolution of a stem."""
+    count = 3 if stem == "deep" else 1
+    if given is None:
+        return (max(1, base_width // 2), max(1, base_width // 2), base_width) if stem == "deep" else (base_width,)
+    widths = (given,) if isinstance(given, int) else tuple(given)
+    if len(widths) != count:
+        raise ValueError(f"the {stem} stem has {count} convolutions; got stem_channels={given}")
+    return widths
+
+
+def _checked_pool(stem: Stem, pool: StemPool | None) -> StemPool | None:
+    if stem in ("cifar", "tiny"):
+        if pool is not None:
+            raise ValueError(f"stem_pool is for the imagenet and the deep stem; the {stem} stem has none, got {pool!r}")
+        return None
+    _check_choice("stem_pool", pool or "max", StemPool)
+    return pool or "max"
 
 
 def _scale(width: float, factor: float) -> int:
@@ -208,13 +236,16 @@ class Settings(TypedDict, total=False):
     num_classes: int
     in_channels: int
     mechanism: str | Callable[[int], nn.Module] | None
-    options: Mapping[str, Any] | None
+    options: Options | None
     position: Position | None
     stages: Sequence[int] | None
     blocks: Sequence[tuple[int, int]] | int | None
     stem: Stem
-    ceil_pool: bool
+    stem_channels: int | Sequence[int] | None
+    stem_pool: StemPool | None
     stride_in: StrideIn
+    shortcut: Shortcut
+    dropout: float
     width: float
     zero_init_last: bool
 
@@ -257,6 +288,23 @@ def resnext101_32x4d(**settings: Unpack[Settings]) -> ResNet:
 def resnext101_32x8d(**settings: Unpack[Settings]) -> ResNet:
     """ResNeXt-101, 32 groups of 8 channels: 88.8 million parameters."""
     return ResNet("bottleneck", (3, 4, 23, 3), groups=32, width_per_group=8, **settings)
+
+
+def senet154(**settings: Unpack[Settings]) -> ResNet:
+    """SENet-154: 115.1 million parameters, 20.7 G; SE in every block unless another mechanism is asked for.
+
+    A ResNeXt-152 of 64 groups of 4 channels, with a deep stem, first 1x1 convolutions of half the width, 3x3 shortcuts
+    and dropout.
+    """
+    defaults: Settings = {
+        "mechanism": "se",
+        "stem": "deep",
+        "stem_channels": (64, 64, 128),
+        "stem_pool": "ceil",
+        "shortcut": "3x3",
+        "dropout": 0.2,
+    }
+    return ResNet("bottleneck", (3, 8, 36, 3), groups=64, width_per_group=4, first_width=0.5, **(defaults | settings))
 
 
 def resnet_tiny(**settings: Unpack[Settings]) -> ResNet:

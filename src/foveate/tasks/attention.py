@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from foveate.capture import capture, channel_profile, health, pointing_hits, taps
 from foveate.data import Split
-from foveate.tasks.files import write_atomic
+from foveate.files import write_atomic
 from foveate.tasks.preprocess import Preprocess
 from foveate.tasks.samples import PictureSet
 from foveate.tasks.stage import Stage, as_grid, grad_cam, last_stage

@@ -1,16 +1,16 @@
-"""The run folder: its names, writing them whole or not at all, and deciding whether a folder can take a run."""
+"""The run folder: its names, and deciding whether a folder can take a run."""
 
 import dataclasses
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from foveate.errors import FoveateError, RunError
+from foveate.files import write_atomic
 from foveate.tasks.config import RunConfig
 
-__all__ = ["CONFIG", "LAST", "METRICS", "MODEL", "PREVIOUS", "prepare", "replace_file", "world_errors", "write_atomic"]
+__all__ = ["CONFIG", "LAST", "METRICS", "MODEL", "PREVIOUS", "prepare", "world_errors"]
 
 CONFIG = "config.json"
 METRICS = "metrics.csv"
@@ -37,28 +37,6 @@ def world_errors(out: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunError(f"{error.filename or out} cannot be written: {error.strerror or error}") from error
-
-
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file so that under its name there is always a whole one, whenever the process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    body = content.encode() if isinstance(content, str) else content
-    replace_file(path, lambda target: target.write_bytes(body))
-
-
-def replace_file(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:
-    """Let `write` make a file beside `path`, then put it in its place; what was there goes to `keep`."""
-    half = path.with_name(f"{path.name}.tmp")
-    try:
-        write(half)
-        with half.open("rb") as file:
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            path.replace(keep)
-        half.replace(path)
-    except BaseException:
-        half.unlink(missing_ok=True)
-        raise
 
 
 def prepare(out: Path, config: RunConfig, *, fresh: bool) -> None:

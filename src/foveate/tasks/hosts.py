@@ -63,7 +63,9 @@ def input_shape(config: RunConfig, pictures: Pictures) -> Shape:
     if "/" in config.network or config.pretrained:
         channels = 3
     elif config.init is not None:
-        first = next((value for value in read_weights(config.init).values() if value.ndim == 4), None)
+        first = next(
+            (value for value in read_weights(config.init, ours=_ours(config)).values() if value.ndim == 4), None
+        )
         channels = channels if first is None else int(first.shape[1])
     if config.image_size is not None:
         return channels, config.image_size, config.image_size
@@ -111,6 +113,11 @@ def _own_host(config: RunConfig, num_classes: int, shape: Shape) -> tuple[nn.Mod
     )
     sites: dict[str, int] = getattr(network, "sites", {})
     return network, [{"name": name, "channels": channels} for name, channels in sites.items()]
+
+
+def _ours(config: RunConfig) -> bool:
+    """Whether the host is of our own catalogue, so that published checkpoints have its weights under other keys."""
+    return "/" not in config.network
 
 
 def _built_in(config: RunConfig) -> bool:
@@ -189,7 +196,7 @@ def _insert(network: nn.Module, config: RunConfig, shape: Shape) -> list[dict[st
 def _initial_state(config: RunConfig) -> tuple[dict[str, Tensor] | None, str]:
     """Weights that are loaded when the network is built, and what to call them; timm loads its own."""
     if config.init is not None:
-        return read_weights(config.init), config.init
+        return read_weights(config.init, ours=_ours(config)), config.init
     library, _, name = config.network.rpartition("/")
     if config.pretrained and library != "timm":
         return fetch_published(name), f"the published {name}"

@@ -7,6 +7,8 @@ from typing import Any
 from foveate.data import Pictures, open_pictures
 from foveate.data.folders import FolderSplit
 from foveate.errors import RunError
+from foveate.files import write_atomic
+from foveate.networks.published import packed, read_file
 from foveate.tasks import attention, files, scoring
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import environment, pick_device
@@ -16,7 +18,7 @@ from foveate.tasks.preprocess import KEY, preprocess_for
 from foveate.tasks.resume import Checkpoint, take_up
 from foveate.tasks.samples import EpochBatches
 from foveate.tasks.summary import Progress, Summary
-from foveate.tasks.weights import features_of, head_of, packed, read_weights
+from foveate.tasks.weights import features_of, head_of
 
 __all__ = ["Job"]
 
@@ -58,10 +60,10 @@ class Job:
         """From the trained weights to everything that is measured on the test pictures; the summary comes last."""
         self._tell("attend", ended)
         best = self.out / files.BEST
-        state = read_weights(best) if self.config.patience is not None and best.exists() else ended.network
+        state = read_file(best)[0] if self.config.patience is not None and best.exists() else ended.network
         self.network.load_state_dict(state)
         metadata = {KEY: self.preprocess.to_json()}
-        files.write_atomic(self.out / files.MODEL, packed(self.network.state_dict(), metadata))
+        write_atomic(self.out / files.MODEL, packed(self.network.state_dict(), metadata))
         metrics, gate_health, pointing = self._measure()
         standing = ended.standing
         metrics["val_accuracy"] = next(
@@ -95,7 +97,7 @@ class Job:
             machine=found["machine"] | device,
             command=self.command,
         )
-        files.write_atomic(self.out / files.SUMMARY, summary.to_json())
+        write_atomic(self.out / files.SUMMARY, summary.to_json())
         self._tell("done", ended)
         return summary
 

@@ -13,11 +13,12 @@ import lightning as L
 import torch
 
 from foveate.errors import TrainingError
+from foveate.files import replace_file, write_atomic
+from foveate.networks.published import packed
 from foveate.tasks.classify import Classifier
 from foveate.tasks.config import RunConfig
-from foveate.tasks.files import BEST, LAST, METRICS, PREVIOUS, TENSORBOARD, replace_file, write_atomic
+from foveate.tasks.files import BEST, LAST, METRICS, PREVIOUS, TENSORBOARD
 from foveate.tasks.summary import Progress
-from foveate.tasks.weights import packed
 
 __all__ = ["COLUMNS", "Keeper"]
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from foveate.files import write_atomic
 from foveate.tasks.attention import Look
-from foveate.tasks.files import write_atomic
 
 __all__ = ["overlay", "write_overlays"]
 

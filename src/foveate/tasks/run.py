@@ -11,13 +11,14 @@ from torch import nn
 from foveate.data import SPLITS, SUFFIXES, open_pictures
 from foveate.data.folders import FolderSplit
 from foveate.errors import CheckpointError, DataError, RunError
+from foveate.networks.published import read_file
 from foveate.tasks import files
 from foveate.tasks.config import RunConfig, command_for
 from foveate.tasks.environment import pick_device
 from foveate.tasks.hosts import build_network, new_modules
 from foveate.tasks.preprocess import KEY, Preprocess
 from foveate.tasks.summary import Progress, Summary, read_summary
-from foveate.tasks.weights import features_of, head_of, read_weights
+from foveate.tasks.weights import features_of, head_of
 
 __all__ = ["attend", "evaluate", "load_run", "open_network", "predict", "read_preprocess", "train"]
 
@@ -123,7 +124,7 @@ def load_run(run: Path) -> tuple[nn.Module, RunConfig]:
     bare = dataclasses.replace(config, start=start, pretrained=False, init=None)
     network, _ = build_network(bare, len(preprocess.classes), (preprocess.channels, *preprocess.size))
     try:
-        network.load_state_dict(read_weights(run / files.MODEL))
+        network.load_state_dict(read_file(run / files.MODEL)[0])
     except (CheckpointError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RunError(f"{run / files.MODEL} does not hold the weights of this run: {reason}") from None

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.data import Split
-from foveate.tasks.files import write_atomic
+from foveate.files import write_atomic
 from foveate.tasks.preprocess import Preprocess
 from foveate.tasks.samples import PictureSet, WholeBatches
 

@@ -4,42 +4,21 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from foveate.errors import CheckpointError
+from foveate.networks.published import inspect, read_file
 
-__all__ = ["features_of", "fetch_published", "head_of", "load_into", "packed", "read_weights"]
-
-
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file, bare or under "state_dict" or "model"; nothing in it is executed."""
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist or is no file; init takes a checkpoint")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        held: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged in one of many ways, or holding objects that would have to be executed
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} cannot be read as a checkpoint of tensors: {reason}") from None
-    for key in ("state_dict", "model"):
-        if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
-            held = held[key]
-    if not isinstance(held, Mapping) or not held or not all(isinstance(value, Tensor) for value in held.values()):
-        raise CheckpointError(f"{path} must hold tensors by name; got {type(held).__name__}")
-    return {str(key).removeprefix("module."): value for key, value in held.items()}
+__all__ = ["features_of", "fetch_published", "head_of", "load_into", "read_weights"]
 
 
-def packed(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The content of a .safetensors file; each tensor on its own, also where a network uses one under two names."""
-    from safetensors.torch import save
-
-    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
-    return save(tensors, dict(metadata) if metadata else None)
+def read_weights(path: str | Path, *, ours: bool) -> dict[str, Tensor]:
+    """The tensors of a checkpoint; with `ours`, a publisher's by the keys of our networks."""
+    if ours:
+        found = inspect(path)
+        if found.state:
+            return dict(found.state)
+    return read_file(path)[0]
 
 
 def fetch_published(name: str) -> dict[str, Tensor]:

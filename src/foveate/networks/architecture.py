@@ -1,0 +1,88 @@
+"""What builds a network again: its kind and its options, such that they fit into the header of a file."""
+
+import importlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+__all__ = ["KINDS", "Architecture"]
+
+KINDS = {
+    "resnet": "foveate.networks.resnet:ResNet",
+    "mobilenet_v2": "foveate.networks.mobilenet:MobileNetV2",
+    "se": "foveate.layers:SE",
+    "eca": "foveate.layers:ECA",
+    "cbam": "foveate.layers:CBAM",
+    "bam": "foveate.layers:BAM",
+    "nonlocal": "foveate.layers:NonLocal",
+}
+"""The classes that a file may name."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A class of KINDS, and the arguments that make it.
+
+    Args:
+        kind: A name of KINDS.
+        options: Arguments by name: numbers, texts, None, and lists and mappings of them.
+    """
+
+    kind: str
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, kind: str, arguments: Mapping[str, Any]) -> "Architecture | None":
+        """That of a class of KINDS, from all its arguments; None if one cannot be written down, such as a function.
+
+        Arguments that have their defaults are left out.
+        """
+        defaults = {name: parameter.default for name, parameter in inspect.signature(_class(kind)).parameters.items()}
+        given = {name: value for name, value in arguments.items() if name in defaults and value != defaults[name]}
+        try:
+            return cls(kind, json.loads(json.dumps(given)))
+        except TypeError:
+            return None
+
+    @classmethod
+    def read(cls, text: str) -> "Architecture":
+        """That of a file's header.
+
+        Raises:
+            ValueError: If the text is not what `write` gives, or names no class of KINDS.
+        """
+        content = json.loads(text)
+        if (
+            not isinstance(content, dict)
+            or set(content) != {"kind", "options"}
+            or not isinstance(content["options"], dict)
+        ):
+            raise ValueError(f'an architecture is {{"kind": ..., "options": {{...}}}}; got {text[:200]}')
+        if content["kind"] not in KINDS:
+            raise ValueError(f"an architecture's kind is one of {', '.join(KINDS)}; got {content['kind']!r}")
+        return cls(content["kind"], content["options"])
+
+    @property
+    def type(self) -> Any:
+        """The class."""
+        return _class(self.kind)
+
+    def write(self) -> str:
+        """JSON that `read` takes."""
+        return json.dumps({"kind": self.kind, "options": self.options})
+
+    def build(self) -> nn.Module:
+        """The network, with initial weights; it carries its `architecture`, a layer too."""
+        network = self.type(**self.options)
+        if not hasattr(network, "architecture"):
+            network.architecture = self
+        return network
+
+
+def _class(kind: str) -> Any:
+    module, name = KINDS[kind].split(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,22 @@
+"""Checkpoints as their publishers released them: one file a publisher."""
+
+from foveate.networks.published.checkpoint import (
+    PUBLISHERS,
+    Inspection,
+    from_checkpoint,
+    inspect,
+    save_checkpoint,
+    to_publisher,
+)
+from foveate.networks.published.reading import packed, read_file
+
+__all__ = [
+    "PUBLISHERS",
+    "Inspection",
+    "from_checkpoint",
+    "inspect",
+    "packed",
+    "read_file",
+    "save_checkpoint",
+    "to_publisher",
+]

@@ -1,0 +1,260 @@
+"""Open checkpoints as their publishers released them, say what they are, save ours, and give ours a publisher's names."""
+
+import inspect as signatures
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveate._version import __version__
+from foveate.errors import CheckpointError
+from foveate.layers import catalogue
+from foveate.networks.architecture import Architecture
+from foveate.networks.published.attention_module import JONGCHAN
+from foveate.networks.published.ecanet import ECANET
+from foveate.networks.published.non_local import ALEXHEX7, SLOWFAST
+from foveate.networks.published.pretrained_models import CADENE
+from foveate.networks.published.publisher import Found, Publisher, Shape, Shapes
+from foveate.networks.published.reading import ARCHITECTURE, read_file, tensors_of, write_file
+from foveate.networks.published.senet_pytorch import MOSKOMULE
+from foveate.networks.published.timm import TIMM
+from foveate.networks.published.torchvision import TORCHVISION
+
+__all__ = ["PUBLISHERS", "Inspection", "from_checkpoint", "inspect", "save_checkpoint", "to_publisher"]
+
+OURS = Publisher("foveate", lambda shapes, options: None, lambda key, network: key)
+PUBLISHERS = {
+    publisher.name: publisher
+    for publisher in (JONGCHAN, CADENE, MOSKOMULE, ECANET, TIMM, TORCHVISION, ALEXHEX7, SLOWFAST)
+}
+"""Who published checkpoints that are recognised here; torchvision, whose keys most others share, is asked behind them."""
+
+COUNTER = "num_batches_tracked"  # absent from old files, and without influence on what a network computes
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a checkpoint is.
+
+    Args:
+        source: The file, or "the state dict".
+        publisher: A name of PUBLISHERS, "foveate", or None if nobody's.
+        architecture: What builds the network; None if it cannot be told.
+        assumed: What of it is the publisher's code rather than in the file; an option of from_checkpoint overrides it.
+        parameters: Numbers that training would change.
+        problems: What does not fit, a sentence each, in the order of the network; empty if the checkpoint is whole.
+        state: The tensors by our keys, shaped as ours; empty if there is a problem.
+    """
+
+    source: str
+    publisher: str | None = None
+    architecture: Architecture | None = None
+    assumed: Mapping[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+    problems: tuple[str, ...] = ()
+    state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+
+
+def from_checkpoint(source: str | Path | Mapping[str, Any], **options: Any) -> nn.Module:
+    """The network in a checkpoint, in evaluation mode, without naming its architecture or its publisher.
+
+    Publisher, depth, widths, classes, reductions, kernel sizes and biases are read from keys and shapes. Nothing in the
+    file is executed. Weights of less than 32 bits become float32, and those of 64 bits stay.
+
+    Args:
+        source: A file of torch.save or safetensors, or a state dict; bare or under "state_dict" or "model".
+        options: What keys cannot tell, where it is not as the publisher's code has it: options of the network, such as
+            stride_in="1x1", or of its mechanism, such as combine="sum" or pairwise="dot_product".
+
+    Raises:
+        CheckpointError: If the file cannot be read, is nobody's, or does not fit; the sentence names the first misfit.
+        TypeError: If the network has no such option.
+    """
+    found = inspect(source, **options)
+    if found.problems or found.architecture is None:
+        raise CheckpointError(f"{found.source} {found.problems[0]}")
+    with torch.device("meta"):
+        network = found.architecture.build()
+    network.load_state_dict(found.state, assign=True)
+    return network.eval()
+
+
+def save_checkpoint(network: nn.Module, path: str | Path) -> None:
+    """Write a network's weights and its architecture to a .safetensors file, whole or not at all.
+
+    Raises:
+        TypeError: If it is no network of foveate.networks, or its mechanism was given as a function.
+        CheckpointError: If the file cannot be written.
+    """
+    architecture = getattr(network, "architecture", None)
+    if not isinstance(architecture, Architecture):
+        kind = type(network).__name__
+        raise TypeError(f"a checkpoint is of a network of foveate.networks whose mechanism has a name; got {kind}")
+    write_file(path, network.state_dict(), {ARCHITECTURE: architecture.write(), "foveate.version": __version__})
+
+
+def to_publisher(network: nn.Module, publisher: str, *, spatial_dims: int = 2) -> dict[str, Tensor]:
+    """The weights of a network under the keys, and in the shapes, of a publisher.
+
+    Args:
+        network: A network or layer that this publisher has.
+        publisher: A name of PUBLISHERS, such as "Jongchan/attention-module".
+        spatial_dims: Spatial axes of the publisher's convolutions, for a layer of ours that does not depend on it.
+
+    Raises:
+        LookupError: If there is no such publisher.
+        ValueError: If the publisher's code would compute something else with these weights.
+    """
+    if publisher not in PUBLISHERS:
+        raise LookupError(f'no publisher "{publisher}"; there are {", ".join(PUBLISHERS)}')
+    chosen = PUBLISHERS[publisher]
+    state = {
+        theirs: network.state_dict()[ours].reshape(shape)
+        for theirs, (ours, shape) in _names(chosen, network, spatial_dims).items()
+    }
+    free = {name: getattr(network, name) for name in ("pairwise", "pool", "channels") if hasattr(network, name)}
+    try:
+        found = chosen.recognise(Shapes.of(state), free)
+        back = None if found is None else _built(_with_options(found, free, partly=True))
+    except CheckpointError:
+        back = None
+    if back is None or _description(back) != _description(network):
+        raise ValueError(f"{publisher} has no code that computes what this {type(network).__name__} computes")
+    return state
+
+
+def inspect(source: str | Path | Mapping[str, Any], **options: Any) -> Inspection:
+    """What a checkpoint is, and what of it does not fit.
+
+    Args:
+        source: As in from_checkpoint.
+        options: As in from_checkpoint.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        TypeError: If the network has no such option.
+    """
+    if isinstance(source, Mapping):
+        name, state, header = "the state dict", tensors_of(source, "the state dict"), {}
+    else:
+        name, (state, header) = str(source), read_file(source)
+    shapes = Shapes.of(state)
+    publisher, found, problem = _recognise(shapes, header, options)
+    if found is None:
+        return Inspection(name, publisher.name if publisher else None, problems=(problem,))
+    assert publisher is not None
+    found = _with_options(found, options)
+    try:
+        network = _built(found)
+    except CheckpointError as error:
+        return Inspection(name, publisher.name, found.architecture, found.assumed, problems=(str(error),))
+    dims = max((len(shape) for key, shape in shapes.items() if key.endswith("weight")), default=2) - 2
+    names = _names(publisher, network, max(dims, 1))
+    problems = tuple(_problems(publisher.name, state, names))
+    own = {} if problems else _as_ours(state, names, network)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return Inspection(name, publisher.name, found.architecture, found.assumed, parameters, problems, own)
+
+
+def _recognise(
+    shapes: Shapes, header: Mapping[str, str], options: Mapping[str, Any]
+) -> tuple[Publisher | None, Found | None, str]:
+    """Whose it is, what it is, or else why that cannot be told."""
+    if ARCHITECTURE in header:
+        try:
+            architecture = Architecture.read(header[ARCHITECTURE])
+        except ValueError as error:
+            return OURS, None, f"has a damaged header: {error}"
+        depths = architecture.options.get("depths", ())
+        if not all(isinstance(depth, int) and depth <= len(shapes) for depth in depths):
+            return OURS, None, f"has a header that does not fit its {len(shapes)} tensors: depths are {depths}"
+        return OURS, Found(architecture), ""
+    for publisher in PUBLISHERS.values():
+        try:
+            found = publisher.recognise(shapes, options)
+        except CheckpointError as error:
+            return publisher, None, f"has keys of {publisher.name}, but {error}"
+        if found is not None:
+            return publisher, found, ""
+    begin = ", ".join(list(shapes)[:3])
+    return (
+        None,
+        None,
+        f"is of no publisher that is known here, its keys begin with {begin}; known are {', '.join(PUBLISHERS)}",
+    )
+
+
+def _with_options(found: Found, options: Mapping[str, Any], *, partly: bool = False) -> Found:
+    """What was found, with the caller's options in place of what was assumed; `partly` leaves out those of no meaning."""
+    kind, given = found.architecture.kind, dict(found.architecture.options)
+    for name, value in options.items():
+        mechanism = given.get("mechanism")
+        if name in signatures.signature(found.architecture.type).parameters:
+            given[name] = value
+        elif mechanism is not None and name in catalogue.options_of(mechanism):
+            stages = given.get("options") or {}
+            several = isinstance(stages, list)
+            given["options"] = [stage | {name: value} for stage in stages] if several else stages | {name: value}
+        elif not partly:
+            taken = list(signatures.signature(found.architecture.type).parameters)
+            raise TypeError(f"{kind} has no option {name!r}; it takes {', '.join(taken)}")
+    assumed = {name: value for name, value in found.assumed.items() if name not in options}
+    return Found(Architecture(kind, given), assumed)
+
+
+def _built(found: Found) -> nn.Module:
+    """The network without numbers, for its names and shapes."""
+    try:
+        with torch.device("meta"):
+            return found.architecture.build()
+    except (ValueError, TypeError, LookupError, RuntimeError) as error:
+        raise CheckpointError(f"has sizes that no network can be built from: {error}") from None
+
+
+def _names(publisher: Publisher, network: nn.Module, spatial_dims: int) -> dict[str, tuple[str, Shape]]:
+    """Their keys, in the order of our network, with our key and their shape."""
+    return {
+        publisher.their_name(key, network): (key, publisher.their_shape(key, tuple(value.shape), spatial_dims))
+        for key, value in network.state_dict().items()
+    }
+
+
+def _problems(publisher: str, state: Mapping[str, Tensor], names: Mapping[str, tuple[str, Shape]]) -> list[str]:
+    problems = []
+    for key, (_, shape) in names.items():
+        if key not in state:
+            if not key.endswith(COUNTER):
+                problems.append(f"has keys of {publisher}, but {key} is missing")
+        elif tuple(state[key].shape) != shape:
+            has = tuple(state[key].shape)
+            problems.append(f"has keys of {publisher}, but {key} has shape {has} where {shape} is wanted")
+        elif not key.endswith(COUNTER) and not state[key].is_floating_point():
+            kind = str(state[key].dtype).removeprefix("torch.")
+            problems.append(f"has keys of {publisher}, but {key} holds {kind}, not floating point numbers")
+    strange = [key for key in state if key not in names]
+    return problems + [
+        f"has keys of {publisher}, but {key} belongs to no network that is known here" for key in strange
+    ]
+
+
+def _as_ours(
+    state: Mapping[str, Tensor], names: Mapping[str, tuple[str, Shape]], network: nn.Module
+) -> dict[str, Tensor]:
+    """The tensors by our keys, each a copy in our shape; counters that old files have not start at zero."""
+    dtype = torch.float32
+    for value in state.values():
+        dtype = torch.promote_types(dtype, value.dtype) if value.is_floating_point() else dtype
+    own = {}
+    for ours, wanted in network.state_dict().items():
+        theirs = next(theirs for theirs, (key, _) in names.items() if key == ours)
+        value = state.get(theirs, torch.zeros((), dtype=torch.long))
+        own[ours] = value.reshape(wanted.shape).to(dtype if value.is_floating_point() else value.dtype, copy=True)
+    return own
+
+
+def _description(network: nn.Module) -> str:
+    """What a network computes, apart from its numbers; a chance that only training takes is left out."""
+    return "\n".join(line for line in repr(network).splitlines() if "Dropout" not in line)

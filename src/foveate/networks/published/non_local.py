@@ -1,0 +1,72 @@
+"""AlexHex7/Non-local_pytorch and facebookresearch/SlowFast: non-local blocks, one to a file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from foveate.layers import NonLocal
+from foveate.networks.architecture import Architecture
+from foveate.networks.published.publisher import Found, Publisher, Shape, Shapes, part_name
+
+__all__ = ["ALEXHEX7", "SLOWFAST"]
+
+SLOWFAST_PARTS = tuple((part, f"conv_{part}") for part in ("theta", "phi", "g", "out")) + (("norm", "bn"),)
+
+
+def _recognise_alexhex7(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
+    pooled = "g.0.weight" in shapes
+    value = "g.0.weight" if pooled else "g.weight"
+    if value not in shapes or not ("W.weight" in shapes or "W.0.weight" in shapes):
+        return None
+    hidden_channels, channels, *_ = shapes[value]
+    given: dict[str, Any] = {"channels": channels, "hidden_channels": hidden_channels}
+    given |= {"pool": "after" if pooled else "none", "norm": "none" if "W.weight" in shapes else "batch"}
+    if "theta.weight" not in shapes:
+        return Found(Architecture("nonlocal", given | {"pairwise": "gaussian"}))
+    if "concat_project.0.weight" in shapes:
+        return Found(Architecture("nonlocal", given | {"pairwise": "concatenation"}))
+    assumed = {"pairwise": options.get("pairwise", "embedded_gaussian")}  # a dot product has the same keys
+    return Found(Architecture("nonlocal", given | assumed), assumed)
+
+
+def _alexhex7_name(key: str, block: nn.Module) -> str:
+    assert isinstance(block, NonLocal)
+    pooled = ".0" if block.pool == "after" else ""
+    batch = not isinstance(block.norm, nn.Identity)
+    parts = (
+        ("g", f"g{pooled}"),
+        ("phi", f"phi{pooled}"),
+        ("out", "W.0" if batch else "W"),
+        ("norm", "W.1"),
+        ("concat", "concat_project.0"),
+    )
+    return part_name(key, parts)
+
+
+def _recognise_slowfast(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
+    if "conv_g.weight" not in shapes or "conv_out.weight" not in shapes:
+        return None
+    hidden_channels, channels, *_ = shapes.axes("conv_g.weight", 5)
+    pairwise = options.get("pairwise", "embedded_gaussian")
+    # The release scales the softmax; its dot product is divided by the number of positions alone.
+    assumed = {"pairwise": pairwise, "scale": pairwise == "embedded_gaussian", "pool": "none"}
+    return Found(
+        Architecture("nonlocal", {"channels": channels, "hidden_channels": hidden_channels} | assumed), assumed
+    )
+
+
+def _their_shape(key: str, shape: Shape, spatial_dims: int) -> Shape:
+    if key == "concat.weight":
+        return (*shape, 1, 1)  # this convolution runs over queries and keys
+    projection = key.endswith(".weight") and not key.startswith("norm.")
+    return (*shape, *[1] * spatial_dims) if projection else shape
+
+
+ALEXHEX7 = Publisher("AlexHex7/Non-local_pytorch", _recognise_alexhex7, _alexhex7_name, _their_shape)
+SLOWFAST = Publisher(
+    "facebookresearch/SlowFast",
+    _recognise_slowfast,
+    lambda key, block: part_name(key, SLOWFAST_PARTS),
+    lambda key, shape, spatial_dims: _their_shape(key, shape, 3),
+)

@@ -1,0 +1,112 @@
+"""Read and write files of weights; nothing in them is ever executed."""
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.errors import CheckpointError
+from foveate.files import write_atomic
+
+__all__ = ["ARCHITECTURE", "packed", "read_file", "tensors_of", "write_file"]
+
+ARCHITECTURE = "foveate.architecture"
+"""The entry of a safetensors header that says what builds the network."""
+
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
+PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+
+
+def read_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a .safetensors file, or of one that torch.save wrote, and the texts of a safetensors header.
+
+    Raises:
+        CheckpointError: If it is no file of tensors, is cut off, or would have to run code to be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist or is no file; a checkpoint is wanted")
+    _check_head(path)
+    try:
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # plain settings, which many checkpoints hold
+            held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged in one of many ways
+        raise CheckpointError(f"{path} {_why(error)}") from None
+    return tensors_of(held, str(path)), {}
+
+
+def tensors_of(held: object, source: str) -> dict[str, Tensor]:
+    """The tensors by name in what a checkpoint holds: bare, or under a usual name, or with a usual prefix.
+
+    Raises:
+        CheckpointError: If there are none, or something else is among them.
+    """
+    while isinstance(held, Mapping):
+        inner = next((held[name] for name in WRAPPERS if isinstance(held.get(name), Mapping)), None)
+        if inner is None:
+            break
+        held = inner
+    if not isinstance(held, Mapping) or not held:
+        raise CheckpointError(f"{source} must hold tensors by name; got {type(held).__name__}, empty or none")
+    state: dict[str, Tensor] = {}
+    for name, value in held.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f"{source} must hold tensors by name; {name!r} is {type(value).__name__}")
+        state[name] = value
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def packed(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The content of a .safetensors file; each tensor on its own, also where a network uses one under two names."""
+    from safetensors.torch import save
+
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+    return save(tensors, dict(metadata) if metadata else None)
+
+
+def write_file(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a .safetensors file, whole or not at all.
+
+    Raises:
+        CheckpointError: If the file cannot be written.
+    """
+    try:
+        write_atomic(Path(path), packed(state, metadata))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _check_head(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(64).lstrip()
+    if not head:
+        raise CheckpointError(f"{path} is empty; a checkpoint is wanted")
+    if head.startswith(b"<"):
+        raise CheckpointError(f"{path} is a web page, not a checkpoint: the download gave a page instead of the file")
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{path} is a pointer of Git LFS, not a checkpoint: git lfs pull fetches the file itself")
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        state: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors_of(state, str(path)), dict(file.metadata() or {})
+
+
+def _why(error: Exception) -> str:
+    text = str(error).strip()
+    refused = re.search(r"GLOBAL ([\w.]+)", text)
+    if refused:
+        return f"holds a pickled {refused[1]}, which would run code when opened; only tensors are read"
+    return f"cannot be read as a checkpoint of tensors: {text.splitlines()[0] if text else type(error).__name__}"
