@@ -1,0 +1,92 @@
+"""Blocks of 3x3 convolutions, plain or residual, over one to three spatial axes, with room for one mechanism.
+
+Plain: relu(norm(conv(x))), repeated. Residual (He et al., CVPR 2016): relu(F(x) + S(x)), where F is the same stack
+without its last ReLU, and S the identity, or a 1x1 convolution with a normalisation where the channels change.
+"""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from foveate.layers import functional
+from foveate.layers.attention_gate import INSTANCE_NORMS
+
+__all__ = ["ConvBlock", "conv_norm", "norm_layer"]
+
+
+def norm_layer(norm: str, channels: int, spatial_dims: int) -> nn.Module:
+    """A "batch" or an "instance" normalisation, both with weights."""
+    if norm == "batch":
+        return functional.BATCH_NORMS[spatial_dims](channels)
+    return INSTANCE_NORMS[spatial_dims](channels, affine=True)
+
+
+def conv_norm(in_channels: int, out_channels: int, norm: str, spatial_dims: int) -> OrderedDict[str, nn.Module]:
+    """A 1x1 convolution and a normalisation, by name."""
+    conv = functional.CONVOLUTIONS[spatial_dims](in_channels, out_channels, 1)
+    return OrderedDict(conv=conv, norm=norm_layer(norm, out_channels, spatial_dims))
+
+
+class ConvBlock(nn.Module):
+    """A stack of 3x3 convolutions, each with a normalisation and a ReLU.
+
+    Convolutions keep their biases before a normalisation, as Attention Gated Networks were released.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        convs: Convolutions of the stack.
+        kind: "plain" or "residual".
+        norm: "batch" or "instance".
+        spatial_dims: Spatial axes of the input, 1 to 3.
+
+    Shape:
+        (batch, in_channels, *space) -> (batch, out_channels, *space).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        convs: int = 2,
+        kind: str = "plain",
+        norm: str = "batch",
+        spatial_dims: int = 2,
+    ) -> None:
+        super().__init__()
+        functional.check_choice("block", kind, ("plain", "residual"))
+        functional.check_choice("norm", norm, ("batch", "instance"))
+        functional.check_spatial_dims(spatial_dims)
+        self.convs, self.kind, self.channels = convs, kind, out_channels
+        widths = (in_channels, *[out_channels] * convs)
+        for index in range(convs):
+            conv = functional.CONVOLUTIONS[spatial_dims](widths[index], widths[index + 1], 3, padding=1)
+            self.add_module(f"conv{index + 1}", conv)
+            self.add_module(f"norm{index + 1}", norm_layer(norm, out_channels, spatial_dims))
+        self.shortcut: nn.Module | None = None
+        if kind == "residual" and in_channels != out_channels:
+            self.shortcut = nn.Sequential(conv_norm(in_channels, out_channels, norm, spatial_dims))
+        self.relu = nn.ReLU(inplace=True)
+        self.mechanism: nn.Module | None = None
+        self.inside = False
+
+    def place(self, mechanism: nn.Module, *, inside: bool) -> None:
+        """Put a mechanism behind the block or, with inside, on the residual branch of a residual one."""
+        self.mechanism, self.inside = mechanism, inside and self.kind == "residual"
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.normalised(x, self.convs)
+        if self.kind == "residual":
+            if self.inside and self.mechanism is not None:
+                branch = self.mechanism(branch)
+            branch = branch + (x if self.shortcut is None else self.shortcut(x))
+        x = self.relu(branch)
+        return x if self.inside or self.mechanism is None else self.mechanism(x)
+
+    def normalised(self, x: Tensor, convs: int) -> Tensor:
+        """x behind so many convolutions, up to the normalisation of the last."""
+        if convs > 1:
+            x = self.relu(self.normalised(x, convs - 1))
+        x = self.get_submodule(f"conv{convs}")(x)
+        return self.get_submodule(f"norm{convs}")(x)
