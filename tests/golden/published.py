@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +18,18 @@ def check(
     module: nn.Module,
     our_key: Callable[[str], str],
     call: Callable[..., Tensor | dict[str, Tensor]] | None = None,
+    *,
+    loaded: bool = False,
 ) -> None:
     """Load the publisher's weights into `module` and compare outputs and gradients with tests/golden/<name>.npz.
 
     `our_key` turns the publisher's key into ours; a tensor may differ in axes of size one. `call` runs the module
-    on the inputs, if its forward does not take them in their order.
+    on the inputs, if its forward does not take them in their order. A module that is `loaded` has the weights already.
     """
-    with np.load(Path(__file__).parent / f"{name}.npz") as arrays:
-        meta = json.loads(arrays["meta"].tobytes())
-        expected = {key: torch.from_numpy(arrays[key]) for key in arrays.files if key != "meta"}
-    module = load(module.double(), meta["state"], our_key).train(meta["mode"] == "train")
+    meta, expected = read(name)
+    if not loaded:
+        load(module, meta["state"], our_key)
+    module.double().train(meta["mode"] == "train")
     inputs = {
         key: torch.from_numpy(recipe.normal(f"{name}/{key}", tuple(shape))).requires_grad_()
         for key, shape in meta["inputs"].items()
@@ -45,6 +48,19 @@ def check(
         assert error < TOLERANCE, f"{name}: {key} is {error:.1e} away"
     check_gradient_norms(name, module, meta["parameter_grad_norm"], our_key)
     assert sum(parameter.numel() for parameter in module.parameters()) == meta["parameters"]
+
+
+def read(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What tests/golden/<name>.npz says of the publisher, and its arrays."""
+    with np.load(Path(__file__).parent / f"{name}.npz") as arrays:
+        meta = json.loads(arrays["meta"].tobytes())
+        return meta, {key: torch.from_numpy(arrays[key]) for key in arrays.files if key != "meta"}
+
+
+def state_dict(name: str) -> dict[str, Tensor]:
+    """The checkpoint behind tests/golden/<name>.npz: the publisher's keys with the recipe's tensors."""
+    state = read(name)[0]["state"]
+    return {key: torch.from_numpy(np.asarray(recipe.parameter(key, tuple(shape)))) for key, shape in state.items()}
 
 
 def load(module: nn.Module, state: dict[str, list[int]], our_key: Callable[[str], str]) -> nn.Module:

@@ -1,68 +1,436 @@
-"""Outputs and gradients of whole networks, against the numbers of the code that published them."""
+"""Checkpoints as published: recognised, computed to the publisher's numbers, saved, and given back bit for bit."""
 
-import re
+import argparse
+import json
 
 import pytest
+import timm
+import torch
+import torchvision
 from tests.golden import published
+from torch import nn
 
-from foveate.layers import ECA
-from foveate.networks import catalogue
+from foveate import from_checkpoint, insert, networks, save_checkpoint, to_publisher
+from foveate.errors import CheckpointError
+from foveate.layers import ECA, SE, NonLocal
+from foveate.networks.published import PUBLISHERS, inspect
+from foveate.networks.published.reading import ARCHITECTURE, packed
 
-# What the publishers call the parts of a mechanism; a pattern of theirs -> ours.
-MOSKOMULE = [(r"\.se\.fc\.0", ".mechanism.fc1"), (r"\.se\.fc\.2", ".mechanism.fc2")]
-CADENE = [(r"^layer0\.", ""), ("se_module", "mechanism"), ("last_linear", "fc")]
-ECANET = [(r"\.eca\.", ".mechanism.")]
-JONGCHAN = [
-    (r"cbam\.ChannelGate\.mlp\.1", "mechanism.fc1"),
-    (r"cbam\.ChannelGate\.mlp\.3", "mechanism.fc2"),
-    (r"cbam\.SpatialGate\.spatial\.conv", "mechanism.spatial.conv"),
-    (r"cbam\.SpatialGate\.spatial\.bn", "mechanism.spatial.norm"),
-    (r"channel_att\.gate_c\.gate_c_fc_0", "channel.reduce"),
-    (r"channel_att\.gate_c\.gate_c_bn_1", "channel.norm"),
-    (r"channel_att\.gate_c\.gate_c_fc_final", "channel.expand"),
-    (r"spatial_att\.gate_s\.gate_s_conv_reduce0", "spatial.reduce"),
-    (r"spatial_att\.gate_s\.gate_s_bn_reduce0", "spatial.norm"),
-    (r"spatial_att\.gate_s\.gate_s_conv_di_0", "spatial.conv1"),
-    (r"spatial_att\.gate_s\.gate_s_bn_di_0", "spatial.norm1"),
-    (r"spatial_att\.gate_s\.gate_s_conv_di_1", "spatial.conv2"),
-    (r"spatial_att\.gate_s\.gate_s_bn_di_1", "spatial.norm2"),
-    (r"spatial_att\.gate_s\.gate_s_conv_final", "spatial.project"),
+JONGCHAN, CADENE, MOSKOMULE = "Jongchan/attention-module", "Cadene/pretrained-models.pytorch", "moskomule/senet.pytorch"
+ECANET, ALEXHEX7, SLOWFAST = "BangguWu/ECANet", "AlexHex7/Non-local_pytorch", "facebookresearch/SlowFast"
+
+NETWORKS = [
+    ("resnet18_cbam_cifar", JONGCHAN, "CBAM-ResNet-18 for small pictures"),
+    ("resnet18_cbam", JONGCHAN, "CBAM-ResNet-18"),
+    ("resnet18_bam", JONGCHAN, "BAM-ResNet-18"),
+    ("resnet18_se", MOSKOMULE, "SE-ResNet-18"),
+    ("resnet18_eca", ECANET, "ECA-ResNet-18"),
+    ("mobilenetv2_eca", ECANET, "ECA-MobileNetV2"),
+    ("resnet50_se", MOSKOMULE, "SE-ResNet-50"),
+    ("resnet50_eca", ECANET, "ECA-ResNet-50"),
+    ("resnet50_cbam", JONGCHAN, "CBAM-ResNet-50"),
+    ("resnet50_bam", JONGCHAN, "BAM-ResNet-50"),
+    ("se_resnet50_caffe", CADENE, "SE-ResNet-50"),
+    ("se_resnext50_32x4d_caffe", CADENE, "SE-ResNeXt-50 (32x4d)"),
 ]
-# BAM k stands behind the last block of stage k.
-BAM18 = [(rf"^bam{stage}\.", f"layer{stage}.1.mechanism.") for stage in (1, 2, 3)]
-BAM50 = [(rf"^bam{stage}\.", f"layer{stage}.{last}.mechanism.") for stage, last in ((1, 2), (2, 3), (3, 5))]
+SUBSAMPLED = [
+    (f"nonlocal_{kind}_3d_sub", ALEXHEX7, {"pairwise": kind}) for kind in ("embedded_gaussian", "dot_product")
+]
+LAYERS = [
+    ("se", MOSKOMULE, {}),
+    ("se_conv", CADENE, {}),
+    ("cbam_avg_max", JONGCHAN, {}),
+    ("cbam_avg", JONGCHAN, {"pools": ("average",)}),
+    ("cbam_lp_lse", JONGCHAN, {"pools": ("lp", "lse")}),
+    ("cbam_channel_only", JONGCHAN, {}),
+    ("bam", JONGCHAN, {}),
+    ("eca_k5", ECANET, {"channels": 32}),
+    ("nonlocal_gaussian_3d_sub", ALEXHEX7, {}),
+    ("nonlocal_concatenation_1d", ALEXHEX7, {}),
+    ("nonlocal_dot_product_2d_train", ALEXHEX7, {"pairwise": "dot_product"}),
+    *SUBSAMPLED,
+    ("nonlocal_official_softmax", SLOWFAST, {}),
+    ("nonlocal_official_softmax_pool", SLOWFAST, {"pool": "before"}),
+    ("nonlocal_official_dot_product_pool", SLOWFAST, {"pool": "before", "pairwise": "dot_product"}),
+]
 
-SE = {"mechanism": "se", "options": {"bias": False}}
-BAM = {"mechanism": "bam", "options": {"combine": "product"}}
-CAFFE = {"mechanism": "se", "stem_pool": "ceil"}
-ECA18 = {"mechanism": "eca", "options": {"kernel_size": 3}}
-ECA50 = {"mechanism": lambda channels: ECA(channels, {256: 3, 512: 3, 1024: 5, 2048: 7}[channels])}
+
+def check(name, network, publisher):
+    """Outputs and gradients of a network that came from a golden state, and its state under the publisher's keys."""
+    state = published.state_dict(name)
+    dims = max(value.ndim for key, value in state.items() if "weight" in key and "concat" not in key) - 2
+    back = to_publisher(network, publisher, spatial_dims=max(dims, 1))
+    assert list(back) == [key for key in back if key in state]
+    assert back.keys() == state.keys()
+    for key, value in state.items():
+        assert back[key].shape == value.shape
+        assert torch.equal(back[key], value), key
+    names = dict(zip(back, network.state_dict(), strict=True))
+    published.check(name, network, names.__getitem__, loaded=True)
 
 
-def slow(*values):
-    return pytest.param(*values, marks=pytest.mark.slow)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "publisher", "title"), NETWORKS)
+def test_a_published_network_is_recognised_and_computes_what_its_publisher_computes(name, publisher, title):
+    found = inspect(published.state_dict(name))
+    assert (found.publisher, found.title, found.problems) == (publisher, title, ())
+    assert found.parameters == published.read(name)[0]["parameters"]
+    network = from_checkpoint(published.state_dict(name))
+    assert not network.training
+    check(name, network, publisher)
+
+
+@pytest.mark.parametrize(("name", "publisher", "options"), LAYERS)
+def test_a_published_layer_is_recognised_and_computes_what_its_publisher_computes(name, publisher, options):
+    layer = from_checkpoint(published.state_dict(name), **options)
+    check(name, layer, publisher)
+
+
+def randomised(model):
+    """A network none of whose tensors is trivial."""
+    generator = torch.Generator().manual_seed(7)
+    for key, value in model.state_dict().items():
+        if value.is_floating_point() and value.ndim <= 1:
+            positive = key.endswith(("weight", "running_var"))
+            value.copy_(torch.rand(value.shape, generator=generator) * 0.4 + (0.8 if positive else -0.2))
+    return model.eval()
+
+
+PEERS = {
+    "seresnet18": "timm",  # its bottleneck is rounded to 8 channels
+    "ecaresnet26t": "timm",  # a tiered deep stem, pooled shortcuts
+    "resnet18d": "timm",
+    "resnetrs50": "timm",  # a convolution for a pool
+    "legacy_seresnet18": CADENE,  # a ReLU in front of the gate
+    "legacy_senet154": CADENE,
+    "legacy_seresnext26_32x4d": CADENE,
+    "seresnet50": "timm",
+    "ecaresnet50d": "timm",
+    "seresnext50_32x4d": "timm",
+    "resnet50s": "timm",
+    "ecaresnetlight": "timm",
+}
+
+
+@torch.no_grad()
+def compare(model, publisher, x):
+    state = model.double().state_dict()
+    network, expected = from_checkpoint(state), model(x.double())
+    assert (network(x.double()) - expected).abs().max() <= 1e-12 * expected.abs().max()
+    back = to_publisher(network, publisher)
+    assert back.keys() == state.keys()
+    assert all(torch.equal(value, state[key]) for key, value in back.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "publisher"), PEERS.items())
+def test_it_computes_what_timm_computes_at_an_odd_size(name, publisher):
+    model = timm.create_model(name, num_classes=7)
+    compare(randomised(model), publisher, torch.randn(2, 3, 75, 97))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "wide_resnet50_2", "mobilenet_v2"])
+def test_it_computes_what_torchvision_computes(name):
+    model = randomised(getattr(torchvision.models, name)(num_classes=5))
+    compare(model, "torchvision", torch.randn(2, 3, 75, 97))
+
+
+def small(**options):
+    """A small network, always with the same weights."""
+    torch.manual_seed(0)
+    network = networks.ResNet("basic", (1, 1, 1), base_width=8, num_classes=4, stem="cifar", **options)
+    return randomised(network)
+
+
+def bottlenecks(**options):
+    """A small network of bottleneck blocks with SE."""
+    return networks.ResNet("bottleneck", (1, 1, 1), base_width=8, mechanism="se", **options)
+
+
+CBAM = {"mechanism": "cbam", "options": {"reduction": 4}}
+
+
+@pytest.fixture
+def state():
+    return to_publisher(small(**CBAM), JONGCHAN)
+
+
+def wrap(state, how):
+    prefixed = {f"module.{key}": value for key, value in state.items()}
+    return {
+        "bare": state,
+        "parallel": prefixed,
+        "compiled": {f"_orig_mod.{key}": value for key, value in state.items()},
+        "trained": {"epoch": 90, "arch": "resnet", "state_dict": prefixed, "best_prec1": torch.tensor(0.0)},
+        "with settings": {"model": state, "args": argparse.Namespace(lr=0.1)},
+        "nested": {"state_dict": {"model": state}},
+        "old": {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")},
+    }[how]
+
+
+@pytest.mark.parametrize("how", ["bare", "parallel", "compiled", "trained", "with settings", "nested", "old"])
+def test_the_usual_wrappings_are_taken_off(state, how, tmp_path):
+    x = torch.randn(2, 3, 17, 23)
+    torch.save(wrap(state, how), tmp_path / "net.pth")
+    network = from_checkpoint(tmp_path / "net.pth")
+    assert torch.equal(network(x), small(**CBAM)(x))
+    assert network.architecture == small(**CBAM).architecture
+
+
+def test_the_file_may_be_of_safetensors(state, tmp_path):
+    (tmp_path / "net.safetensors").write_bytes(packed(state))
+    assert inspect(tmp_path / "net.safetensors").publisher == JONGCHAN
 
 
 @pytest.mark.parametrize(
-    ("golden", "network", "options", "names"),
+    ("stored", "opened"),
+    [("bfloat16", "float32"), ("float16", "float32"), ("float32", "float32"), ("float64", "float64")],
+)
+def test_weights_of_few_bits_become_float32_and_those_of_many_stay(state, stored, opened):
+    half = {
+        key: value.to(getattr(torch, stored)) if value.is_floating_point() else value for key, value in state.items()
+    }
+    network = from_checkpoint(half)
+    assert network.fc.weight.dtype == getattr(torch, opened)
+    assert torch.equal(network.fc.weight, half["fc.weight"].to(getattr(torch, opened)))
+
+
+def test_the_callers_tensors_are_not_shared(state):
+    network = from_checkpoint(state)
+    with torch.no_grad():
+        network.fc.weight.zero_()
+    assert state["fc.weight"].any()
+    assert network.fc.weight.requires_grad
+
+
+MISFITS = {
+    "missing": (lambda s: s.pop("layer2.0.conv2.weight"), "layer2.0.conv2.weight is missing"),
+    "first of two": (
+        lambda s: (s.pop("fc.bias"), s.pop("layer1.0.bn1.weight")),
+        "layer1.0.bn1.weight is missing",
+    ),
+    "shape": (
+        lambda s: s.update({"layer2.0.conv2.weight": torch.zeros(16, 16, 1, 1)}),
+        r"layer2.0.conv2.weight has shape \(16, 16, 1, 1\) where \(16, 16, 3, 3\) is wanted",
+    ),
+    "left over": (
+        lambda s: s.update({"aux.weight": torch.zeros(1)}),
+        "aux.weight belongs to no network that is known here",
+    ),
+    "whole numbers": (
+        lambda s: s.update({"fc.bias": torch.zeros(4, dtype=torch.int8)}),
+        "fc.bias holds int8, not floating point numbers",
+    ),
+    "half": (
+        lambda s: [s.pop(key) for key in list(s) if key.startswith(("layer3", "fc"))],
+        "layer3.0.conv1.weight is missing",
+    ),
+    "a gap": (
+        lambda s: s.update({"layer1.7.conv1.weight": torch.zeros(1)}),
+        "layer1.1.conv1.weight is missing",
+    ),
+    "no classifier": (lambda s: (s.pop("fc.weight"), s.pop("fc.bias")), "fc.weight is missing"),
+    "axes": (
+        lambda s: s.update({"conv1.weight": torch.zeros(3)}),
+        r"conv1.weight must have 4 axes that are not empty; it has shape \(3,\)",
+    ),
+    "kernel": (
+        lambda s: s.update({"conv1.weight": torch.zeros(8, 3, 5, 5)}),
+        "the stem's kernel must be 7x7, or 3x3 for small pictures; got 5x5",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "sentence"), MISFITS.values(), ids=MISFITS)
+def test_the_first_misfit_is_named(state, damage, sentence):
+    damage(state)
+    with pytest.raises(CheckpointError, match=f"^the state dict has keys of {JONGCHAN}, but {sentence}$"):
+        from_checkpoint(state)
+    assert inspect(state).problems
+
+
+def test_what_is_nobodys_is_said():
+    with pytest.raises(
+        CheckpointError, match=r"^the state dict is of no publisher that is known here; its keys begin with a, b"
+    ):
+        from_checkpoint({"a": torch.zeros(1), "b": torch.zeros(1)})
+
+
+def test_numbers_in_keys_are_no_reason_to_build_that_much(state):
+    state["layer1.999999999.conv1.weight"] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=r"layer1\.1\.conv1\.weight is missing"):
+        from_checkpoint(state)
+
+
+class Command:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+FILES = {
+    "absent": (None, "does not exist or is no file; a checkpoint is wanted"),
+    "empty": (b"", "is empty; a checkpoint is wanted"),
+    "page": (
+        b"\n<!DOCTYPE html><html>",
+        "is a web page, not a checkpoint: the download gave a page instead of the file",
+    ),
+    "pointer": (
+        b"version https://git-lfs.github.com/spec/v1\n",
+        "is a pointer of Git LFS, not a checkpoint: git lfs pull fetches the file itself",
+    ),
+    "text": (b"nonsense", "cannot be read as a checkpoint of tensors: .+"),
+}
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+@pytest.mark.parametrize(("content", "sentence"), FILES.values(), ids=FILES)
+def test_a_file_that_is_none_is_said(content, sentence, ending, tmp_path):
+    path = tmp_path / f"net.{ending}"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"^{path} {sentence}$"):
+        from_checkpoint(path)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.99])
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_a_file_that_is_cut_off_is_said(state, share, ending, tmp_path):
+    path = tmp_path / f"net.{ending}"
+    torch.save(state, path) if ending == "pth" else path.write_bytes(packed(state))
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(CheckpointError, match=f"^{path} cannot be read as a checkpoint of tensors: "):
+        from_checkpoint(path)
+
+
+def test_nothing_in_a_file_is_executed(state, tmp_path, capsys):
+    torch.save(state | {"extra": Command()}, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match=r"holds a pickled print, which would run code when opened"):
+        from_checkpoint(tmp_path / "net.pth")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("held", "found"), [({"epoch": 3}, "'epoch' is int"), ([1], "got list"), ({}, "got dict, empty")]
+)
+def test_what_holds_no_tensors_is_said(held, found, tmp_path):
+    torch.save(held, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match=f"must hold tensors by name; {found}"):
+        from_checkpoint(tmp_path / "net.pth")
+
+
+def test_what_keys_cannot_tell_is_an_option(state):
+    caffe = to_publisher(bottlenecks(stem_pool="ceil", stride_in="1x1"), CADENE)
+    assert inspect(caffe).assumed == {"stem_pool": "ceil", "stride_in": "1x1"}
+    other = from_checkpoint(caffe, stride_in="3x3")
+    assert other.layer2[0].conv2.stride == (2, 2)
+    assert other.layer2[0].conv1.stride == (1, 1)
+    assert inspect(caffe, stride_in="3x3").assumed == {"stem_pool": "ceil"}
+    pooled = from_checkpoint(state, pools=("max",))
+    assert pooled.layer1[0].mechanism.pools == ("max",)
+    assert pooled.layer1[0].mechanism.fc1.out_features == 2
+    with pytest.raises(TypeError, match="resnet has no option 'strides'; it takes block, depths"):
+        from_checkpoint(state, strides=2)
+
+
+def test_the_kernel_of_a_lone_eca_does_not_tell_its_channels():
+    weights = nn.Conv1d(1, 1, 5, bias=False).state_dict()
+    with pytest.raises(CheckpointError, match=r"conv\.weight alone does not tell the channels; give them as channels"):
+        from_checkpoint({"conv.weight": weights["weight"]})
+
+
+SAVED = {
+    "cbam": lambda: small(**CBAM),
+    "plain": lambda: small(),
+    "pre": lambda: small(mechanism="se", position="pre", options={"squeeze": "max", "reduction": 2}),
+    "by stage": lambda: small(mechanism="eca", options=[{"kernel_size": k} for k in (1, 3, 5)]),
+    "chain": lambda: small(mechanism="eca+spatial", options={"spatial": {"kernel_size": 3}}),
+    "blocks": lambda: small(
+        mechanism="nonlocal", blocks=[(2, 0)], options={"pairwise": "dot_product", "pool": "before"}
+    ),
+    "bam": lambda: small(mechanism="bam", stages=(1,), options={"reduction": 2}),
+    "wide": lambda: small(width=1.5, zero_init_last=True),
+    "mobilenet": lambda: randomised(networks.mobilenet_v2(width=0.25, mechanism="se", num_classes=3)),
+}
+
+
+@pytest.mark.parametrize("build", SAVED.values(), ids=SAVED)
+def test_what_is_saved_comes_back_bit_for_bit(build, tmp_path):
+    network, x = build(), torch.randn(2, 3, 33, 41)
+    save_checkpoint(network, tmp_path / "deep" / "net.safetensors")
+    again = from_checkpoint(tmp_path / "deep" / "net.safetensors")
+    assert repr(again) == repr(network.eval())
+    assert again.architecture == network.architecture
+    assert torch.equal(again(x), network(x))
+    assert list(again.state_dict()) == list(network.state_dict())
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["net.safetensors"]
+    assert inspect(tmp_path / "deep" / "net.safetensors").publisher == "foveate"
+
+
+def test_a_network_that_cannot_be_written_down_is_refused(tmp_path):
+    inserted = small()
+    insert(inserted, "layer1.*", "eca")
+    made = small(mechanism=lambda channels: SE(channels))
+    for network, kind in ((nn.Linear(2, 2), "Linear"), (made, "ResNet"), (inserted, "ResNet")):
+        with pytest.raises(TypeError, match=f"whose mechanism has a name; got {kind}"):
+            save_checkpoint(network, tmp_path / "net.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot be written: "):
+        save_checkpoint(small(), tmp_path / "file" / "net.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
     [
-        slow("resnet18_se", "resnet18", SE, MOSKOMULE),
-        slow("resnet18_eca", "resnet18", ECA18, ECANET),
-        ("resnet18_cbam_cifar", "resnet18", {"mechanism": "cbam", "stem": "cifar", "num_classes": 100}, JONGCHAN),
-        slow("resnet18_cbam", "resnet18", {"mechanism": "cbam"}, JONGCHAN),
-        slow("resnet18_bam", "resnet18", BAM, JONGCHAN + BAM18),
-        slow("resnet50_se", "resnet50", SE, MOSKOMULE),
-        slow("resnet50_eca", "resnet50", ECA50, ECANET),
-        slow("resnet50_cbam", "resnet50", {"mechanism": "cbam"}, JONGCHAN),
-        slow("resnet50_bam", "resnet50", BAM, JONGCHAN + BAM50),
-        slow("se_resnet50_caffe", "resnet50", CAFFE | {"stride_in": "1x1"}, CADENE),
-        slow("se_resnext50_32x4d_caffe", "resnext50_32x4d", CAFFE, CADENE),
+        ("{", "its header is damaged: "),
+        ("[]", "its header is damaged: an architecture is "),
+        ('{"kind": "os.system", "options": {}}', "its header is damaged: an architecture's kind is one of resnet, "),
+        ('{"kind": "resnet", "options": {"block": "basic", "depths": [1, 1, 999999999]}}', "its header does not fit"),
+        ('{"kind": "resnet", "options": {"block": "basic", "depths": 3}}', "its header does not fit"),
+        ('{"kind": "resnet", "options": {"depths": [1, 1, 1]}}', "no network can be built of its sizes: "),
+        ('{"kind": "resnet", "options": {"block": "basic", "depths": [1, 1, 1]}}', "conv1.weight has shape"),
+        ('{"kind": "se", "options": {"channels": -3}}', "no network can be built of its sizes: "),
     ],
 )
-def test_it_computes_what_its_publisher_computes(golden, network, options, names):
-    def our_key(key: str) -> str:
-        for theirs, ours in names:
-            key = re.sub(theirs, ours, key)
-        return key
+def test_a_header_is_not_believed(header, sentence, tmp_path):
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(packed(small().state_dict(), {ARCHITECTURE: header}))
+    with pytest.raises(CheckpointError, match=f"^{path} has keys of foveate, but {sentence}"):
+        from_checkpoint(path)
 
-    published.check(golden, catalogue.build(network, **options), our_key)
+
+def test_a_publisher_gets_only_what_it_has():
+    with pytest.raises(LookupError, match='no publisher "Jongchan"; there are Jongchan/attention-module, '):
+        to_publisher(small(), "Jongchan")
+    for network, publisher in (
+        (small(mechanism="bam", options={"reduction": 2}), JONGCHAN),  # it multiplies the branches, the paper adds them
+        (small(**CBAM), ECANET),
+        (small(mechanism="cbam", options={"reduction": 4, "pools": ("max",)}), JONGCHAN),
+        (bottlenecks(), CADENE),  # it makes the step in the 1x1
+        (SE(8, squeeze="max"), MOSKOMULE),
+        (NonLocal(8, scale=True), ALEXHEX7),
+    ):
+        with pytest.raises(ValueError, match="has no code that computes what this"):
+            to_publisher(network, publisher)
+
+
+def test_a_layer_of_ones_own_goes_to_its_publisher():
+    assert to_publisher(ECA(64), ECANET).keys() == {"conv.weight"}
+    keys = to_publisher(NonLocal(8, pool="after"), ALEXHEX7, spatial_dims=3)
+    assert keys["g.0.weight"].shape == (4, 8, 1, 1, 1)
+
+
+def test_an_architecture_is_json():
+    network = small(mechanism="eca", options=[{"kernel_size": k} for k in (1, 3, 5)])
+    text = network.architecture.write()
+    assert json.loads(text)["options"]["depths"] == [1, 1, 1]
+    assert network.architecture.read(text) == network.architecture
+
+
+def test_every_publisher_is_tested():
+    tested = {publisher for _, publisher, _ in (*NETWORKS, *LAYERS)} | {*PEERS.values(), "torchvision"}
+    assert tested == set(PUBLISHERS)

@@ -2,17 +2,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from torchvision import models
 
 from foveate.data import open_pictures
 from foveate.errors import CheckpointError
+from foveate.networks.published import packed, to_publisher
 from foveate.tasks import hosts
 from foveate.tasks.config import RunConfig
 from foveate.tasks.hosts import build, build_network, input_shape, new_modules
 from foveate.tasks.places import usual_places
-from foveate.tasks.weights import fetch_published, head_of, load_into, packed, read_weights
+from foveate.tasks.weights import fetch_published, head_of, load_into
 
 SHAPE = (3, 32, 32)
 
@@ -175,26 +177,21 @@ def test_a_checkpoint_says_how_many_channels_its_pictures_have(trained: Path, sh
     assert input_shape(RunConfig(init=str(trained)), open_pictures(shapes)) == (3, 16, 16)
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s}, lambda s: {"model": s}])
-def test_checkpoints_are_read_in_their_usual_wrappings(tmp_path: Path, wrap: Any):
-    state = {"module.a.weight": torch.ones(2, 3), "module.a.bias": torch.zeros(2)}
-    torch.save(wrap(state), tmp_path / "net.pth")
-    assert list(read_weights(tmp_path / "net.pth")) == ["a.weight", "a.bias"]
+def test_a_run_starts_from_a_published_checkpoint(tmp_path: Path):
+    cifar = {"network_options": {"stem": "cifar"}, "start": "published"}
+    source, _ = network("cbam", **cifar)
+    torch.save({"state_dict": to_publisher(source, "Jongchan/attention-module")}, tmp_path / "cbam.pth")
+    assert any(".cbam.ChannelGate." in key for key in torch.load(tmp_path / "cbam.pth")["state_dict"])
+    built, sites = network("cbam", seed=3, **cifar, init=str(tmp_path / "cbam.pth"))
+    assert sites == [f"layer{stage}.0.mechanism" for stage in (1, 2, 3)]
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in built.state_dict().items())
 
 
-def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path: Path):
-    with pytest.raises(CheckpointError, match=r"none\.pth does not exist or is no file"):
-        read_weights(tmp_path / "none.pth")
-    for name in ("a.pth", "a.safetensors"):
-        (tmp_path / name).write_text("nothing")
-        with pytest.raises(CheckpointError, match=rf"{name} cannot be read as a checkpoint of tensors: "):
-            read_weights(tmp_path / name)
-    torch.save(network()[0], tmp_path / "whole.pth")  # a pickled module would have to run code
-    with pytest.raises(CheckpointError, match=r"whole\.pth cannot be read as a checkpoint of tensors"):
-        read_weights(tmp_path / "whole.pth")
-    torch.save([torch.ones(2)], tmp_path / "list.pth")
-    with pytest.raises(CheckpointError, match=r"list\.pth must hold tensors by name; got list"):
-        read_weights(tmp_path / "list.pth")
+def test_a_foreign_host_starts_from_its_own_keys(tmp_path: Path):
+    source = timm.create_model("resnet10t", num_classes=5)
+    torch.save(source.state_dict(), tmp_path / "net.pth")
+    built, _ = build_network(RunConfig(network="timm/resnet10t", init=str(tmp_path / "net.pth")), 5, SHAPE)
+    assert torch.equal(built.get_parameter("conv1.0.weight"), source.get_parameter("conv1.0.weight"))
 
 
 def test_weights_that_do_not_fit_are_told():

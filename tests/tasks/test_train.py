@@ -12,8 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from foveate import files
 from foveate.errors import DataError, RunError, TrainingError
-from foveate.tasks import classify, files
+from foveate.tasks import classify
 from foveate.tasks.classify import class_weights, learning_factor
 from foveate.tasks.config import RunConfig
 from foveate.tasks.hosts import build

@@ -8,6 +8,7 @@ from foveate._version import __version__
 from foveate.cli.attend import attend
 from foveate.cli.compare import compare
 from foveate.cli.evaluate import evaluate
+from foveate.cli.inspect import inspect
 from foveate.cli.listing import list_catalogue
 from foveate.cli.predict import predict
 from foveate.cli.profile import profile
@@ -52,4 +53,5 @@ app.command("predict")(predict)
 app.command("attend")(attend)
 app.command("report")(report)
 app.command("profile")(profile)
+app.command("inspect")(inspect)
 app.command("list")(list_catalogue)

@@ -1,5 +1,6 @@
 """Published networks: one file each."""
 
+from foveate.networks.mobilenet import MobileNetV2, mobilenet_v2
 from foveate.networks.places import non_local_blocks
 from foveate.networks.resnet import (
     ResNet,
@@ -16,7 +17,9 @@ from foveate.networks.resnet import (
 )
 
 __all__ = [
+    "MobileNetV2",
     "ResNet",
+    "mobilenet_v2",
     "non_local_blocks",
     "resnet18",
     "resnet34",

@@ -5,13 +5,39 @@ without its last ReLU, and S the identity, or a 1x1 convolution with a normalisa
 """
 
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
-from foveate.layers import functional
+from foveate.layers import catalogue, functional
 from foveate.layers.attention_gate import INSTANCE_NORMS
 
-__all__ = ["ConvBlock", "conv_norm", "norm_layer"]
+__all__ = ["ConvBlock", "conv_norm", "mechanism_maker", "norm_layer"]
+
+
+def mechanism_maker(
+    mechanism: str | Callable[[int], nn.Module] | None,
+    options: Mapping[str, Any] | None,
+    spatial_dims: int,
+    **where: object,
+) -> tuple[Callable[[int], nn.Module], str] | None:
+    """What makes a mechanism from a number of channels, and where it usually goes; None without a mechanism.
+
+    Raises:
+        ValueError: If options, or any of `where`, are given without a mechanism, or options with a callable.
+    """
+    if mechanism is None:
+        if idle := [name for name, value in {"options": options, **where}.items() if value is not None]:
+            raise ValueError(f"{', '.join(idle)} need a mechanism; got mechanism=None")
+        return None
+    if isinstance(mechanism, str):
+        place = catalogue.describe(mechanism).place
+        return partial(catalogue.build, mechanism, spatial_dims=spatial_dims, **(options or {})), place
+    if options is not None:
+        raise ValueError("options are for a mechanism given by name; a callable has its own")
+    return mechanism, "every block"
 
 
 def norm_layer(norm: str, channels: int, spatial_dims: int) -> nn.Module:

@@ -104,13 +104,22 @@ class BasicBlock(ResidualBlock):
         out_channels: Channels of the output.
         stride: Step of the first convolution.
         shortcut: What stands in S: "1x1", "3x3" or "pool".
+        branch_relu: Whether F ends with a ReLU behind its last normalisation (timm's legacy_seresnet18 and 34).
 
     Shape:
         (batch, in_channels, height, width) -> (batch, out_channels, height / stride, width / stride), rounded up.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, shortcut: Shortcut = "1x1") -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        shortcut: Shortcut = "1x1",
+        branch_relu: bool = False,
+    ) -> None:
         super().__init__(in_channels, out_channels, out_channels)
+        self.branch_relu = branch_relu
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
@@ -119,7 +128,11 @@ class BasicBlock(ResidualBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         x = self.at("after_3x3", self.relu(self.bn1(self.conv1(x))))
-        return self.bn2(self.conv2(x))
+        x = self.bn2(self.conv2(x))
+        return self.relu(x) if self.branch_relu else x
+
+    def extra_repr(self) -> str:
+        return ", ".join(filter(None, (super().extra_repr(), "branch_relu=True" if self.branch_relu else "")))
 
     @property
     def last_norm(self) -> nn.BatchNorm2d:

@@ -71,6 +71,7 @@ class ResNet(nn.Module):
         stride_in: Which convolution of a bottleneck makes the step, "3x3" or "1x1".
         shortcut: Where the shape changes: "1x1", "3x3" (with a step, SENet-154) or "pool" (a mean over 2x2 makes the
             step, timm's "d" networks).
+        branch_relu: Whether the residual branch of a basic block ends with a ReLU (timm's legacy_seresnet18 and 34).
         first_width: Channels of a bottleneck's first 1x1 convolution as a share of those of its 3x3.
         dropout: Share of the features that training drops before the classifier.
         width: Multiplies every width; rounded, and kept divisible by groups.
@@ -105,6 +106,7 @@ class ResNet(nn.Module):
         stem_pool: StemPool | None = None,
         stride_in: StrideIn = "3x3",
         shortcut: Shortcut = "1x1",
+        branch_relu: bool = False,
         first_width: float = 1.0,
         dropout: float = 0.0,
         width: float = 1.0,
@@ -116,6 +118,8 @@ class ResNet(nn.Module):
         _check_choice("stem", stem, Stem)
         _check_choice("stride_in", stride_in, StrideIn)
         _check_choice("shortcut", shortcut, Shortcut)
+        if block == "bottleneck" and branch_relu:
+            raise ValueError("branch_relu is for basic blocks; got block='bottleneck'")
         if len(depths) not in (3, 4):
             raise ValueError(f"depths must be of three or four stages; got {tuple(depths)}")
         if width <= 0:
@@ -137,7 +141,7 @@ class ResNet(nn.Module):
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
                 if block == "basic":
-                    stage_blocks.append(BasicBlock(channels, stage_width, stride, shortcut))
+                    stage_blocks.append(BasicBlock(channels, stage_width, stride, shortcut, branch_relu))
                     channels = stage_width
                 else:
                     first, out_channels = _scale(inner, first_width), 4 * stage_width

@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveate.layers import catalogue, functional
+from foveate.layers import functional
 from foveate.layers.attention_gate import RESIZES, start_as_gated_networks
-from foveate.networks.conv_block import ConvBlock, conv_norm
+from foveate.networks.conv_block import ConvBlock, conv_norm, mechanism_maker
 from foveate.networks.skip import Skip
 
 __all__ = ["UNet", "attention_unet", "unet"]
@@ -163,22 +163,15 @@ class UNet(nn.Module):
         levels: Sequence[int] | None,
     ) -> dict[str, int]:
         """Build the mechanisms where they go; the name of each and its channels."""
-        if mechanism is None:
-            given = {"options": options, "position": position, "levels": levels}
-            if idle := [name for name, value in given.items() if value is not None]:
-                raise ValueError(f"{', '.join(idle)} need a mechanism; got mechanism=None")
+        maker = mechanism_maker(mechanism, options, self.spatial_dims, position=position, levels=levels)
+        if maker is None:
             return {}
-        place = "every block"
-        if isinstance(mechanism, str):
-            place = catalogue.describe(mechanism).place
-            mechanism = partial(catalogue.build, mechanism, spatial_dims=self.spatial_dims, **(options or {}))
-        elif options is not None:
-            raise ValueError("options are for a mechanism given by name; a callable has its own")
+        make, place = maker
         functional.check_choice("position", position or "block", ("block", "skip"))
         sites = {}
         for name in self._sites(place, position == "skip", levels):
             site = cast(ConvBlock | Skip, self.get_submodule(name))
-            site.place(mechanism(site.channels), inside=place == "every block")
+            site.place(make(site.channels), inside=place == "every block")
             sites[f"{name}.mechanism"] = site.channels
         return sites
 

@@ -8,7 +8,7 @@ from foveate.data import Pictures, open_pictures
 from foveate.data.folders import FolderSplit
 from foveate.errors import RunError
 from foveate.files import write_atomic
-from foveate.networks.published import packed, read_file
+from foveate.networks.published import header, packed, read_file
 from foveate.tasks import attention, files, scoring
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import environment, pick_device
@@ -62,7 +62,7 @@ class Job:
         best = self.out / files.BEST
         state = read_file(best)[0] if self.config.patience is not None and best.exists() else ended.network
         self.network.load_state_dict(state)
-        metadata = {KEY: self.preprocess.to_json()}
+        metadata = {KEY: self.preprocess.to_json()} | header(self.network)
         write_atomic(self.out / files.MODEL, packed(self.network.state_dict(), metadata))
         metrics, gate_health, pointing = self._measure()
         standing = ended.standing

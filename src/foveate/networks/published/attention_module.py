@@ -79,4 +79,4 @@ def _their_name(key: str, network: nn.Module) -> str:
     return f"{block}cbam.{part_name(part, CBAM_PARTS)}"
 
 
-JONGCHAN = Publisher("Jongchan/attention-module", _recognise, _their_name)
+JONGCHAN = Publisher("Jongchan/attention-module", _recognise, _their_name, free=("pools",))

@@ -1,4 +1,4 @@
-"""Open checkpoints as their publishers released them, say what they are, save ours, and give ours a publisher's names."""
+"""Open published checkpoints, say what they are, save ours, and give ours a publisher's names."""
 
 import inspect as signatures
 from collections.abc import Mapping
@@ -21,16 +21,17 @@ from foveate.networks.published.publisher import Found, Publisher, Shape, Shapes
 from foveate.networks.published.reading import ARCHITECTURE, read_file, tensors_of, write_file
 from foveate.networks.published.senet_pytorch import MOSKOMULE
 from foveate.networks.published.timm import TIMM
+from foveate.networks.published.titles import title
 from foveate.networks.published.torchvision import TORCHVISION
 
-__all__ = ["PUBLISHERS", "Inspection", "from_checkpoint", "inspect", "save_checkpoint", "to_publisher"]
+__all__ = ["PUBLISHERS", "Inspection", "from_checkpoint", "header", "inspect", "save_checkpoint", "to_publisher"]
 
 OURS = Publisher("foveate", lambda shapes, options: None, lambda key, network: key)
 PUBLISHERS = {
     publisher.name: publisher
     for publisher in (JONGCHAN, CADENE, MOSKOMULE, ECANET, TIMM, TORCHVISION, ALEXHEX7, SLOWFAST)
 }
-"""Who published checkpoints that are recognised here; torchvision, whose keys most others share, is asked behind them."""
+"""Who published checkpoints that are recognised here, in the order in which they are asked."""
 
 COUNTER = "num_batches_tracked"  # absent from old files, and without influence on what a network computes
 
@@ -42,6 +43,7 @@ class Inspection:
     Args:
         source: The file, or "the state dict".
         publisher: A name of PUBLISHERS, "foveate", or None if nobody's.
+        title: What it is in words, such as "CBAM-ResNet-50"; None if it cannot be told.
         architecture: What builds the network; None if it cannot be told.
         assumed: What of it is the publisher's code rather than in the file; an option of from_checkpoint overrides it.
         parameters: Numbers that training would change.
@@ -51,6 +53,7 @@ class Inspection:
 
     source: str
     publisher: str | None = None
+    title: str | None = None
     architecture: Architecture | None = None
     assumed: Mapping[str, Any] = field(default_factory=dict)
     parameters: int = 0
@@ -75,7 +78,8 @@ def from_checkpoint(source: str | Path | Mapping[str, Any], **options: Any) -> n
     """
     found = inspect(source, **options)
     if found.problems or found.architecture is None:
-        raise CheckpointError(f"{found.source} {found.problems[0]}")
+        whose = f"has keys of {found.publisher}, but " if found.publisher else ""
+        raise CheckpointError(f"{found.source} {whose}{found.problems[0]}")
     with torch.device("meta"):
         network = found.architecture.build()
     network.load_state_dict(found.state, assign=True)
@@ -86,14 +90,22 @@ def save_checkpoint(network: nn.Module, path: str | Path) -> None:
     """Write a network's weights and its architecture to a .safetensors file, whole or not at all.
 
     Raises:
-        TypeError: If it is no network of foveate.networks, or its mechanism was given as a function.
+        TypeError: If it is no network of foveate.networks, or its mechanism was given as a function or inserted.
         CheckpointError: If the file cannot be written.
     """
-    architecture = getattr(network, "architecture", None)
-    if not isinstance(architecture, Architecture):
+    entries = header(network)
+    if not entries:
         kind = type(network).__name__
         raise TypeError(f"a checkpoint is of a network of foveate.networks whose mechanism has a name; got {kind}")
-    write_file(path, network.state_dict(), {ARCHITECTURE: architecture.write(), "foveate.version": __version__})
+    write_file(path, network.state_dict(), entries)
+
+
+def header(network: nn.Module) -> dict[str, str]:
+    """What a safetensors header says so that from_checkpoint builds the network again; empty if that cannot be said."""
+    architecture = getattr(network, "architecture", None)
+    if not isinstance(architecture, Architecture) or any(".inserted." in key for key in network.state_dict()):
+        return {}
+    return {ARCHITECTURE: architecture.write(), "foveate.version": __version__}
 
 
 def to_publisher(network: nn.Module, publisher: str, *, spatial_dims: int = 2) -> dict[str, Tensor]:
@@ -115,10 +127,10 @@ def to_publisher(network: nn.Module, publisher: str, *, spatial_dims: int = 2) -
         theirs: network.state_dict()[ours].reshape(shape)
         for theirs, (ours, shape) in _names(chosen, network, spatial_dims).items()
     }
-    free = {name: getattr(network, name) for name in ("pairwise", "pool", "channels") if hasattr(network, name)}
+    free = {name: getattr(network, name) for name in chosen.free if hasattr(network, name)}
     try:
         found = chosen.recognise(Shapes.of(state), free)
-        back = None if found is None else _built(_with_options(found, free, partly=True))
+        back = None if found is None else _built(_with_options(found, free))
     except CheckpointError:
         back = None
     if back is None or _description(back) != _description(network):
@@ -150,13 +162,13 @@ def inspect(source: str | Path | Mapping[str, Any], **options: Any) -> Inspectio
     try:
         network = _built(found)
     except CheckpointError as error:
-        return Inspection(name, publisher.name, found.architecture, found.assumed, problems=(str(error),))
-    dims = max((len(shape) for key, shape in shapes.items() if key.endswith("weight")), default=2) - 2
-    names = _names(publisher, network, max(dims, 1))
-    problems = tuple(_problems(publisher.name, state, names))
+        return Inspection(name, publisher.name, None, found.architecture, found.assumed, problems=(str(error),))
+    names = _names(publisher, network, found.spatial_dims)
+    problems = tuple(_problems(state, names))
     own = {} if problems else _as_ours(state, names, network)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Inspection(name, publisher.name, found.architecture, found.assumed, parameters, problems, own)
+    what = title(found.architecture)
+    return Inspection(name, publisher.name, what, found.architecture, found.assumed, parameters, problems, own)
 
 
 def _recognise(
@@ -167,28 +179,25 @@ def _recognise(
         try:
             architecture = Architecture.read(header[ARCHITECTURE])
         except ValueError as error:
-            return OURS, None, f"has a damaged header: {error}"
-        depths = architecture.options.get("depths", ())
-        if not all(isinstance(depth, int) and depth <= len(shapes) for depth in depths):
-            return OURS, None, f"has a header that does not fit its {len(shapes)} tensors: depths are {depths}"
+            return OURS, None, f"its header is damaged: {error}"
+        depths = architecture.options.get("depths", [])
+        if not isinstance(depths, list) or not all(isinstance(count, int) and count <= len(shapes) for count in depths):
+            return OURS, None, f"its header does not fit its {len(shapes)} tensors: depths are {depths}"
         return OURS, Found(architecture), ""
     for publisher in PUBLISHERS.values():
         try:
             found = publisher.recognise(shapes, options)
         except CheckpointError as error:
-            return publisher, None, f"has keys of {publisher.name}, but {error}"
+            return publisher, None, str(error)
         if found is not None:
             return publisher, found, ""
     begin = ", ".join(list(shapes)[:3])
-    return (
-        None,
-        None,
-        f"is of no publisher that is known here, its keys begin with {begin}; known are {', '.join(PUBLISHERS)}",
-    )
+    known = ", ".join(PUBLISHERS)
+    return None, None, f"is of no publisher that is known here; its keys begin with {begin}, and known are {known}"
 
 
-def _with_options(found: Found, options: Mapping[str, Any], *, partly: bool = False) -> Found:
-    """What was found, with the caller's options in place of what was assumed; `partly` leaves out those of no meaning."""
+def _with_options(found: Found, options: Mapping[str, Any]) -> Found:
+    """What was found, with the caller's options of the network or of its mechanism."""
     kind, given = found.architecture.kind, dict(found.architecture.options)
     for name, value in options.items():
         mechanism = given.get("mechanism")
@@ -198,11 +207,11 @@ def _with_options(found: Found, options: Mapping[str, Any], *, partly: bool = Fa
             stages = given.get("options") or {}
             several = isinstance(stages, list)
             given["options"] = [stage | {name: value} for stage in stages] if several else stages | {name: value}
-        elif not partly:
+        else:
             taken = list(signatures.signature(found.architecture.type).parameters)
             raise TypeError(f"{kind} has no option {name!r}; it takes {', '.join(taken)}")
     assumed = {name: value for name, value in found.assumed.items() if name not in options}
-    return Found(Architecture(kind, given), assumed)
+    return Found(Architecture(kind, given), assumed, found.spatial_dims)
 
 
 def _built(found: Found) -> nn.Module:
@@ -211,7 +220,7 @@ def _built(found: Found) -> nn.Module:
         with torch.device("meta"):
             return found.architecture.build()
     except (ValueError, TypeError, LookupError, RuntimeError) as error:
-        raise CheckpointError(f"has sizes that no network can be built from: {error}") from None
+        raise CheckpointError(f"no network can be built of its sizes: {error}") from None
 
 
 def _names(publisher: Publisher, network: nn.Module, spatial_dims: int) -> dict[str, tuple[str, Shape]]:
@@ -222,22 +231,20 @@ def _names(publisher: Publisher, network: nn.Module, spatial_dims: int) -> dict[
     }
 
 
-def _problems(publisher: str, state: Mapping[str, Tensor], names: Mapping[str, tuple[str, Shape]]) -> list[str]:
+def _problems(state: Mapping[str, Tensor], names: Mapping[str, tuple[str, Shape]]) -> list[str]:
     problems = []
     for key, (_, shape) in names.items():
         if key not in state:
             if not key.endswith(COUNTER):
-                problems.append(f"has keys of {publisher}, but {key} is missing")
+                problems.append(f"{key} is missing")
         elif tuple(state[key].shape) != shape:
             has = tuple(state[key].shape)
-            problems.append(f"has keys of {publisher}, but {key} has shape {has} where {shape} is wanted")
+            problems.append(f"{key} has shape {has} where {shape} is wanted")
         elif not key.endswith(COUNTER) and not state[key].is_floating_point():
             kind = str(state[key].dtype).removeprefix("torch.")
-            problems.append(f"has keys of {publisher}, but {key} holds {kind}, not floating point numbers")
+            problems.append(f"{key} holds {kind}, not floating point numbers")
     strange = [key for key in state if key not in names]
-    return problems + [
-        f"has keys of {publisher}, but {key} belongs to no network that is known here" for key in strange
-    ]
+    return problems + [f"{key} belongs to no network that is known here" for key in strange]
 
 
 def _as_ours(
@@ -248,10 +255,10 @@ def _as_ours(
     for value in state.values():
         dtype = torch.promote_types(dtype, value.dtype) if value.is_floating_point() else dtype
     own = {}
-    for ours, wanted in network.state_dict().items():
-        theirs = next(theirs for theirs, (key, _) in names.items() if key == ours)
+    wanted = network.state_dict()
+    for theirs, (ours, _) in names.items():
         value = state.get(theirs, torch.zeros((), dtype=torch.long))
-        own[ours] = value.reshape(wanted.shape).to(dtype if value.is_floating_point() else value.dtype, copy=True)
+        own[ours] = value.reshape(wanted[ours].shape).to(dtype if value.is_floating_point() else value.dtype, copy=True)
     return own
 
 

@@ -32,8 +32,8 @@ def _recognise(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
         return None
     network = read_residual(shapes)
     kernels = [shapes.axes(f"layer{stage}.0.eca.conv.weight", 3)[2] for stage in range(1, len(network["depths"]) + 1)]
-    options = once([{"kernel_size": size} for size in kernels]) or {}
-    return Found(Architecture("resnet", network | {"mechanism": "eca", "options": options}))
+    network |= {"mechanism": "eca", "options": once([{"kernel_size": size} for size in kernels])}
+    return Found(Architecture("resnet", network))
 
 
 def read_mobilenet(shapes: Shapes) -> tuple[dict[str, Any], list[int]]:
@@ -58,4 +58,4 @@ def _their_name(key: str, network: nn.Module) -> str:
     return key.replace(".mechanism.", ".eca.")
 
 
-ECANET = Publisher("BangguWu/ECANet", _recognise, _their_name)
+ECANET = Publisher("BangguWu/ECANet", _recognise, _their_name, free=("channels",))

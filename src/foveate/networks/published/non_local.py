@@ -11,7 +11,13 @@ from foveate.networks.published.publisher import Found, Publisher, Shape, Shapes
 
 __all__ = ["ALEXHEX7", "SLOWFAST"]
 
-SLOWFAST_PARTS = tuple((part, f"conv_{part}") for part in ("theta", "phi", "g", "out")) + (("norm", "bn"),)
+SLOWFAST_PARTS = (
+    ("theta", "conv_theta"),
+    ("phi", "conv_phi"),
+    ("g", "conv_g"),
+    ("out", "conv_out"),
+    ("norm", "bn"),
+)
 
 
 def _recognise_alexhex7(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
@@ -19,15 +25,16 @@ def _recognise_alexhex7(shapes: Shapes, options: Mapping[str, Any]) -> Found | N
     value = "g.0.weight" if pooled else "g.weight"
     if value not in shapes or not ("W.weight" in shapes or "W.0.weight" in shapes):
         return None
-    hidden_channels, channels, *_ = shapes[value]
+    hidden_channels, channels, *space = shapes[value]
+    spatial_dims = len(space)
     given: dict[str, Any] = {"channels": channels, "hidden_channels": hidden_channels}
     given |= {"pool": "after" if pooled else "none", "norm": "none" if "W.weight" in shapes else "batch"}
     if "theta.weight" not in shapes:
-        return Found(Architecture("nonlocal", given | {"pairwise": "gaussian"}))
+        return Found(Architecture("nonlocal", given | {"pairwise": "gaussian"}), {}, spatial_dims)
     if "concat_project.0.weight" in shapes:
-        return Found(Architecture("nonlocal", given | {"pairwise": "concatenation"}))
+        return Found(Architecture("nonlocal", given | {"pairwise": "concatenation"}), {}, spatial_dims)
     assumed = {"pairwise": options.get("pairwise", "embedded_gaussian")}  # a dot product has the same keys
-    return Found(Architecture("nonlocal", given | assumed), assumed)
+    return Found(Architecture("nonlocal", given | assumed), assumed, spatial_dims)
 
 
 def _alexhex7_name(key: str, block: nn.Module) -> str:
@@ -63,10 +70,11 @@ def _their_shape(key: str, shape: Shape, spatial_dims: int) -> Shape:
     return (*shape, *[1] * spatial_dims) if projection else shape
 
 
-ALEXHEX7 = Publisher("AlexHex7/Non-local_pytorch", _recognise_alexhex7, _alexhex7_name, _their_shape)
+ALEXHEX7 = Publisher("AlexHex7/Non-local_pytorch", _recognise_alexhex7, _alexhex7_name, _their_shape, ("pairwise",))
 SLOWFAST = Publisher(
     "facebookresearch/SlowFast",
     _recognise_slowfast,
     lambda key, block: part_name(key, SLOWFAST_PARTS),
     lambda key, shape, spatial_dims: _their_shape(key, shape, 3),
+    ("pairwise", "pool"),
 )

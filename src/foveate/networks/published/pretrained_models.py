@@ -36,7 +36,9 @@ def _recognise(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
     network |= {"mechanism": "se", "options": once(given)}
     # The Caffe release steps in the first 1x1 convolution; its ResNeXts and SENet-154 in the 3x3.
     first = network["block"] == "bottleneck" and network["groups"] == 1
-    assumed = {"stem_pool": "ceil", "stride_in": "1x1" if first else "3x3"}
+    assumed: dict[str, Any] = {"stem_pool": "ceil", "stride_in": "1x1" if first else "3x3"}
+    if network["block"] == "basic":  # these are timm's alone
+        assumed = {"stem_pool": "ceil", "branch_relu": True}
     if len(stem) == 3:
         network["dropout"] = 0.2
     return Found(Architecture("resnet", network | assumed), assumed)

@@ -43,10 +43,12 @@ class Found:
     Args:
         architecture: What builds the network.
         assumed: What of it the file cannot tell, and the publisher's code does; an option overrides it.
+        spatial_dims: Spatial axes of the publisher's convolutions.
     """
 
     architecture: Architecture
     assumed: Mapping[str, Any] = field(default_factory=dict)
+    spatial_dims: int = 2
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,14 @@ class Publisher:
         their_name: One of our keys, and our network -> the publisher's key.
         their_shape: One of our keys, its shape, and the spatial axes of the publisher's convolutions -> the publisher's
             shape.
+        free: Attributes of a layer that the publisher's code takes as arguments, and that no file tells.
     """
 
     name: str
     recognise: Callable[[Shapes, Mapping[str, Any]], Found | None]
     their_name: Callable[[str, nn.Module], str]
     their_shape: Callable[[str, Shape, int], Shape] = lambda key, shape, spatial_dims: shape
+    free: tuple[str, ...] = ()
 
 
 def part_name(key: str, parts: Sequence[tuple[str, str]]) -> str:

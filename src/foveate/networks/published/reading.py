@@ -109,4 +109,5 @@ def _why(error: Exception) -> str:
     refused = re.search(r"GLOBAL ([\w.]+)", text)
     if refused:
         return f"holds a pickled {refused[1]}, which would run code when opened; only tensors are read"
-    return f"cannot be read as a checkpoint of tensors: {text.splitlines()[0] if text else type(error).__name__}"
+    told = re.split(r"\. |\n", text)[0] if text else type(error).__name__
+    return f"cannot be read as a checkpoint of tensors: {told}"

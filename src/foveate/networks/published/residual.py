@@ -46,11 +46,10 @@ def squeezes(shapes: Shapes, key: str, depths: Sequence[int]) -> list[dict[str, 
 
     Args:
         shapes: The shapes by key.
-        key: The first projection's weight, (hidden channels, channels, ...), with {stage} and {last} for a stage and its
-            last block.
+        key: The first projection's weight, (hidden channels, channels, ...), with {stage} where the stage stands.
         depths: Blocks in each of the stages.
     """
-    weights = [shapes[key.format(stage=stage, last=depth - 1)][:2] for stage, depth in enumerate(depths, start=1)]
+    weights = [shapes[key.format(stage=stage)][:2] for stage in range(1, len(depths) + 1)]
     reduction = max(1, weights[0][-1] // max(1, weights[0][0]))
     if all(hidden == max(1, channels // reduction) for hidden, channels in weights):
         return [{} if reduction == 16 else {"reduction": reduction}] * len(weights)
@@ -96,7 +95,7 @@ def _read_stem(stem_shapes: Sequence[tuple[int, ...]], base_width: int) -> dict[
     if len(channels) == 3:
         usual = [base_width // 2, base_width // 2, base_width]
         return {"stem": "deep"} | ({} if channels == usual else {"stem_channels": channels})
-    kernels = {(7, 7): "imagenet", (3, 3): "cifar"}
+    kernels: dict[tuple[int, ...], str] = {(7, 7): "imagenet", (3, 3): "cifar"}
     kernel = stem_shapes[0][2:]
     if kernel not in kernels:
         raise CheckpointError(f"the stem's kernel must be 7x7, or 3x3 for small pictures; got {kernel[0]}x{kernel[1]}")

@@ -1,4 +1,4 @@
-"""torchvision: resnet*, resnext*, wide_resnet* and mobilenet_v2; most other code gives its plain ResNets the same keys."""
+"""torchvision: resnet*, resnext*, wide_resnet* and mobilenet_v2; most code gives its plain ResNets the same keys."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,0 +1,42 @@
+"""What papers call a network or a layer."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from foveate.networks.architecture import Architecture
+
+__all__ = ["title"]
+
+MECHANISMS = {"nonlocal": "NL", "scse": "scSE"}
+
+
+def title(architecture: Architecture) -> str:
+    """Such as "CBAM-ResNet-50", "SE-ResNeXt-101 (32x4d)" or "ECA, kernel 5"."""
+    signature = inspect.signature(architecture.type)
+    defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
+    options = defaults | dict(architecture.options)
+    if architecture.kind == "resnet":
+        return _mechanism(options) + _residual(options)
+    if architecture.kind == "mobilenet_v2":
+        return f"{_mechanism(options)}MobileNetV2"
+    return f"a layer of {architecture.type.__name__}"
+
+
+def _mechanism(options: Mapping[str, Any]) -> str:
+    name = options["mechanism"]
+    return f"{MECHANISMS.get(name, name.upper())}-" if name else ""
+
+
+def _residual(options: Mapping[str, Any]) -> str:
+    depth = sum(options["depths"]) * (2 if options["block"] == "basic" else 3) + 2
+    groups, per_group = options["groups"], options["width_per_group"]
+    if options["first_width"] != 1.0:
+        name = f"SENet-{depth + 2}"
+    elif groups > 1:
+        name = f"ResNeXt-{depth} ({groups}x{per_group}d)"
+    elif per_group > 64:
+        name = f"Wide ResNet-{depth}-{per_group // 64}"
+    else:
+        name = f"ResNet-{depth}"
+    return f"{name} for small pictures" if options["stem"] == "cifar" else name
