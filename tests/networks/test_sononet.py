@@ -10,6 +10,7 @@ from foveate.capture import capture, taps
 from foveate.layers import catalogue
 from foveate.networks.sononet import AGGREGATIONS, AGSononet, ag_sononet8, ag_sononet16, ag_sononet32
 
+SLOW = pytest.mark.slow
 CONVS = {1: 3, 2: 3, 3: 3, 4: 2, 5: 2}
 # The modules of ozan-oktay/Attention-Gated-Networks (sononet_grid_attention), and ours.
 GATED_NETWORKS = [
@@ -37,7 +38,7 @@ def draw(*shape: int) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
 
 
-@pytest.mark.parametrize("aggregation", ["mean", "deep_sup", "ft"])
+@pytest.mark.parametrize("aggregation", ["deep_sup", *(pytest.param(name, marks=SLOW) for name in ("mean", "ft"))])
 def test_it_computes_what_the_authors_compute(aggregation):
     network = ag_sononet8(aggregation=aggregation)
 
@@ -52,8 +53,8 @@ def test_it_computes_what_the_authors_compute(aggregation):
     ("builder", "mean", "deep_sup", "ft"),
     [
         (ag_sononet8, 177_068, 179_322, 177_670),
-        (ag_sononet16, 700_716, 705_210, 701_318),
-        (ag_sononet32, 2_787_884, 2_796_858, 2_788_486),
+        pytest.param(ag_sononet16, 700_716, 705_210, 701_318, marks=SLOW),
+        pytest.param(ag_sononet32, 2_787_884, 2_796_858, 2_788_486, marks=SLOW),
     ],
 )
 def test_it_has_the_published_number_of_parameters(builder, mean, deep_sup, ft):
@@ -127,7 +128,10 @@ def test_it_starts_as_released():
     assert AGSononet(normalisation="softmax", **TINY).gates["4"].psi.bias.item() == 10
 
 
-@pytest.mark.parametrize("name", catalogue.MECHANISMS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("se", "bam", "nonlocal") else pytest.param(name, marks=SLOW) for name in catalogue.MECHANISMS],
+)
 def test_every_mechanism_has_a_place_and_learns(name):
     network = AGSononet(mechanism=name, **(TINY | {"widths": (16, 16, 16, 16)})).train()
     usual = {"bam": "1234", "nonlocal": "5"}.get(name, "12345")

@@ -277,20 +277,27 @@ def test_the_gates_take_options():
     assert awake(gates=1, align_corners=True).skips["2"].gates[0].align_corners
 
 
-@pytest.mark.parametrize("position", ["block", "skip"])
+@pytest.mark.parametrize(
+    ("position", "options"),
+    [
+        ("block", {}),
+        pytest.param("skip", {}, marks=pytest.mark.slow),
+        pytest.param("block", {"block": "residual", "spatial_dims": 3}, marks=pytest.mark.slow),
+        pytest.param("skip", {"gates": 1, "spatial_dims": 3}, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("name", catalogue.MECHANISMS)
-def test_every_mechanism_has_a_place_and_learns(name, position):
-    for options in ({}, {"block": "residual", "spatial_dims": 3}):
-        network = UNet(mechanism=name, position=position, options=OPTIONS.get(name), **(TINY | options)).train()
-        assert network.sites
-        for site, channels in network.sites.items():
-            mechanism = network.get_submodule(site)
-            assert mechanism(torch.zeros(2, channels, *[3] * network.spatial_dims)).shape[1] == channels
-        with capture(network) as maps:
-            network(torch.randn(2, 2, *[8] * network.spatial_dims)).square().sum().backward()
-        assert maps
-        silent = [key for key, parameter in network.named_parameters() if parameter.grad is None]
-        assert not silent
+def test_every_mechanism_has_a_place_and_learns(name, position, options):
+    network = UNet(mechanism=name, position=position, options=OPTIONS.get(name), **(TINY | options)).train()
+    assert network.sites
+    for site, channels in network.sites.items():
+        mechanism = network.get_submodule(site)
+        assert mechanism(torch.zeros(2, channels, *[3] * network.spatial_dims)).shape[1] == channels
+    with capture(network) as maps:
+        network(torch.randn(2, 2, *[8] * network.spatial_dims)).square().sum().backward()
+    assert maps
+    silent = [key for key, parameter in network.named_parameters() if parameter.grad is None]
+    assert not silent
 
 
 @pytest.mark.parametrize(
