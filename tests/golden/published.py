@@ -26,9 +26,26 @@ def check(
     `our_key` turns the publisher's key into ours; a tensor may differ in axes of size one. `call` runs the module
     on the inputs, if its forward does not take them in their order. A module that is `loaded` has the weights already.
     """
-    meta, expected = read(name)
+    meta, _ = read(name)
     if not loaded:
         load(module, meta["state"], our_key)
+    for key, error in differences(name, module, our_key, call).items():
+        assert error < TOLERANCE, f"{name}: {key} is {error:.1e} away"
+    assert sum(parameter.numel() for parameter in module.parameters()) == meta["parameters"]
+
+
+def differences(
+    name: str,
+    module: nn.Module,
+    our_key: Callable[[str], str],
+    call: Callable[..., Tensor | dict[str, Tensor]] | None = None,
+) -> dict[str, float]:
+    """How far `module`, which has the publisher's weights, is from tests/golden/<name>.npz, in float64.
+
+    Of each array the largest difference over its largest value; of the norm of each parameter's gradient the difference
+    over the largest norm of all.
+    """
+    meta, expected = read(name)
     module.double().train(meta["mode"] == "train")
     inputs = {
         key: torch.from_numpy(recipe.normal(f"{name}/{key}", tuple(shape))).requires_grad_()
@@ -43,11 +60,13 @@ def check(
     computed = {f"output/{key}": value.detach() for key, value in outputs.items()}
     computed |= {f"input_grad/{key}": value.grad for key, value in inputs.items() if value.grad is not None}
     assert set(computed) >= set(expected)
-    for key, value in expected.items():
-        error = (computed[key] - value).abs().max() / value.abs().max()
-        assert error < TOLERANCE, f"{name}: {key} is {error:.1e} away"
-    check_gradient_norms(name, module, meta["parameter_grad_norm"], our_key)
-    assert sum(parameter.numel() for parameter in module.parameters()) == meta["parameters"]
+    found = {key: float((computed[key] - value).abs().max() / value.abs().max()) for key, value in expected.items()}
+    norms = meta["parameter_grad_norm"]
+    for key, norm in norms.items():
+        gradient = module.get_parameter(our_key(key)).grad
+        assert gradient is not None, f"{name}: {key} has no gradient"
+        found[f"parameter_grad/{key}"] = abs(gradient.norm().item() - norm) / max(norms.values())
+    return found
 
 
 def read(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -75,13 +94,3 @@ def load(module: nn.Module, state: dict[str, list[int]], our_key: Callable[[str]
         filled[our_key(key)] = value.reshape(target.shape).to(target.dtype)
     module.load_state_dict(filled, strict=True)
     return module
-
-
-def check_gradient_norms(name: str, module: nn.Module, norms: dict[str, float], our_key: Callable[[str], str]) -> None:
-    """Compare the norm of every parameter's gradient, to the largest of them."""
-    largest = max(norms.values())
-    for key, norm in norms.items():
-        gradient = module.get_parameter(our_key(key)).grad
-        assert gradient is not None, f"{name}: {key} has no gradient"
-        error = abs(gradient.norm().item() - norm) / largest
-        assert error < TOLERANCE, f"{name}: the gradient of {key} is {error:.1e} away"

@@ -5,18 +5,18 @@ from foveate import networks
 from foveate.compare.cost import count_macs
 from foveate.networks import catalogue
 
-SLOW = ("resnet101", "resnet152", "resnext101_32x4d", "resnext101_32x8d")
+FAST = ("resnet18", "resnet_tiny", "mobilenet_v2", "se_resnet18")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in catalogue.NETWORKS]
+    "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in catalogue.NETWORKS]
 )
 def test_every_network_is_built_under_its_name_and_takes_the_input_of_its_entry(name):
     entry = catalogue.describe(name)
     assert entry.name == name
-    assert hasattr(networks, name)
+    assert hasattr(networks, entry.builder.split(":")[1])
     with torch.device("meta"):
-        network = catalogue.build(name, num_classes=7, mechanism="placebo")
+        network = catalogue.build(name, num_classes=7, **({} if entry.built_in else {"mechanism": "placebo"}))
     shape = [int(size) for size in entry.input.split("x")]
     assert network(torch.zeros(2, *shape, device="meta")).shape == (2, 7)
 
@@ -32,6 +32,11 @@ def test_a_misspelt_network_is_answered_with_the_right_one():
         catalogue.build("resnet5")
     with pytest.raises(LookupError, match='no network "vgg"; there are resnet18, '):
         catalogue.describe("vgg")
+
+
+def test_a_network_with_a_mechanism_built_in_takes_no_other():
+    with pytest.raises(TypeError, match=r"^se_resnet50 has se built in; a host for another mechanism is resnet50$"):
+        catalogue.build("se_resnet50", mechanism="eca")
 
 
 def test_a_misspelt_option_is_answered_with_those_there_are():

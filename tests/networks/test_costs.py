@@ -22,6 +22,8 @@ BASIC, BOTTLENECK = (64, 128, 256, 512), (256, 512, 1024, 2048)
 BIASLESS = {"mechanism": "se", "options": {"bias": False}}
 POOLED = {"mechanism": "nonlocal", "options": {"pool": "before"}}
 FIRST = {"stride_in": "1x1"}
+D = {"stem": "deep", "shortcut": "pool"}
+ROUNDED = [{"hidden_channels": width} for width in (8, 8, 16, 32)]
 
 # These stand for all in the fast tests: every mechanism, both geometries, the positions that differ in width.
 FAST = [
@@ -83,6 +85,26 @@ SLOW = [
     ("resnet50", POOLED | {"blocks": [(1, 1)]}, 25_689_256, 4_975_493_120),
     ("resnet50", POOLED | {"blocks": [(2, 2)]}, 26_083_624, 4_424_761_344),
     ("resnet50", POOLED | {"blocks": [(4, 1)]}, 33_954_856, 4_333_357_056),
+    ("se_resnet18", {}, 11_778_592, 1_814_160_384),
+    ("se_resnet50", {}, 28_088_024, 3_860_488_192),
+    ("se_resnet101", {}, 49_326_872, 7_574_937_600),
+    ("se_resnext50_32x4d", {}, 27_559_896, 4_232_994_816),
+    ("se_resnext101_32x4d", {}, 48_955_416, None),
+    ("senet154", {}, 115_088_984, 20_688_363_520),
+    ("cbam_resnet34", {}, 21_960_468, 3_665_434_742),
+    ("bam_resnet34", {}, 21_820_663, 3_668_912_064),
+    ("eca_resnet18", {}, 11_689_556, 1_814_085_760),
+    ("eca_resnet34", {}, 21_797_744, 3_663_781_952),
+    ("eca_resnet50", {}, 25_557_112, 4_089_270_528),
+    ("eca_resnet101", {}, 44_549_317, 7_801_574_656),
+    ("eca_resnet152", {}, 60_193_042, 11_513_868_544),
+    ("eca_mobilenet_v2", {}, 3_504_903, 300_777_952),
+    ("nonlocal_resnet50", {}, 32_915_496, 6_891_814_912),
+    # timm's seresnet18, whose bottlenecks are rounded to multiples of 8; its ecaresnet50d, 101d and 50t.
+    ("resnet18", {"mechanism": "se", "options": ROUNDED}, 11_779_624, 1_814_161_408),
+    ("resnet50", {"mechanism": "eca"} | D, 25_576_350, 4_328_912_640),
+    ("resnet101", {"mechanism": "eca"} | D, 44_568_563, 8_041_220_864),
+    ("resnet50", {"mechanism": "eca", "stem_channels": (24, 32, 64)} | D, 25_573_814, 4_297_301_760),
 ]
 
 

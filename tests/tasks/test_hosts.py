@@ -50,6 +50,12 @@ def test_as_the_identity_it_goes_to_the_same_places():
         assert torch.equal(network(mechanism, start="identity")[0].eval()(x), network()[0].eval()(x))
 
 
+def test_a_network_with_a_mechanism_built_in_is_no_host():
+    assert network(name="se_resnet18")[1][:2] == ["layer1.0.mechanism", "layer1.1.mechanism"]
+    with pytest.raises(ValueError, match="^se_resnet18 has se built in; a host for cbam is resnet18$"):
+        network("cbam", name="se_resnet18")
+
+
 def test_a_pattern_says_where():
     assert network("se", where="layer3.*")[1] == ["layer3.0"]
     with pytest.raises(LookupError, match=r"layer7\.\*"):

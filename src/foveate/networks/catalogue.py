@@ -3,8 +3,8 @@
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, get_args, get_type_hints
 
 from torch import nn
@@ -23,6 +23,7 @@ class Network:
         input: The shape of one input at which costs are published, such as "3x224x224".
         paper: Authors, venue and address.
         family: Networks that differ only in size share it.
+        options: What the builder gets. A network with a mechanism among them has it built in, and takes no other.
     """
 
     name: str
@@ -31,11 +32,38 @@ class Network:
     input: str
     paper: str
     family: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def built_in(self) -> str | None:
+        """The mechanism that the network has by itself."""
+        return self.options.get("mechanism")
 
 
 HE = "He et al., CVPR 2016, https://arxiv.org/abs/1512.03385"
 XIE = "Xie et al., CVPR 2017, https://arxiv.org/abs/1611.05431"
+SANDLER = "Sandler et al., CVPR 2018, https://arxiv.org/abs/1801.04381"
+HU = "Hu et al., CVPR 2018, https://arxiv.org/abs/1709.01507"
+WOO = "Woo et al., ECCV 2018, https://arxiv.org/abs/1807.06521"
+PARK = "Park et al., BMVC 2018, https://arxiv.org/abs/1807.06514"
+WANG_ECA = "Wang et al., CVPR 2020, https://arxiv.org/abs/1910.03151"
+WANG_NONLOCAL = "Wang et al., CVPR 2018, https://arxiv.org/abs/1711.07971"
 RESNET = "foveate.networks.resnet"
+
+# The geometry of the Caffe release: the step in the first 1x1 convolution, and a max pool without padding.
+CAFFE = {"mechanism": "se", "stem_pool": "ceil", "stride_in": "1x1"}
+CAFFE_NEXT = {"mechanism": "se", "stem_pool": "ceil"}
+
+
+def _gated(name: str, host: str, paper: str, **options: Any) -> Network:
+    """A published network with its mechanism built in."""
+    return Network(name, f"{RESNET}:{host}", "classify", "3x224x224", paper, name.rstrip("0123456789"), options)
+
+
+def _kernels(*sizes: int) -> list[dict[str, int]]:
+    """The kernel sizes of ECA in each stage, which the released checkpoints set by hand."""
+    return [{"kernel_size": size} for size in sizes]
+
 
 NETWORKS: dict[str, Network] = {
     network.name: network
@@ -49,6 +77,41 @@ NETWORKS: dict[str, Network] = {
         Network("resnext50_32x4d", f"{RESNET}:resnext50_32x4d", "classify", "3x224x224", XIE, "resnext"),
         Network("resnext101_32x4d", f"{RESNET}:resnext101_32x4d", "classify", "3x224x224", XIE, "resnext"),
         Network("resnext101_32x8d", f"{RESNET}:resnext101_32x8d", "classify", "3x224x224", XIE, "resnext"),
+        Network(
+            "mobilenet_v2", "foveate.networks.mobilenet:mobilenet_v2", "classify", "3x224x224", SANDLER, "mobilenet_v2"
+        ),
+        _gated("se_resnet18", "resnet18", HU, mechanism="se"),
+        _gated("se_resnet34", "resnet34", HU, mechanism="se"),
+        _gated("se_resnet50", "resnet50", HU, **CAFFE),
+        _gated("se_resnet101", "resnet101", HU, **CAFFE),
+        _gated("se_resnet152", "resnet152", HU, **CAFFE),
+        _gated("se_resnext50_32x4d", "resnext50_32x4d", HU, **CAFFE_NEXT),
+        _gated("se_resnext101_32x4d", "resnext101_32x4d", HU, **CAFFE_NEXT),
+        _gated("senet154", "senet154", HU, mechanism="se"),
+        _gated("cbam_resnet18", "resnet18", WOO, mechanism="cbam"),
+        _gated("cbam_resnet34", "resnet34", WOO, mechanism="cbam"),
+        _gated("cbam_resnet50", "resnet50", WOO, mechanism="cbam"),
+        _gated("cbam_resnet101", "resnet101", WOO, mechanism="cbam"),
+        _gated("bam_resnet18", "resnet18", PARK, mechanism="bam"),
+        _gated("bam_resnet34", "resnet34", PARK, mechanism="bam"),
+        _gated("bam_resnet50", "resnet50", PARK, mechanism="bam"),
+        _gated("bam_resnet101", "resnet101", PARK, mechanism="bam"),
+        _gated("eca_resnet18", "resnet18", WANG_ECA, mechanism="eca", options=_kernels(3, 5, 7, 7)),
+        _gated("eca_resnet34", "resnet34", WANG_ECA, mechanism="eca", options=_kernels(3, 3, 5, 7)),
+        _gated("eca_resnet50", "resnet50", WANG_ECA, mechanism="eca", options=_kernels(3, 5, 5, 7)),
+        _gated("eca_resnet101", "resnet101", WANG_ECA, mechanism="eca", options=_kernels(3, 3, 5, 7)),
+        _gated("eca_resnet152", "resnet152", WANG_ECA, mechanism="eca", options=_kernels(3, 3, 5, 7)),
+        Network(
+            "eca_mobilenet_v2",
+            "foveate.networks.mobilenet:mobilenet_v2",
+            "classify",
+            "3x224x224",
+            WANG_ECA,
+            "eca_mobilenet_v2",
+            {"mechanism": "eca", "options": _kernels(1, 1, 1, 1, 3, 3, 3)},
+        ),
+        _gated("nonlocal_resnet50", "resnet50", WANG_NONLOCAL, mechanism="nonlocal", blocks=5),
+        _gated("nonlocal_resnet101", "resnet101", WANG_NONLOCAL, mechanism="nonlocal", blocks=5),
     )
 }
 
@@ -73,13 +136,16 @@ def build(name: str, **options: Any) -> nn.Module:
         LookupError: If there is no such network.
         TypeError: If its builder has no such option.
     """
-    module, function = describe(name).builder.split(":")
+    entry = describe(name)
+    module, function = entry.builder.split(":")
     builder = getattr(importlib.import_module(module), function)
     taken = _options(builder)
     for option in options:
         if option not in taken:
             raise TypeError(f'{name} has no option "{option}"; it takes {", ".join(taken)}')
-    return builder(**options)
+    if entry.built_in and {"mechanism", "options"} & set(options):
+        raise TypeError(f"{name} has {entry.built_in} built in; a host for another mechanism is {function}")
+    return builder(**entry.options, **options)
 
 
 def _options(builder: Callable[..., nn.Module]) -> list[str]:

@@ -105,6 +105,10 @@ def _host(config: RunConfig, num_classes: int, shape: Shape) -> tuple[nn.Module,
 def _own_host(config: RunConfig, num_classes: int, shape: Shape) -> tuple[nn.Module, list[dict[str, Any]]]:
     from foveate.networks import catalogue
 
+    entry = catalogue.describe(config.network)
+    if entry.built_in and config.mechanism != "none":
+        host = entry.builder.split(":")[1]
+        raise ValueError(f"{config.network} has {entry.built_in} built in; a host for {config.mechanism} is {host}")
     options: dict[str, Any] = dict(config.network_options)
     if config.mechanism != "none" and _built_in(config):
         options |= {"mechanism": config.mechanism, "options": config.options or None}
