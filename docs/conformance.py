@@ -93,12 +93,10 @@ def beside_installed() -> Iterator[list[str]]:
     import timm
     import torchvision
 
-    builders = {name: timm.create_model for name in TIMM} | {
-        name: getattr(torchvision.models, name) for name in TORCHVISION
-    }
-    for name, build in builders.items():
-        model = build(name) if build is timm.create_model else build()
-        library = timm if build is timm.create_model else torchvision
+    models = [(timm, name, lambda name=name: timm.create_model(name)) for name in TIMM]
+    models += [(torchvision, name, getattr(torchvision.models, name)) for name in TORCHVISION]
+    for library, name, build in models:
+        model = build()
         for key, value in model.state_dict().items():
             if value.is_floating_point() and value.ndim <= 1:
                 value.copy_(torch.rand_like(value) * 0.4 + (0.8 if key.endswith(("weight", "running_var")) else -0.2))
@@ -149,8 +147,8 @@ def page() -> str:
 
 PAGE = """# Conformance
 
-Every layer and network here, beside the code that published it. `make docs` measures this page anew, and the tests hold
-each difference below 1e-9.
+Every layer and network here, beside the code that published it. `make docs` measures this page anew, and the tests
+hold each difference below 1e-9.
 
 A golden file holds what the publisher's code computed, in float64, from weights made by a recipe out of key names and
 shapes. `fv.from_checkpoint` opens those weights under the publisher's keys without being told the architecture; a
@@ -160,23 +158,24 @@ difference is the largest one of an array over the array's largest value (of gra
 
 {networks}
 
-**Parameters** are numbers that training changes. **MACs** are the multiply-accumulates of convolutions, linear layers and
-matrix products for one picture of 224 x 224 (of 32 x 32 for the CIFAR network), counted here.
+**Parameters** are numbers that training changes. **MACs** are the multiply-accumulates of convolutions, linear
+layers and matrix products for one picture of 224 x 224 (of 32 x 32 for the CIFAR network), counted here.
 
-**Units.** The last two columns are what the publisher's README prints. ECA-Net divides by 2^20 and 2^30 and writes M and G:
-25,557,112 / 2^20 is its "24.37 M". Its operations come from a counter that also counts normalisations: 4,139,363,328 for
-ResNet-50, which over 2^30 is its "3.86 G". Never compare its "24.37 M" with the "25.56 M" of others, who divide by 10^6.
-(The checkpoints that it released have other kernels than these golden files, by up to 26 parameters.)
+**Units.** The last two columns are what the publisher's README prints. ECA-Net divides by 2^20 and 2^30 and writes
+M and G: 25,557,112 / 2^20 is its "24.37 M". Its operations come from a counter that also counts normalisations:
+4,139,363,328 for ResNet-50, which over 2^30 is its "3.86 G". Never compare its "24.37 M" with the "25.56 M" of
+others, who divide by 10^6. (The checkpoints that it released have other kernels than these golden files, by up to
+26 parameters.)
 
-**The stride.** A ResNet-50 whose step is in the 3x3 convolution (torchvision, timm, and the code of CBAM, BAM and ECA) has
-4,089,184,256 MACs; with the step in the first 1x1 (the Caffe release of SENet) 3,857,973,248. No key tells the two apart:
-the publisher does, and `stride_in` overrides it.
+**The stride.** A ResNet-50 whose step is in the 3x3 convolution (torchvision, timm, and the code of CBAM, BAM and
+ECA) has 4,089,184,256 MACs; with the step in the first 1x1 (the Caffe release of SENet) 3,857,973,248. No key tells
+the two apart: the publisher does, and `stride_in` overrides it.
 
-**What no key tells.** timm's anti-aliased networks (`resnetaa*`, `seresnetaa*`, `resnetblur*`) have the keys of the plain
-ones and compute something else; `from_checkpoint` takes them for the plain ones.
+**What no key tells.** timm's anti-aliased networks (`resnetaa*`, `seresnetaa*`, `resnetblur*`) have the keys of the
+plain ones and compute something else; `from_checkpoint` takes them for the plain ones.
 
-**What is not on this page.** Accuracies: the published ones cannot be measured without the publishers' files and data. Nor
-figures of papers that could not be read here.
+**What is not on this page.** Accuracies: the published ones cannot be measured without the publishers' files and
+data. Nor figures of papers that could not be read here.
 
 ## Networks beside timm and torchvision as installed
 

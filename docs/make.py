@@ -1,7 +1,7 @@
 """Draw the figures and fill the tables of docs/: make docs, after make demo.
 
-Diagrams come from docs/diagrams.py, costs are counted here, and the pictures of what each mechanism attends to come
-from the comparison of `make demo`.
+Diagrams come from docs/diagrams.py, conformance is measured by docs/conformance.py, costs are counted here, and the
+pictures of what each mechanism attends to come from the comparison of `make demo`.
 """
 
 import json
@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+import conformance
 import matplotlib
 import numpy as np
 from diagrams import DIAGRAMS, draw_all
@@ -111,6 +112,7 @@ def draw_point(axes: pyplot.Axes, points: list, index: int, size: tuple[int, ...
 def main() -> None:
     """Everything that docs/ generates; pictures of maps only where the comparison has a run."""
     draw_all(FIGURES)
+    conformance.write(DOCS / "conformance.md")
     demo = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS.parent / "demo"
     for name in DIAGRAMS:
         fill(DOCS / "mechanisms" / f"{name}.md", f"cost:{name}", costs(name))

@@ -87,7 +87,5 @@ def test_a_file_that_is_none_is_one_sentence(foveate, tmp_path):
     (tmp_path / "net.pth").write_text("<html>")
     status, out, err = foveate("inspect", tmp_path / "net.pth")
     assert (status, out) == (2, "")
-    assert (
-        err
-        == f"foveate: {tmp_path}/net.pth is a web page, not a checkpoint: the download gave a page instead of the file\n"
-    )
+    sentence = "is a web page, not a checkpoint: the download gave a page instead of the file"
+    assert err == f"foveate: {tmp_path}/net.pth {sentence}\n"
