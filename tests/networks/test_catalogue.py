@@ -4,6 +4,8 @@ import torch
 from foveate import networks
 from foveate.compare.cost import count_macs
 from foveate.networks import catalogue
+from foveate.tasks.config import RunConfig
+from foveate.tasks.hosts import build
 
 FAST = ("resnet18", "resnet_tiny", "mobilenet_v2", "se_resnet18")
 
@@ -18,7 +20,8 @@ def test_every_network_is_built_under_its_name_and_takes_the_input_of_its_entry(
     with torch.device("meta"):
         network = catalogue.build(name, num_classes=7, **({} if entry.built_in else {"mechanism": "placebo"}))
     shape = [int(size) for size in entry.input.split("x")]
-    assert network(torch.zeros(2, *shape, device="meta")).shape == (2, 7)
+    space = shape[1:] if entry.task == "segment" else []
+    assert network(torch.zeros(2, *shape, device="meta")).shape == (2, 7, *space)
 
 
 def test_the_tiny_network_is_small_enough_for_one_core():
@@ -32,6 +35,15 @@ def test_a_misspelt_network_is_answered_with_the_right_one():
         catalogue.build("resnet5")
     with pytest.raises(LookupError, match='no network "vgg"; there are resnet18, '):
         catalogue.describe("vgg")
+
+
+def test_a_network_for_another_task_is_refused_in_one_sentence():
+    sentence = "^unet is there to segment, not to classify: `foveate list networks` has others$"
+    with pytest.raises(LookupError, match=sentence):
+        catalogue.describe("unet", "classify")
+    with pytest.raises(LookupError, match=sentence):
+        build(RunConfig(network="unet"))
+    assert catalogue.describe("attention-unet", "segment").name == "attention_unet"
 
 
 def test_a_network_with_a_mechanism_built_in_takes_no_other():

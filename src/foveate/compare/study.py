@@ -282,7 +282,7 @@ def _check_names(study: Study, arms: Sequence[str]) -> None:
     from foveate.networks import catalogue as networks
 
     if "/" not in study.base.network:
-        networks.describe(study.base.network)
+        networks.describe(study.base.network, study.base.task)
     for arm in arms:
         if arm not in ("none", WIDER):
             mechanisms.describe(arm)

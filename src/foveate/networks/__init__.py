@@ -15,10 +15,18 @@ from foveate.networks.resnet import (
     resnext101_32x8d,
     senet154,
 )
+from foveate.networks.sononet import AGSononet, ag_sononet8, ag_sononet16, ag_sononet32
+from foveate.networks.unet import UNet, attention_unet, unet
 
 __all__ = [
+    "AGSononet",
     "MobileNetV2",
     "ResNet",
+    "UNet",
+    "ag_sononet8",
+    "ag_sononet16",
+    "ag_sononet32",
+    "attention_unet",
     "mobilenet_v2",
     "non_local_blocks",
     "resnet18",
@@ -31,4 +39,5 @@ __all__ = [
     "resnext101_32x4d",
     "resnext101_32x8d",
     "senet154",
+    "unet",
 ]

@@ -19,7 +19,7 @@ class Network:
     Args:
         name: The name in code, on the command line and in reports.
         builder: Where the function is that builds it, as "module:function".
-        task: What it is for: "classify".
+        task: What it is for: "classify" or "segment".
         input: The shape of one input at which costs are published, such as "3x224x224".
         paper: Authors, venue and address.
         family: Networks that differ only in size share it.
@@ -48,7 +48,12 @@ WOO = "Woo et al., ECCV 2018, https://arxiv.org/abs/1807.06521"
 PARK = "Park et al., BMVC 2018, https://arxiv.org/abs/1807.06514"
 WANG_ECA = "Wang et al., CVPR 2020, https://arxiv.org/abs/1910.03151"
 WANG_NONLOCAL = "Wang et al., CVPR 2018, https://arxiv.org/abs/1711.07971"
+RONNEBERGER = "Ronneberger et al., MICCAI 2015, https://arxiv.org/abs/1505.04597"
+OKTAY = "Oktay et al., MIDL 2018, https://arxiv.org/abs/1804.03999"
+SCHLEMPER = "Schlemper et al., Medical Image Analysis 2019, https://arxiv.org/abs/1808.08114"
 RESNET = "foveate.networks.resnet"
+UNET = "foveate.networks.unet"
+SONONET = "foveate.networks.sononet"
 
 # The geometry of the Caffe release: the step in the first 1x1 convolution, and a max pool without padding.
 CAFFE = {"mechanism": "se", "stem_pool": "ceil", "stride_in": "1x1"}
@@ -112,21 +117,29 @@ NETWORKS: dict[str, Network] = {
         ),
         _gated("nonlocal_resnet50", "resnet50", WANG_NONLOCAL, mechanism="nonlocal", blocks=5),
         _gated("nonlocal_resnet101", "resnet101", WANG_NONLOCAL, mechanism="nonlocal", blocks=5),
+        Network("unet", f"{UNET}:unet", "segment", "1x160x160", RONNEBERGER, "unet"),
+        Network("attention_unet", f"{UNET}:attention_unet", "segment", "1x160x160", OKTAY, "attention_unet"),
+        Network("ag_sononet8", f"{SONONET}:ag_sononet8", "classify", "1x208x272", SCHLEMPER, "ag_sononet"),
+        Network("ag_sononet16", f"{SONONET}:ag_sononet16", "classify", "1x208x272", SCHLEMPER, "ag_sononet"),
+        Network("ag_sononet32", f"{SONONET}:ag_sononet32", "classify", "1x208x272", SCHLEMPER, "ag_sononet"),
     )
 }
 
 
-def describe(name: str) -> Network:
-    """The entry of a network.
+def describe(name: str, task: str | None = None) -> Network:
+    """The entry of a network; a hyphen in the name is an underscore.
 
     Raises:
-        LookupError: If there is no such network.
+        LookupError: If there is no such network, or it is not for that task.
     """
-    if name in NETWORKS:
-        return NETWORKS[name]
-    near = difflib.get_close_matches(name, NETWORKS, n=1)
-    hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(NETWORKS)}"
-    raise LookupError(f'no network "{name}"; {hint}')
+    entry = NETWORKS.get(name.replace("-", "_"))
+    if entry is None:
+        near = difflib.get_close_matches(name, NETWORKS, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(NETWORKS)}"
+        raise LookupError(f'no network "{name}"; {hint}')
+    if task not in (None, entry.task):
+        raise LookupError(f"{entry.name} is there to {entry.task}, not to {task}: `foveate list networks` has others")
+    return entry
 
 
 def build(name: str, **options: Any) -> nn.Module:

@@ -30,6 +30,10 @@ def build(
     The seed decides the weights, and the host's do not depend on the mechanism. On "meta" nothing is computed: for
     counting only.
     """
+    if _ours(config):
+        from foveate.networks import catalogue
+
+        catalogue.describe(config.network, config.task)
     pictures = pictures or open_pictures(config.data)
     shape = input_shape(config, pictures)
     with torch.device(device):
