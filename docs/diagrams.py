@@ -78,6 +78,14 @@ DIAGRAMS: dict[str, list[list[Box]]] = {
         [Box("W, norm from 0")],
         [Box("x + that")],
     ],
+    "attention_gate": [
+        [Box("x, fine"), Box("g, coarse", row=1)],
+        [Box("theta, step 2"), Box("phi, resized", row=1)],
+        [Box("sum, ReLU, psi")],
+        [Box("sigmoid, resized: gate per position", tap=True)],
+        [Box("x * gate")],
+        [Box("W, norm")],
+    ],
 }
 
 

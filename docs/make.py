@@ -47,6 +47,30 @@ def costs(name: str) -> str:
     )
 
 
+def gate_costs() -> str:
+    """What attention gates add to a U-Net on a volume, counted."""
+    import torch
+
+    from foveate import layers, networks
+    from foveate.compare.cost import count_macs, count_parameters
+
+    with torch.device("meta"):
+        gate = layers.AttentionGate(64, 128, 64, spatial_dims=3)
+        hosts = [networks.attention_unet(num_classes=4, spatial_dims=3, gates=gates).eval() for gates in (0, 1, 2)]
+        volume = torch.empty(1, 1, 64, 64, 64)
+        parameters, macs = map(count_parameters, hosts), [count_macs(host, volume) for host in hosts]
+    names = ("U-Net in 3-D, four classes", "with a gate on each connection but the first", "with two")
+    rows = "".join(
+        f"| {name} | {count:,} | {work:,}{f' (+{work / macs[0] - 1:.2%})' if work > macs[0] else ''} |\n"
+        for name, count, work in zip(names, parameters, macs, strict=True)
+    )
+    return (
+        "| | parameters | MACs at 64 x 64 x 64 |\n|---|---:|---:|\n"
+        f"| one gate in 3-D, 64 channels, 128 of the signal | {count_parameters(gate):,} | |\n{rows}\n"
+        "MACs are those of convolutions, linear layers and matrix products.\n"
+    )
+
+
 def fill(page: Path, marker: str, text: str) -> None:
     """Put text between the markers of a page."""
     pattern = rf"(<!-- {marker} -->\n).*?(<!-- end -->)"
@@ -115,7 +139,8 @@ def main() -> None:
     conformance.write(DOCS / "conformance.md")
     demo = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS.parent / "demo"
     for name in DIAGRAMS:
-        fill(DOCS / "mechanisms" / f"{name}.md", f"cost:{name}", costs(name))
+        cost = gate_costs() if name == "attention_gate" else costs(name)
+        fill(DOCS / "mechanisms" / f"{name}.md", f"cost:{name}", cost)
         run = demo / "runs" / name / "seed0"
         if run.is_dir():
             draw_maps(run, FIGURES / f"{name}-maps.png")
