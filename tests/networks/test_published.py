@@ -1,6 +1,7 @@
 """Checkpoints as published: recognised, computed to the publisher's numbers, saved, and given back bit for bit."""
 
 import argparse
+import itertools
 import json
 
 import pytest
@@ -239,6 +240,10 @@ MISFITS = {
         lambda s: s.update({"conv1.weight": torch.zeros(8, 3, 5, 5)}),
         "the stem's kernel must be 7x7, or 3x3 for small pictures; got 5x5",
     ),
+    "sparse": (
+        lambda s: s.update({"fc.weight": s["fc.weight"].to_sparse()}),
+        "fc.weight is no dense tensor of numbers",
+    ),
 }
 
 
@@ -248,6 +253,32 @@ def test_the_first_misfit_is_named(state, damage, sentence):
     with pytest.raises(CheckpointError, match=f"^the state dict has keys of {JONGCHAN}, but {sentence}$"):
         from_checkpoint(state)
     assert inspect(state).problems
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["cbam", "bam", "se", "caffe", "timm", "eca", "mobilenet", "block", "pooled block"])
+def test_no_shape_whatever_makes_anything_but_a_sentence(kind):
+    se, eca = {"mechanism": "se", "options": {"reduction": 4}}, {"mechanism": "eca", "options": {"kernel_size": 3}}
+    network, publisher = {
+        "cbam": lambda: (small(**CBAM), JONGCHAN),
+        "bam": lambda: (small(mechanism="bam", options={"reduction": 2, "combine": "product"}), JONGCHAN),
+        "se": lambda: (small(**se), MOSKOMULE),
+        "caffe": lambda: (bottlenecks(stem_pool="ceil", stride_in="1x1"), CADENE),
+        "timm": lambda: (networks.ResNet("basic", (1, 1, 1), base_width=8, stem="deep", shortcut="pool", **se), "timm"),
+        "eca": lambda: (small(**eca), ECANET),
+        "mobilenet": lambda: (networks.MobileNetV2(channels=[8] * 9, **eca), ECANET),
+        "block": lambda: (NonLocal(8, scale=True), SLOWFAST),
+        "pooled block": lambda: (NonLocal(8, "concatenation", pool="after"), ALEXHEX7),
+    }[kind]()
+    state = to_publisher(network.eval(), publisher)
+    assert not inspect(state).problems
+    shapes = itertools.cycle([(1,), (0,), (3, 0), (2, 3), (3, 2, 1), (3, 2, 1, 1), (1, 1, 1, 1, 1), (2,) * 6, ()])
+    for key in list(state)[:: 1 + len(state) // 60]:
+        shape = next(shape for shape in shapes if shape != state[key].shape)
+        assert inspect(state | {key: torch.zeros(shape)}).problems, (key, shape)
+        without = {other: held for other, held in state.items() if other != key}
+        # Without counters it is an old file, and without its last projection a concatenation is an embedded Gaussian.
+        assert inspect(without).problems or key.endswith("num_batches_tracked") or key.startswith("concat"), key
 
 
 def test_what_is_nobodys_is_said():

@@ -243,6 +243,8 @@ def _problems(state: Mapping[str, Tensor], names: Mapping[str, tuple[str, Shape]
         elif not key.endswith(COUNTER) and not state[key].is_floating_point():
             kind = str(state[key].dtype).removeprefix("torch.")
             problems.append(f"{key} holds {kind}, not floating point numbers")
+        elif state[key].layout is not torch.strided or state[key].is_meta:
+            problems.append(f"{key} is no dense tensor of numbers")
     strange = [key for key in state if key not in names]
     return problems + [f"{key} belongs to no network that is known here" for key in strange]
 

@@ -25,8 +25,8 @@ def _recognise_alexhex7(shapes: Shapes, options: Mapping[str, Any]) -> Found | N
     value = "g.0.weight" if pooled else "g.weight"
     if value not in shapes or not ("W.weight" in shapes or "W.0.weight" in shapes):
         return None
-    hidden_channels, channels, *space = shapes[value]
-    spatial_dims = len(space)
+    spatial_dims = min(max(len(shapes[value]) - 2, 1), 3)
+    hidden_channels, channels, *_ = shapes.axes(value, spatial_dims + 2)
     given: dict[str, Any] = {"channels": channels, "hidden_channels": hidden_channels}
     given |= {"pool": "after" if pooled else "none", "norm": "none" if "W.weight" in shapes else "batch"}
     if "theta.weight" not in shapes:

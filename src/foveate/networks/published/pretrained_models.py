@@ -32,7 +32,7 @@ def _recognise(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
         return None
     stem = ("layer0.conv1", "layer0.conv2", "layer0.conv3") if holds(shapes, "layer0.conv2.") else ("layer0.conv1",)
     network = read_residual(shapes, stem=stem, head="last_linear")
-    given = squeezes(shapes, "layer{stage}.0.se_module.fc1.weight", network["depths"])
+    given = squeezes(shapes, "layer{stage}.0.se_module.fc1.weight", network["depths"], axes=4)
     network |= {"mechanism": "se", "options": once(given)}
     # The Caffe release steps in the first 1x1 convolution; its ResNeXts and SENet-154 in the 3x3.
     first = network["block"] == "bottleneck" and network["groups"] == 1

@@ -41,16 +41,17 @@ def once(options: Sequence[dict[str, Any]]) -> dict[str, Any] | list[dict[str, A
     return (options[0] or None) if all(other == options[0] for other in options) else list(options)
 
 
-def squeezes(shapes: Shapes, key: str, depths: Sequence[int]) -> list[dict[str, Any]]:
+def squeezes(shapes: Shapes, key: str, depths: Sequence[int], axes: int = 2) -> list[dict[str, Any]]:
     """The options of the bottlenecks in each stage: a reduction where one number explains them all, or else the widths.
 
     Args:
         shapes: The shapes by key.
         key: The first projection's weight, (hidden channels, channels, ...), with {stage} where the stage stands.
         depths: Blocks in each of the stages.
+        axes: Axes of the weight.
     """
-    weights = [shapes[key.format(stage=stage)][:2] for stage in range(1, len(depths) + 1)]
-    reduction = max(1, weights[0][-1] // max(1, weights[0][0]))
+    weights = [shapes.axes(key.format(stage=stage), axes)[:2] for stage in range(1, len(depths) + 1)]
+    reduction = max(1, weights[0][1] // weights[0][0])
     if all(hidden == max(1, channels // reduction) for hidden, channels in weights):
         return [{} if reduction == 16 else {"reduction": reduction}] * len(weights)
     return [{"hidden_channels": hidden} for hidden, _ in weights]

@@ -20,7 +20,10 @@ def _recognise(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
     network = read_residual(shapes)
     depths = network["depths"]
     if se:
-        network |= {"mechanism": "se", "options": once(squeezes(shapes, "layer{stage}.0.se.fc1.weight", depths))}
+        network |= {
+            "mechanism": "se",
+            "options": once(squeezes(shapes, "layer{stage}.0.se.fc1.weight", depths, axes=4)),
+        }
     elif eca:
         kernels = [shapes.axes(f"layer{stage + 1}.0.se.conv.weight", 3)[2] for stage in range(len(depths))]
         network |= {"mechanism": "eca", "options": once([{"kernel_size": size} for size in kernels])}
