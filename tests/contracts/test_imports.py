@@ -16,6 +16,7 @@ ALLOWED = {
     "capture": {"capture", "errors"},
     "layers": {"layers", "capture", "errors"},
     "networks": {"networks", "layers", "capture", "errors", "files", "_version"},
+    "auditing": {"auditing", "layers", "capture", "errors"},
     "surgery": {"surgery", "capture", "errors"},
     "data": {"data", "errors"},
     "tasks": {"tasks", "data", "networks", "layers", "surgery", "capture", "errors", "files", "_version"},

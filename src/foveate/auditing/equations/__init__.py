@@ -1,0 +1,1 @@
+"""The published layers, each with what its copies get wrong."""
