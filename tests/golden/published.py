@@ -52,6 +52,8 @@ def differences(
         for key, shape in meta["inputs"].items()
     }
     output = (call or module)(*inputs.values())
+    if isinstance(output, list):
+        output = {f"output{place}": each for place, each in enumerate(output)}
     outputs = output if isinstance(output, dict) else {"output": output}
     scalar = torch.zeros((), dtype=torch.float64)
     for key, value in outputs.items():

@@ -9,11 +9,16 @@ from typing import Any
 
 from torch import nn
 
+from foveate.errors import MissingExtra
+
 __all__ = ["KINDS", "Architecture"]
 
 KINDS = {
     "resnet": "foveate.networks.resnet:ResNet",
     "mobilenet_v2": "foveate.networks.mobilenet:MobileNetV2",
+    "unet": "foveate.networks.unet:UNet",
+    "ag_sononet": "foveate.networks.sononet:AGSononet",
+    "monai_attention_unet": "monai.networks.nets:AttentionUnet",
     "se": "foveate.layers:SE",
     "eca": "foveate.layers:ECA",
     "cbam": "foveate.layers:CBAM",
@@ -85,4 +90,7 @@ class Architecture:
 
 def _class(kind: str) -> Any:
     module, name = KINDS[kind].split(":")
-    return getattr(importlib.import_module(module), name)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError:
+        raise MissingExtra("monai", "medical") from None

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from foveate.layers import AttentionGate, functional
 from foveate.layers.attention_gate import start_as_gated_networks
+from foveate.networks.architecture import Architecture
 from foveate.networks.conv_block import ConvBlock, mechanism_maker
 from foveate.networks.unet import POOLS
 
@@ -73,8 +74,10 @@ class AGSononet(nn.Module):
         width: float = 1.0,
         spatial_dims: int = 2,
     ) -> None:
+        arguments = dict(locals())
         super().__init__()
         functional.check_spatial_dims(spatial_dims)
+        self.architecture = Architecture.of("ag_sononet", arguments)
         functional.check_choice("aggregation", aggregation, AGGREGATIONS)
         if len(widths) != 4 or min(widths) < 1 or width <= 0:
             raise ValueError(f"widths are positive, of four stages; got {tuple(widths)} times {width}")

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from foveate.layers import functional
 from foveate.layers.attention_gate import RESIZES, start_as_gated_networks
+from foveate.networks.architecture import Architecture
 from foveate.networks.conv_block import ConvBlock, conv_norm, mechanism_maker
 from foveate.networks.skip import Skip
 
@@ -98,8 +99,10 @@ class UNet(nn.Module):
         width: float = 1.0,
         spatial_dims: int = 2,
     ) -> None:
+        arguments = dict(locals())
         super().__init__()
         functional.check_spatial_dims(spatial_dims)
+        self.architecture = Architecture.of("unet", arguments)
         if len(widths) < 2 or min(widths) < 1 or width <= 0:
             raise ValueError(f"widths are positive, of two levels or more; got {tuple(widths)} times {width}")
         self.in_channels, self.spatial_dims, self.norm = in_channels, spatial_dims, norm

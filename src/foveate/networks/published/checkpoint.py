@@ -13,8 +13,10 @@ from foveate._version import __version__
 from foveate.errors import CheckpointError
 from foveate.layers import catalogue
 from foveate.networks.architecture import Architecture
+from foveate.networks.published.attention_gated_networks import GATED_NETWORKS
 from foveate.networks.published.attention_module import JONGCHAN
 from foveate.networks.published.ecanet import ECANET
+from foveate.networks.published.monai import MONAI
 from foveate.networks.published.non_local import ALEXHEX7, SLOWFAST
 from foveate.networks.published.pretrained_models import CADENE
 from foveate.networks.published.publisher import Found, Publisher, Shape, Shapes
@@ -29,7 +31,7 @@ __all__ = ["PUBLISHERS", "Inspection", "from_checkpoint", "header", "inspect", "
 OURS = Publisher("foveate", lambda shapes, options: None, lambda key, network: key)
 PUBLISHERS = {
     publisher.name: publisher
-    for publisher in (JONGCHAN, CADENE, MOSKOMULE, ECANET, TIMM, TORCHVISION, ALEXHEX7, SLOWFAST)
+    for publisher in (JONGCHAN, CADENE, MOSKOMULE, ECANET, TIMM, TORCHVISION, ALEXHEX7, SLOWFAST, GATED_NETWORKS, MONAI)
 }
 """Who published checkpoints that are recognised here, in the order in which they are asked."""
 

@@ -18,6 +18,15 @@ def title(architecture: Architecture) -> str:
     options = defaults | dict(architecture.options)
     if architecture.kind == "resnet":
         return _mechanism(options) + _residual(options)
+    if architecture.kind == "unet":
+        gates = {0: "U-Net", 1: "Attention U-Net"}.get(
+            options["gates"], f"Attention U-Net, {options['gates']} gates a skip connection"
+        )
+        return f"{gates}, {options['spatial_dims']}-D"
+    if architecture.kind == "ag_sononet":
+        return f"AG-Sononet, {options['aggregation']}"
+    if architecture.kind == "monai_attention_unet":
+        return f"MONAI's AttentionUnet, a variant of Attention U-Net, {options['spatial_dims']}-D"
     if architecture.kind == "mobilenet_v2":
         return f"{_mechanism(options)}MobileNetV2"
     return f"a layer of {architecture.type.__name__}"
