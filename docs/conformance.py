@@ -31,6 +31,14 @@ OPTIONS = {
     "nonlocal_official_dot_product_pool": {"pairwise": "dot_product", "pool": "before"},
 }
 
+# Where the MACs of each kind of network are counted.
+INPUTS = {
+    "resnet": (3, 224, 224),
+    "mobilenet_v2": (3, 224, 224),
+    "unet": (1, 64, 64, 64),
+    "ag_sononet": (1, 224, 224),
+}
+
 # Printed by the publisher in the repository's README, as (parameters, operations).
 PRINTED = {
     "resnet18_eca": ("11.15 M", "1.70 G"),
@@ -64,12 +72,12 @@ def rows() -> Iterator[tuple[str, list[str]]]:
         cells = [f"`{name}`", found.title.removeprefix("a layer of "), source_of(name, found.publisher)]
         cells += [largest(measured, kind) for kind in ("output/", "input_grad/", "parameter_grad/")]
         cells += [f"{count_parameters(network):,}", equal]
-        if found.architecture.kind not in ("resnet", "mobilenet_v2"):
+        if found.architecture.kind not in INPUTS:
             yield "layers", cells
             continue
-        side = 32 if "cifar" in name else 224
-        macs = count_macs(network.float(), (1, 3, side, side))
-        yield "networks", [*cells, f"{macs:,}", *PRINTED.get(name, ("", ""))]
+        shape = (3, 32, 32) if "cifar" in name else INPUTS[found.architecture.kind]
+        macs = f"{count_macs(network.float(), (1, *shape)):,}"
+        yield "networks", [*cells, macs, "x".join(map(str, shape)), *PRINTED.get(name, ("", ""))]
 
 
 def largest(measured: dict[str, float], kind: str) -> str:
@@ -136,7 +144,7 @@ def page() -> str:
         found[kind].append(cells)
     measures = "outputs: | input gradients: | parameter gradients: | parameters: | beside the publisher's"
     networks = table(
-        f"golden numbers | network | publisher | {measures} | MACs: | printed parameters: | printed operations:",
+        f"golden numbers | network | publisher | {measures} | MACs: | at | printed parameters: | printed operations:",
         found["networks"],
     )
     layers = table(f"golden numbers | layer | publisher | {measures}", found["layers"])
@@ -159,13 +167,13 @@ difference is the largest one of an array over the array's largest value (of gra
 {networks}
 
 **Parameters** are numbers that training changes. **MACs** are the multiply-accumulates of convolutions, linear
-layers and matrix products for one picture of 224 x 224 (of 32 x 32 for the CIFAR network), counted here.
+layers and matrix products for one input, counted here.
 
 **Units.** The last two columns are what the publisher's README prints. ECA-Net divides by 2^20 and 2^30 and writes
 M and G: 25,557,112 / 2^20 is its "24.37 M". Its operations come from a counter that also counts normalisations:
 4,139,363,328 for ResNet-50, which over 2^30 is its "3.86 G". Never compare its "24.37 M" with the "25.56 M" of
-others, who divide by 10^6. (The checkpoints that it released have other kernels than these golden files, by up to
-26 parameters.)
+others, who divide by 10^6. (The checkpoints that it released have other kernels than these golden files, by 20 and
+8 parameters.)
 
 **The stride.** A ResNet-50 whose step is in the 3x3 convolution (torchvision, timm, and the code of CBAM, BAM and
 ECA) has 4,089,184,256 MACs; with the step in the first 1x1 (the Caffe release of SENet) 3,857,973,248. No key tells

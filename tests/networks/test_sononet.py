@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.golden import published
 from torch import nn
 
 from foveate.capture import capture, taps
@@ -11,21 +10,7 @@ from foveate.layers import catalogue
 from foveate.networks.sononet import AGGREGATIONS, AGSononet, ag_sononet8, ag_sononet16, ag_sononet32
 
 SLOW = pytest.mark.slow
-CONVS = {1: 3, 2: 3, 3: 3, 4: 2, 5: 2}
-# The modules of ozan-oktay/Attention-Gated-Networks (sononet_grid_attention), and ours.
-GATED_NETWORKS = [
-    *((f"conv{k}.conv{i}.0", f"stages.{k}.conv{i}") for k, convs in CONVS.items() for i in range(1, convs + 1)),
-    *((f"conv{k}.conv{i}.1", f"stages.{k}.norm{i}") for k, convs in CONVS.items() for i in range(1, convs + 1)),
-    *((f"compatibility_score{k}.{part}", f"gates.{k + 2}.{part}") for k in (1, 2) for part in ("theta", "phi", "psi")),
-    *((f"classifier{k}", f"classifiers.{k + 2}") for k in (1, 2, 3)),
-    ("classifier", "classifier"),
-]
 TINY = {"widths": (3, 4, 5, 6), "num_classes": 2, "in_channels": 2}
-
-
-def gated_networks_key(key: str) -> str:
-    module, _, tensor = key.rpartition(".")
-    return f"{dict(GATED_NETWORKS)[module]}.{tensor}"
 
 
 def awake(**options) -> AGSononet:
@@ -36,17 +21,6 @@ def awake(**options) -> AGSononet:
 
 def draw(*shape: int) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
-
-
-@pytest.mark.parametrize("aggregation", ["deep_sup", *(pytest.param(name, marks=SLOW) for name in ("mean", "ft"))])
-def test_it_computes_what_the_authors_compute(aggregation):
-    network = ag_sononet8(aggregation=aggregation)
-
-    def call(image):
-        logits = network(image)
-        return logits if isinstance(logits, torch.Tensor) else {f"output{i}": each for i, each in enumerate(logits)}
-
-    published.check(f"agsononet_{aggregation}", network, gated_networks_key, call)
 
 
 @pytest.mark.parametrize(
