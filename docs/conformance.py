@@ -92,7 +92,8 @@ def shown(difference: float) -> str:
 def source_of(name: str, publisher: str) -> str:
     """The repository and the commit that were run; a variant says "the same", and the first of its kind says which."""
     texts = [published.read(each)[0]["source"] for each in (name, *(path.stem for path in GOLDEN))]
-    return next(word.rstrip(";") for text in texts for word in text.split() if word.startswith(f"{publisher}@"))
+    commits = (word.rstrip(";") for text in texts for word in text.split() if word.startswith(f"{publisher}@"))
+    return next(commits, publisher)
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from foveate import layers, networks
+    from foveate.auditing import audit
     from foveate.capture import capture, edit, taps
     from foveate.compare.cost import profile
     from foveate.networks.published import from_checkpoint, save_checkpoint, to_publisher
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "audit",
     "capture",
     "edit",
     "from_checkpoint",
@@ -47,6 +49,7 @@ __all__ = [
 
 # The room of each public name. `capture` is a room that can be called (see foveate/capture/__init__.py).
 _ROOMS = {
+    "audit": "foveate.auditing",
     "edit": "foveate.capture",
     "taps": "foveate.capture",
     "from_checkpoint": "foveate.networks.published",
