@@ -15,9 +15,10 @@ from torch import nn
 from foveate import files
 from foveate.errors import DataError, RunError, TrainingError
 from foveate.tasks import classify
-from foveate.tasks.classify import class_weights, learning_factor
+from foveate.tasks.classify import class_weights
 from foveate.tasks.config import RunConfig
 from foveate.tasks.hosts import build
+from foveate.tasks.learner import learning_factor
 from foveate.tasks.run import train
 from foveate.tasks.summary import Progress, read_summary
 

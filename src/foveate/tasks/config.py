@@ -1,4 +1,4 @@
-"""RunConfig: everything that decides a run, frozen, checked, and kept as config.json in its folder."""
+"""Everything that decides a run, frozen, checked, and kept as config.json in its folder."""
 
 import dataclasses
 import difflib
@@ -7,13 +7,22 @@ import math
 import shlex
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Self, Union, get_args, get_origin
 
 from foveate.errors import RunError
 
-__all__ = ["DEMO_SETTINGS", "RunConfig", "command_for", "config_for", "parse_setting"]
+__all__ = [
+    "DEMO_SETTINGS",
+    "RunConfig",
+    "TrainingConfig",
+    "command_for",
+    "config_for",
+    "kind_of_config",
+    "parse_setting",
+    "read_config",
+]
 
 # What `foveate compare` and `foveate train` use on the embedded pictures where nothing else is asked for.
 DEMO_SETTINGS: dict[str, Any] = {
@@ -27,54 +36,43 @@ DEMO_SETTINGS: dict[str, Any] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """One training run. The same values give the same bits on one machine.
+class TrainingConfig:
+    """What the runs of every task have; a task's own configuration adds to it. The same values give the same bits.
 
     Args:
-        task: The job; "classify" is the one there is.
-        data: A folder of class folders, a MedMNIST npz file, or "demo" for the embedded pictures.
-        network: A name of the networks' catalogue, "timm/NAME" or "torchvision/NAME".
+        task: The job: "classify" or "segment".
+        data: Where the data are.
+        network: A name of the networks' catalogue.
         mechanism: A name of the mechanisms' catalogue, a chain such as "eca+spatial", or "none".
         options: Options of the mechanism, such as {"reduction": 8}.
         network_options: Options of the network's builder, such as {"stem": "cifar"}.
         arm: What the run is called in a study. Default: the mechanism.
-        start: "identity" inserts the mechanism as the identity, "published" builds it as its paper does, "auto" is
-            identity where the host has trained weights (pretrained or init) and published otherwise.
-        where: Pattern of the modules that the mechanism follows, for insertion. Default: the host's usual places.
-        pretrained: Start from the host's published weights.
         init: A checkpoint (.safetensors, or .pth of tensors only) to start from.
-        seed: Decides the weights, the order of the pictures and their augmentation.
-        epochs: How often every training picture is seen. Default: 30, or no limit with max_time_s.
+        seed: Decides the weights, the order of the data and its augmentation.
+        epochs: How many epochs there are. Default: 30, or no limit with max_time_s.
         max_time_s: Stop after this many seconds of training.
-        patience: Stop after this many epochs without a lower validation loss, and keep the weights of the lowest.
-        batch_size: Pictures a step, over all devices together.
+        patience: Stop after this many epochs that validation finds no better, and keep the weights of the best.
+        batch_size: Pictures, or patches, a step, over all devices together.
         optimizer: "adamw" or "sgd" (momentum 0.9).
         schedule: How the learning rate falls: "cosine", "step" (a tenth at half and three quarters) or "constant".
         warmup_epochs: Epochs in which the learning rate rises from zero.
-        augment: "none", "digits" (shifts), "standard" (shifts and flips), "crops" (random resized crops and flips) or
-            "trivial" (standard and TrivialAugment).
-        image_size: Side to which pictures are brought. Default: their own where all are alike, else 224.
-        class_weights: Weigh the loss by the inverse frequency of the classes.
-        train_only: "all", or "inserted": only the mechanism and the classifier learn, the host is frozen.
-        host_learning_rate: Another learning rate for all that is neither mechanism nor classifier.
+        train_only: "all", or "inserted": only the mechanism and the head learn, the host is frozen.
+        host_learning_rate: Another learning rate for all that is neither mechanism nor head.
         precision: "32", "bf16" or "16" (mixed).
         device: "auto", "cpu", "cuda" or "mps".
         devices: Processes, one a device.
         threads: Threads of the arithmetic. Default: as torch is set; a resumed run keeps what it began with.
         width: Multiplies every width of the host.
-        num_workers: Processes that read pictures; it does not change the numbers.
+        num_workers: Processes that read data; it does not change the numbers.
     """
 
-    task: str = "classify"
-    data: str = "demo"
-    network: str = "resnet18"
+    task: str
+    data: str
+    network: str
     mechanism: str = "none"
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     network_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     arm: str | None = None
-    start: Literal["auto", "identity", "published"] = "auto"
-    where: str | None = None
-    pretrained: bool = False
     init: str | None = None
     seed: int = 0
     epochs: int | None = None
@@ -86,10 +84,6 @@ class RunConfig:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     warmup_epochs: float = 1.0
-    augment: Literal["none", "digits", "standard", "crops", "trivial"] = "standard"
-    image_size: int | None = None
-    class_weights: bool = False
-    label_smoothing: float = 0.0
     train_only: Literal["all", "inserted"] = "all"
     host_learning_rate: float | None = None
     precision: Literal["32", "bf16", "16"] = "32"
@@ -100,66 +94,138 @@ class RunConfig:
     num_workers: int = 0
 
     def __post_init__(self) -> None:
-        for name, kind in _kinds().items():
+        for name, kind in _kinds(type(self)).items():
             value = getattr(self, name)
             if not _fits(value, kind):
                 raise ValueError(f"{name} takes {_words(kind)}; got {value!r}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} must be finite; got {value!r}")
-        if self.task != "classify":
-            raise ValueError(f'task must be "classify"; got {self.task!r}')
+        if type(self) is not CONFIGS.get(self.task, lambda: None)():
+            raise ValueError(f'task must be "{_task_of(type(self))}"; got {self.task!r}')
         if self.epochs is None and self.max_time_s is None:
             object.__setattr__(self, "epochs", 30)
         _check_numbers(self)
         _check_pairs(self)
+        self.check()
+
+    def check(self) -> None:
+        """Refuse what a task's own settings cannot be."""
 
     @property
     def arm_name(self) -> str:
         """What the run is called: the arm, or else the mechanism."""
         return self.arm or self.mechanism
 
-    @property
-    def identity(self) -> bool:
-        """Whether the mechanism starts as the identity, "auto" resolved."""
-        return self.start == "identity" or (self.start == "auto" and (self.pretrained or self.init is not None))
-
     def to_json(self) -> str:
         """The text of config.json."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build from names and values; an unknown name is a LookupError that says which one was meant."""
         for name in values:
-            _check_name(name)
+            _check_name(cls, name)
         return cls(**values)
 
     @classmethod
-    def from_file(cls, path: Path) -> "RunConfig":
+    def from_file(cls, path: Path) -> Self:
         """Read config.json; anything wrong with it is a RunError that names the file."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read as a run's configuration: {error}") from None
-        if not isinstance(values, dict):
-            raise RunError(f"{path} must hold one JSON object; got {type(values).__name__}")
-        try:
-            return cls.from_dict(values)
+            return cls.from_dict(_read_json(path))
         except (LookupError, TypeError, ValueError) as error:
             raise RunError(f"{path} is not a run's configuration: {error.args[0]}") from None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig(TrainingConfig):
+    """One training run that classifies pictures; what is not below is in TrainingConfig.
+
+    Args:
+        data: A folder of class folders, a MedMNIST npz file, or "demo" for the embedded pictures.
+        network: A name of the networks' catalogue, "timm/NAME" or "torchvision/NAME".
+        start: "identity" inserts the mechanism as the identity, "published" builds it as its paper does, "auto" is
+            identity where the host has trained weights (pretrained or init) and published otherwise.
+        where: Pattern of the modules that the mechanism follows, for insertion. Default: the host's usual places.
+        pretrained: Start from the host's published weights.
+        augment: "none", "digits" (shifts), "standard" (shifts and flips), "crops" (random resized crops and flips) or
+            "trivial" (standard and TrivialAugment).
+        image_size: Side to which pictures are brought. Default: their own where all are alike, else 224.
+        class_weights: Weigh the loss by the inverse frequency of the classes.
+    """
+
+    task: str = "classify"
+    data: str = "demo"
+    network: str = "resnet18"
+    start: Literal["auto", "identity", "published"] = "auto"
+    where: str | None = None
+    pretrained: bool = False
+    augment: Literal["none", "digits", "standard", "crops", "trivial"] = "standard"
+    image_size: int | None = None
+    class_weights: bool = False
+    label_smoothing: float = 0.0
+
+    def check(self) -> None:
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError(f"image_size must be 1 or more; got {self.image_size}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be from 0 to below 1; got {self.label_smoothing}")
+        if self.pretrained and self.init is not None:
+            raise ValueError("pretrained and init both say where the weights come from; give one of them")
+        if self.mechanism == "none" and self.where is not None:
+            raise ValueError(f"where {self.where!r} needs a mechanism; mechanism is none")
+
+    @property
+    def identity(self) -> bool:
+        """Whether the mechanism starts as the identity, "auto" resolved."""
+        return self.start == "identity" or (self.start == "auto" and (self.pretrained or self.init is not None))
+
+
+def _segment() -> type[TrainingConfig]:
+    from foveate.tasks.segment.config import SegmentConfig
+
+    return SegmentConfig
+
+
+CONFIGS: dict[str, Callable[[], type[TrainingConfig]]] = {"classify": lambda: RunConfig, "segment": _segment}
+
+
+def kind_of_config(task: str) -> type[TrainingConfig]:
+    """The configuration of the runs of a task; an unknown task is a LookupError."""
+    if task not in CONFIGS:
+        raise LookupError(f'no task "{task}"; there are {", ".join(CONFIGS)}')
+    return CONFIGS[task]()
+
+
+def read_config(path: Path) -> TrainingConfig:
+    """Read the config.json of a run of any task; anything wrong with it is a RunError that names the file."""
+    try:
+        kind = kind_of_config(str(_read_json(path).get("task", "classify")))
+    except LookupError as error:
+        raise RunError(f"{path} is not a run's configuration: {error.args[0]}") from None
+    return kind.from_file(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read as a run's configuration: {error}") from None
+    if not isinstance(values, dict):
+        raise RunError(f"{path} must hold one JSON object; got {type(values).__name__}")
+    return values
+
+
 def config_for(data: str, **given: Any) -> RunConfig:
-    """The configuration for some data: what was given, and for "demo" what suits the embedded pictures."""
+    """The configuration for some pictures: what was given, and for "demo" what suits the embedded ones."""
     settings = dict(DEMO_SETTINGS) if data == "demo" else {}
     if "max_time_s" in given:
         settings.pop("epochs", None)
     return RunConfig.from_dict({**settings, "data": data, **given})
 
 
-def command_for(config: RunConfig, out: Path) -> str:
+def command_for(config: TrainingConfig, out: Path) -> str:
     """The `foveate train` command that makes this run again."""
-    usual = config_for(config.data)
+    usual = config_for(config.data) if isinstance(config, RunConfig) else type(config)(data=config.data)  # pyright: ignore[reportCallIssue]
     words = ["foveate", "train", config.task, "--data", config.data]
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -169,14 +235,14 @@ def command_for(config: RunConfig, out: Path) -> str:
     return shlex.join([*words, "--out", str(out)])
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
+def parse_setting(text: str, config: type[TrainingConfig] = RunConfig) -> tuple[str, Any]:
     """Split "key=value" and read the value as its field's kind: numbers, true, false, none, JSON or plain text."""
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"a setting is key=value; got {text!r}")
     name = name.strip().replace("-", "_")
-    _check_name(name)
-    kind = _kinds()[name]
+    _check_name(config, name)
+    kind = _kinds(config)[name]
     if value.lower() in ("none", "null") and _fits(None, kind):
         return name, None
     if _fits(value, kind):
@@ -190,8 +256,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
     return name, parsed
 
 
-def _check_numbers(config: RunConfig) -> None:
-    for name in ("epochs", "patience", "batch_size", "image_size", "devices", "threads"):
+def _check_numbers(config: TrainingConfig) -> None:
+    for name in ("epochs", "patience", "batch_size", "devices", "threads"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"{name} must be 1 or more; got {value}")
@@ -205,36 +271,33 @@ def _check_numbers(config: RunConfig) -> None:
             raise ValueError(f"{name} must be 0 or more; got {value}")
     if config.seed >= 2**32:
         raise ValueError(f"seed must be below 2**32; got {config.seed}")
-    if not 0 <= config.label_smoothing < 1:
-        raise ValueError(f"label_smoothing must be from 0 to below 1; got {config.label_smoothing}")
     if config.batch_size % config.devices:
         raise ValueError(f"batch_size {config.batch_size} must be a multiple of devices {config.devices}")
 
 
-def _check_pairs(config: RunConfig) -> None:
-    if config.pretrained and config.init is not None:
-        raise ValueError("pretrained and init both say where the weights come from; give one of them")
+def _check_pairs(config: TrainingConfig) -> None:
     if config.train_only == "inserted" and config.host_learning_rate is not None:
         raise ValueError('host_learning_rate has nothing to teach with train_only="inserted"; give one of them')
-    if config.mechanism == "none":
-        if config.options:
-            raise ValueError(f"options {config.options} need a mechanism; mechanism is none")
-        if config.where is not None:
-            raise ValueError(f"where {config.where!r} needs a mechanism; mechanism is none")
+    if config.mechanism == "none" and config.options:
+        raise ValueError(f"options {config.options} need a mechanism; mechanism is none")
     if config.precision == "16" and config.device == "cpu":
         raise ValueError('precision "16" needs a GPU; use "bf16" or "32" on the CPU')
 
 
-def _check_name(name: str) -> None:
-    names = [field.name for field in dataclasses.fields(RunConfig)]
+def _task_of(config: type[TrainingConfig]) -> str:
+    return next(task for task, kind in CONFIGS.items() if kind() is config)
+
+
+def _check_name(config: type[TrainingConfig], name: str) -> None:
+    names = [field.name for field in dataclasses.fields(config)]
     if name not in names:
         close = difflib.get_close_matches(name, names, n=1)
         hint = f'did you mean "{close[0]}"?' if close else f"it takes {', '.join(names)}"
         raise LookupError(f'a run has no setting "{name}"; {hint}')
 
 
-def _kinds() -> dict[str, Any]:
-    return typing.get_type_hints(RunConfig)
+def _kinds(config: type[TrainingConfig]) -> dict[str, Any]:
+    return typing.get_type_hints(config)
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -245,6 +308,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, part) for part in get_args(kind))
     if origin is dict:
         return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, get_args(kind)[0]) for item in value)
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is int:
@@ -260,5 +325,7 @@ def _words(kind: Any) -> str:
         return " or ".join(_words(part) for part in get_args(kind))
     if origin is dict:
         return "an object of names and values"
+    if origin is list:
+        return f"a list such as {'[2, 1, 1]' if get_args(kind)[0] is int else '[2.0, 1.0, 1.0]'}"
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "none"}
     return names[kind]

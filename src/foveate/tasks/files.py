@@ -8,13 +8,14 @@ from pathlib import Path
 
 from foveate.errors import FoveateError, RunError
 from foveate.files import write_atomic
-from foveate.tasks.config import RunConfig
+from foveate.tasks.config import TrainingConfig, read_config
 
 __all__ = ["CONFIG", "LAST", "METRICS", "MODEL", "PREVIOUS", "prepare", "world_errors"]
 
 CONFIG = "config.json"
 METRICS = "metrics.csv"
 PREDICTIONS = "predictions.csv"
+CASES = "cases.csv"
 MODEL = "model.safetensors"
 SUMMARY = "summary.json"
 MAPS = "maps"
@@ -24,7 +25,7 @@ LAST = f"{CHECKPOINTS}/last.ckpt"
 PREVIOUS = f"{CHECKPOINTS}/previous.ckpt"
 BEST = f"{CHECKPOINTS}/best.safetensors"
 
-OWN = (CONFIG, METRICS, PREDICTIONS, MODEL, SUMMARY, MAPS, CHECKPOINTS, TENSORBOARD)
+OWN = (CONFIG, METRICS, PREDICTIONS, CASES, MODEL, SUMMARY, MAPS, CHECKPOINTS, TENSORBOARD)
 MAY_CHANGE = ("num_workers",)  # does not change the numbers
 
 
@@ -39,7 +40,7 @@ def world_errors(out: Path) -> Iterator[None]:
         raise RunError(f"{error.filename or out} cannot be written: {error.strerror or error}") from error
 
 
-def prepare(out: Path, config: RunConfig, *, fresh: bool) -> None:
+def prepare(out: Path, config: TrainingConfig, *, fresh: bool) -> None:
     """Make the folder ready for a run: new, or begun by the same configuration.
 
     A configuration that failed before its first checkpoint leaves the folder to another.
@@ -51,10 +52,10 @@ def prepare(out: Path, config: RunConfig, *, fresh: bool) -> None:
     begun = any((out / name).exists() for name in (LAST, PREVIOUS, SUMMARY))
     if fresh and path.exists():
         if not begun:
-            RunConfig.from_file(path)  # refuses a config.json of somebody else, which is no run of ours to clear
+            read_config(path)  # refuses a config.json of somebody else, which is no run of ours to clear
         clear(out)
     elif path.exists():
-        held = RunConfig.from_file(path)
+        held = read_config(path)
         if begun:
             _check_same(path, held, config)
             return
@@ -81,11 +82,11 @@ def clear(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _check_same(path: Path, held: RunConfig, wanted: RunConfig) -> None:
+def _check_same(path: Path, held: TrainingConfig, wanted: TrainingConfig) -> None:
     differing = [
-        f"{field.name} is {getattr(held, field.name)!r} there and {getattr(wanted, field.name)!r} here"
-        for field in dataclasses.fields(RunConfig)
-        if field.name not in MAY_CHANGE and getattr(held, field.name) != getattr(wanted, field.name)
+        f"{field.name} is {getattr(held, field.name, None)!r} there and {getattr(wanted, field.name)!r} here"
+        for field in dataclasses.fields(wanted)
+        if field.name not in MAY_CHANGE and getattr(held, field.name, None) != getattr(wanted, field.name)
     ]
     if differing:
         told = differing[0] + (f", and {len(differing) - 1} more settings differ" if len(differing) > 1 else "")

@@ -15,16 +15,12 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch import nn
 
-from foveate.data import Pictures
 from foveate.errors import DataError, TrainingError
-from foveate.tasks.classify import Classifier, PictureModule, class_weights, quiet_lightning
-from foveate.tasks.config import RunConfig
+from foveate.tasks.config import TrainingConfig
 from foveate.tasks.keeper import Keeper
-from foveate.tasks.preprocess import Preprocess
+from foveate.tasks.learner import Learner, quiet_lightning
 from foveate.tasks.resume import Checkpoint, Standing
-from foveate.tasks.samples import EpochBatches
 from foveate.tasks.summary import Progress
 
 __all__ = ["fit", "steady"]
@@ -59,30 +55,31 @@ def steady(threads: int | None) -> Iterator[None]:
 
 
 def fit(
-    network: nn.Module,
-    new: list[str],
-    preprocess: Preprocess,
-    pictures: Pictures,
-    config: RunConfig,
+    make: Callable[[Standing], tuple[Learner, L.LightningDataModule]],
+    config: TrainingConfig,
     out: Path,
     begun: Checkpoint | None,
     report: Report | None,
 ) -> None:
     """Train until the run is over; its state is then in the last checkpoint.
 
+    Args:
+        make: From where a run stands to what learns and what it learns from.
+        config: The run.
+        out: Its folder.
+        begun: The checkpoint to go on from; None for a new run.
+        report: Takes Progress.
+
     Raises:
-        TrainingError: The loss is not finite.
-        DataError: A picture cannot be read.
+        TrainingError: The loss is not finite, or the memory does not suffice.
+        DataError: A file cannot be read.
     """
     standing = begun.standing if begun else Standing(threads=_threads(config))
     if begun:
         standing.resumed += 1
-    weights = class_weights(pictures.splits["train"], len(preprocess.classes)) if config.class_weights else None
-    steps_per_epoch = EpochBatches.per_epoch(len(pictures.splits["train"]), config.batch_size)
     quiet_lightning()
     with _quiet(), _told(report, config.devices) as told:
-        module = Classifier(network, preprocess, config, new, weights, steps_per_epoch, standing)
-        data = PictureModule(pictures, preprocess, config, standing)
+        module, data = make(standing)
         trainer = L.Trainer(
             **_hardware(config),
             max_epochs=-1,
@@ -100,7 +97,7 @@ def fit(
         _run(trainer, module, data, begun)
 
 
-def _run(trainer: L.Trainer, module: Classifier, data: PictureModule, begun: Checkpoint | None) -> None:
+def _run(trainer: L.Trainer, module: Learner, data: L.LightningDataModule, begun: Checkpoint | None) -> None:
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=begun.path if begun else None, weights_only=True)
@@ -110,6 +107,12 @@ def _run(trainer: L.Trainer, module: Classifier, data: PictureModule, begun: Che
         raise KeyboardInterrupt from None
     except Exception as error:
         _raise_own(error)
+        if isinstance(error, torch.cuda.OutOfMemoryError) or "not enough memory" in str(error):
+            size = module.config.batch_size
+            raise TrainingError(
+                f"a step of batch_size {size} needs more memory than there is; a smaller batch_size, or a smaller "
+                "picture or patch, needs less"
+            ) from None
         raise
 
 
@@ -122,11 +125,11 @@ def _raise_own(error: Exception) -> None:
             raise kind(last.partition(mark)[2]) from None
 
 
-def _threads(config: RunConfig) -> int:
+def _threads(config: TrainingConfig) -> int:
     return config.threads or max(1, torch.get_num_threads() // config.devices)
 
 
-def _hardware(config: RunConfig) -> dict[str, Any]:
+def _hardware(config: TrainingConfig) -> dict[str, Any]:
     accelerator = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}[config.device]
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError('device "cuda" needs an NVIDIA GPU that torch can use; there is none')

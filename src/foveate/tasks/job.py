@@ -10,12 +10,13 @@ from foveate.errors import RunError
 from foveate.files import write_atomic
 from foveate.networks.published import header, packed, read_file
 from foveate.tasks import attention, files, scoring
+from foveate.tasks.classify import Classifier, PictureModule, class_weights
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import environment, pick_device
 from foveate.tasks.fit import fit, steady
 from foveate.tasks.hosts import build, new_modules
 from foveate.tasks.preprocess import KEY, preprocess_for
-from foveate.tasks.resume import Checkpoint, take_up
+from foveate.tasks.resume import Checkpoint, Standing, take_up
 from foveate.tasks.samples import EpochBatches
 from foveate.tasks.summary import Progress, Summary
 from foveate.tasks.weights import features_of, head_of
@@ -49,12 +50,19 @@ class Job:
             if begun is None:
                 _check_readable(self.pictures)
             if begun is None or begun.standing.stopped_by is None:
-                learning = [*self.new, self.head]
-                fit(self.network, learning, self.preprocess, self.pictures, self.config, self.out, begun, self.report)
+                fit(self._learner, self.config, self.out, begun, self.report)
                 begun = take_up(self.out)
             if begun is None:
                 raise RunError(f"{self.out} has no checkpoint after training; something removes its files")
             return self._finish(begun)
+
+    def _learner(self, standing: Standing) -> tuple[Classifier, PictureModule]:
+        config, train = self.config, self.pictures.splits["train"]
+        weights = class_weights(train, len(self.preprocess.classes)) if config.class_weights else None
+        steps = EpochBatches.per_epoch(len(train), config.batch_size)
+        learning = [*self.new, self.head]
+        learner = Classifier(self.network, self.preprocess, config, learning, weights, steps, standing)
+        return learner, PictureModule(self.pictures, self.preprocess, config, standing)
 
     def _finish(self, ended: Checkpoint) -> Summary:
         """From the trained weights to everything that is measured on the test pictures; the summary comes last."""
@@ -125,7 +133,7 @@ class Job:
                     arm=self.config.arm_name,
                     seed=self.config.seed,
                     stage=stage,
-                    epoch=last["epoch"],
+                    epoch=last["epoch"] or 0.0,
                     epochs=self.config.epochs,
                     fraction=1.0,
                     seconds_left=0.0,

@@ -15,14 +15,14 @@ import torch
 from foveate.errors import TrainingError
 from foveate.files import replace_file, write_atomic
 from foveate.networks.published import packed
-from foveate.tasks.classify import Classifier
-from foveate.tasks.config import RunConfig
+from foveate.tasks.config import TrainingConfig
 from foveate.tasks.files import BEST, LAST, METRICS, PREVIOUS, TENSORBOARD
-from foveate.tasks.summary import Progress
+from foveate.tasks.learner import Learner
+from foveate.tasks.summary import Progress, latest
 
 __all__ = ["COLUMNS", "Keeper"]
 
-COLUMNS = ("epoch", "step", "seconds", "learning_rate", "train_loss", "val_loss", "val_accuracy")
+COLUMNS = ("epoch", "step", "seconds", "learning_rate", "train_loss")  # and what the task measures
 SAVE_EVERY_S = 30.0
 SAVE_SHARE = 0.05  # of the time at most goes into checkpoints within an epoch
 REPORT_EVERY_S = 0.5
@@ -37,7 +37,7 @@ class Keeper(L.Callback):
         report: Takes Progress about twice a second; None if nobody asks.
     """
 
-    def __init__(self, out: Path, config: RunConfig, report: Callable[[Progress], None] | None) -> None:
+    def __init__(self, out: Path, config: TrainingConfig, report: Callable[[Progress], None] | None) -> None:
         self.out, self.config, self.report = out, config, report
         self.writer: Any = None
         self.marked = self.saved = self.reported = self.began = 0.0
@@ -45,7 +45,7 @@ class Keeper(L.Callback):
         self.save_after = SAVE_EVERY_S
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = _classifier(pl_module)
+        module = _learner(pl_module)
         self.began = self.saved = time.monotonic()
         self.began_at = self._fraction(module)
         if trainer.world_size > 1:
@@ -67,7 +67,7 @@ class Keeper(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        module = _classifier(pl_module)
+        module = _learner(pl_module)
         standing = module.standing
         now = time.monotonic()
         standing.elapsed_s += now - self.marked
@@ -87,12 +87,13 @@ class Keeper(L.Callback):
         self._tell(module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = _classifier(pl_module)
+        module = _learner(pl_module)
         standing = module.standing
         row = self._row(trainer, module)
-        if not math.isfinite(row["val_loss"]):
+        loss = row.get("val_loss")
+        if loss is not None and not math.isfinite(loss):
             raise TrainingError(
-                f"the validation loss is {row['val_loss']} after epoch {row['epoch']:g}, step {standing.step}; "
+                f"the validation loss is {loss} after epoch {row['epoch']:g}, step {standing.step}; "
                 "a lower learning_rate or precision 32 may help"
             )
         standing.rows.append(row)
@@ -102,8 +103,9 @@ class Keeper(L.Callback):
         self._judge(trainer, module, row)
         if trainer.is_global_zero:
             self._write_rows(module)
-            for name in COLUMNS[3:]:
-                self.writer.add_scalar(name, row[name], standing.step)
+            for name, value in list(row.items())[3:]:
+                if value is not None:
+                    self.writer.add_scalar(name, value, standing.step)
             self.writer.flush()
         self._save(trainer)
         self._tell(module, now=True)
@@ -114,31 +116,27 @@ class Keeper(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._close()
 
-    def _row(self, trainer: L.Trainer, module: Classifier) -> dict[str, float]:
+    def _row(self, trainer: L.Trainer, module: Learner) -> dict[str, float | None]:
         standing = module.standing
         loss_sum, loss_count = standing.loss_sum, standing.loss_count
         if trainer.world_size > 1:
             sums = torch.tensor([loss_sum, loss_count], dtype=torch.float64, device=module.device)
             loss_sum, loss_count = trainer.strategy.reduce(sums, reduce_op="sum").tolist()  # pyright: ignore[reportAttributeAccessIssue]
-        val_loss, val_accuracy = module.val_loss.compute().item(), module.val_accuracy.compute().item()
-        module.val_loss.reset()
-        module.val_accuracy.reset()
         return {
             "epoch": round(standing.epoch + standing.batch / module.steps_per_epoch, 6),
             "step": standing.step,
             "seconds": round(standing.elapsed_s, 3),
             "learning_rate": max(group["lr"] for group in trainer.optimizers[0].param_groups),
             "train_loss": loss_sum / loss_count,
-            "val_loss": val_loss,
-            "val_accuracy": val_accuracy,
-        }
+        } | module.measured()
 
-    def _judge(self, trainer: L.Trainer, module: Classifier, row: dict[str, float]) -> None:
+    def _judge(self, trainer: L.Trainer, module: Learner, row: dict[str, float | None]) -> None:
         """Whether training is over after this epoch."""
         standing, config = module.standing, self.config
-        if config.patience is not None:
-            if standing.best_loss is None or row["val_loss"] < standing.best_loss:
-                standing.best_loss, standing.best_epoch = row["val_loss"], standing.epoch
+        found = module.objective(row)
+        if config.patience is not None and found is not None:
+            if standing.best_loss is None or found < standing.best_loss:
+                standing.best_loss, standing.best_epoch = found, standing.epoch
                 if trainer.is_global_zero:
                     write_atomic(self.out / BEST, packed(module.network.state_dict()))
             elif standing.stopped_by is None and standing.epoch - standing.best_epoch >= config.patience:
@@ -157,17 +155,18 @@ class Keeper(L.Callback):
         self.saved = time.monotonic()
         self.save_after = max(SAVE_EVERY_S, (self.saved - began) / SAVE_SHARE)
 
-    def _write_rows(self, module: Classifier) -> None:
+    def _write_rows(self, module: Learner) -> None:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([row[name] for name in COLUMNS] for row in module.standing.rows)
+        columns = (*COLUMNS, *module.measures)
+        writer.writerow(columns)
+        writer.writerows([row[name] for name in columns] for row in module.standing.rows)
         write_atomic(self.out / METRICS, text.getvalue())
 
-    def _fraction(self, module: Classifier) -> float:
+    def _fraction(self, module: Learner) -> float:
         return module.standing.fraction(self.config, module.steps_per_epoch)
 
-    def _tell(self, module: Classifier, *, now: bool = False) -> None:
+    def _tell(self, module: Learner, *, now: bool = False) -> None:
         moment = time.monotonic()
         if self.report is None or module.global_rank or (moment - self.reported < REPORT_EVERY_S and not now):
             return
@@ -183,7 +182,8 @@ class Keeper(L.Callback):
                 epochs=self.config.epochs,
                 fraction=fraction,
                 seconds_left=(moment - self.began) * (1 - fraction) / gained if gained > 0 else None,
-                val_accuracy=standing.rows[-1]["val_accuracy"] if standing.rows else None,
+                val_accuracy=latest(standing.rows, "val_accuracy"),
+                val_dice=latest(standing.rows, "val_dice"),
             )
         )
 
@@ -193,7 +193,7 @@ class Keeper(L.Callback):
             self.writer = None
 
 
-def _classifier(module: L.LightningModule) -> Classifier:
-    if not isinstance(module, Classifier):
-        raise TypeError(f"Keeper watches a Classifier; got {type(module).__name__}")
+def _learner(module: L.LightningModule) -> Learner:
+    if not isinstance(module, Learner):
+        raise TypeError(f"Keeper watches a Learner; got {type(module).__name__}")
     return module

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from foveate.errors import RunError
-from foveate.tasks.config import RunConfig
+from foveate.tasks.config import TrainingConfig
 from foveate.tasks.files import LAST, PREVIOUS
 
 __all__ = ["Checkpoint", "Standing", "read_checkpoint", "take_up"]
@@ -23,10 +23,10 @@ class Standing:
         epoch: Whole epochs.
         batch: Batches of the next one.
         elapsed_s: Seconds of training, of all processes that worked on it one after the other.
-        loss_sum: Sum of the loss over the pictures of this epoch.
+        loss_sum: Sum of the loss over the pictures or patches of this epoch.
         loss_count: Their number.
         rows: What metrics.csv holds.
-        best_loss: The lowest validation loss.
+        best_loss: The lowest validation loss, or what else the task calls best, lower being better.
         best_epoch: The epoch after which it was.
         resumed: How often the run was taken up.
         stopped_by: "epochs", "max_time" or "early_stop" when training is over.
@@ -39,7 +39,7 @@ class Standing:
     elapsed_s: float = 0.0
     loss_sum: float = 0.0
     loss_count: int = 0
-    rows: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    rows: list[dict[str, float | None]] = dataclasses.field(default_factory=list)
     best_loss: float | None = None
     best_epoch: int = 0
     resumed: int = 0
@@ -50,7 +50,7 @@ class Standing:
         """Plain values, for a checkpoint."""
         return dataclasses.asdict(self)
 
-    def fraction(self, config: RunConfig, steps_per_epoch: int) -> float:
+    def fraction(self, config: TrainingConfig, steps_per_epoch: int) -> float:
         """How much of the training is done, 0 to 1, by epochs or by time, whichever ends it first."""
         steps = self.step / (config.epochs * steps_per_epoch) if config.epochs is not None else 0.0
         seconds = self.elapsed_s / config.max_time_s if config.max_time_s is not None else 0.0

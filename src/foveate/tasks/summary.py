@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from foveate.errors import RunError
 
-__all__ = ["Progress", "Summary", "read_summary"]
+__all__ = ["Progress", "Summary", "latest", "read_summary"]
 
 VERSION = 1
 
@@ -22,7 +23,8 @@ class Progress:
         epochs: Epochs there will be; None where only time ends the run.
         fraction: How much of the whole is done, 0 to 1.
         seconds_left: The estimated rest of the training; None before there is one.
-        val_accuracy: The latest; None before the first validation.
+        val_accuracy: The latest; None before the first validation, and where another task is learned.
+        val_dice: Likewise, of a segmentation.
     """
 
     arm: str
@@ -32,7 +34,8 @@ class Progress:
     epochs: int | None
     fraction: float
     seconds_left: float | None
-    val_accuracy: float | None
+    val_accuracy: float | None = None
+    val_dice: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,11 @@ class Summary:
     def to_json(self) -> str:
         """The text of summary.json."""
         return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
+
+
+def latest(rows: Sequence[Mapping[str, float | None]], name: str) -> float | None:
+    """The last number of a column of metrics.csv; None if it has none."""
+    return next((row[name] for row in reversed(rows) if row.get(name) is not None), None)
 
 
 def read_summary(run: Path) -> Summary | None:

@@ -139,7 +139,7 @@ def surface_distances(
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """For every surface voxel of one structure the distance to the other's nearest, in mm, and the other way round."""
     (box,) = ndimage.find_objects((one | other).astype(np.uint8))
-    surfaces = [mask[box] & ~np.asarray(ndimage.binary_erosion(mask[box])) for mask in (one, other)]
+    surfaces = [np.logical_and(mask[box], np.logical_not(ndimage.binary_erosion(mask[box]))) for mask in (one, other)]
     far = [ndimage.distance_transform_edt(~surface, sampling=tuple(spacing)) for surface in surfaces]
     return np.asarray(far[1])[surfaces[0]], np.asarray(far[0])[surfaces[1]]
 
