@@ -17,7 +17,8 @@ def title(architecture: Architecture) -> str:
     defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
     options = defaults | dict(architecture.options)
     if architecture.kind == "resnet":
-        return _mechanism(options) + _residual(options)
+        name = _residual(options)
+        return name if options["mechanism"] == "se" and name.startswith("SENet") else _mechanism(options) + name
     if architecture.kind == "unet":
         gates = {0: "U-Net", 1: "Attention U-Net"}.get(
             options["gates"], f"Attention U-Net, {options['gates']} gates a skip connection"
