@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -11,6 +11,8 @@ from foveate.auditing.inputs import SPACES, Fit, at_space
 from foveate.auditing.subject import Refusal, Subject
 
 __all__ = ["Case", "trained"]
+
+LOUD = 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,11 @@ class Case:
     def at(self, space: tuple[int, ...]) -> "Case":
         """The same module on another size of space; raises a Refusal where it does not take that."""
         return Case.of(self.equation, self.subject, at_space(self.fit, space))
+
+    def loud(self) -> "Case":
+        """The same module on inputs LOUD times as large, where what clips shows."""
+        inputs = [LOUD * x for x in self.inputs]
+        return replace(self, inputs=inputs, theirs=self.answer(*inputs))
 
     def square(self) -> "Case | None":
         """The same module on the first square input that it takes, where this one is oblong."""

@@ -8,6 +8,7 @@ from typing import Any
 from foveate.auditing.case import Case
 from foveate.auditing.equation import Equation, Switch, Variant, difference, load
 from foveate.auditing.matching import Match
+from foveate.auditing.subject import Refusal
 
 __all__ = ["AS_BUILT", "Explanation", "difference_of", "explain", "published_difference"]
 
@@ -39,16 +40,25 @@ class Explanation:
 def explain(case: Case, known: Sequence[Match]) -> tuple[Case, Explanation | None]:
     """The form with the fewest deviations whose output is the module's, and the case for which it is.
 
-    A square input is tried beside an oblong one: some modules are right on squares only.
+    A square input is tried beside an oblong one: some modules are right on squares only. What is found has to hold for
+    larger inputs too.
     """
     square = case.square()
     for count in range(MOST + 1):
         for tried in (case,) if square is None or count == MOST else (case, square):
             for match, variant, switches in _forms(case.equation, known, count):
                 left = difference_of(tried, match, variant, switches)
-                if left <= case.tolerance:
+                if left <= case.tolerance and _holds(tried, match, variant, switches):
                     return tried, Explanation(match, variant, switches, left, _effects(tried, match, variant, switches))
     return case, None
+
+
+def _holds(case: Case, match: Match, variant: Variant, switches: Sequence[Switch]) -> bool:
+    try:
+        loud = case.loud()
+    except Refusal:
+        return True
+    return difference_of(loud, match, variant, switches) <= 10 * case.tolerance
 
 
 def _effects(case: Case, match: Match, variant: Variant, switches: Sequence[Switch]) -> tuple[float, ...]:

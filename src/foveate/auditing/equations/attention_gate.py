@@ -99,13 +99,16 @@ def _said(normalisation: str, activation: str, aligned: bool) -> dict[str, str]:
 
 def switches(match: Match) -> Sequence[Switch]:
     published = "the published coefficients are computed on theta's grid and resized to x's"
+    others = [
+        *common.activation_switches("activation", "activation of theta + phi"),
+        *common.gate_switches("normalisation"),
+    ]
     return [
         *choice("grid", "grid", published, x="computes them on x's grid", g="computes them on the grid of g"),
         *choice("resize", "resized-scores", "the published sigmoid comes before the resize", scores="comes after it"),
         *choice("mode", "interpolation", "the published resize is linear", nearest="takes the nearest neighbour"),
         *choice("target", "swapped-inputs", "the published gate multiplies the skip connection", g="multiplies g"),
-        *common.activation_switches("activation", "activation of theta + phi"),
-        *[switch for switch in common.gate_switches("normalisation") if switch.value not in ("softmax", "sigmoid")],
+        *(switch for switch in others if switch.value not in ("softplus", "softmax")),  # published too
         *common.application_switches(),
     ]
 
