@@ -15,7 +15,7 @@ from foveate.auditing.matching import Match, matches
 from foveate.auditing.probes import probe
 from foveate.auditing.result import Audit, Finding, Verdict
 from foveate.auditing.stages import Stage, collect
-from foveate.auditing.structure import geometry_finding, structure_findings
+from foveate.auditing.structure import geometry_sentence, structure_findings
 from foveate.auditing.subject import Refusal, Subject
 
 __all__ = ["audit"]
@@ -127,7 +127,7 @@ def _of_numbers(case: Case, explanation: Explanation) -> list[Finding]:
     """The deviations that explain the output, each with what it does to it; and which published choice it is."""
     findings = []
     for switch, effect in zip(explanation.switches, explanation.effects, strict=True):
-        said = geometry_finding(explanation.match).sentence if switch is AS_BUILT else switch.sentence
+        said = geometry_sentence(explanation.match) if switch is AS_BUILT else switch.sentence
         percent = 100 * effect
         moved = f"; this alone is {percent:{'.0f' if percent >= 10 else '.2g'}} % of the largest output"
         findings.append(Finding(switch.kind, said + (moved if effect < float("inf") else "")))

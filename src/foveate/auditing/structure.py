@@ -8,7 +8,7 @@ from foveate.auditing.matching import Match, Role
 from foveate.auditing.result import Finding
 from foveate.auditing.stages import Stage
 
-__all__ = ["geometry_finding", "structure_findings"]
+__all__ = ["geometry_sentence", "structure_findings"]
 
 BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
@@ -20,16 +20,17 @@ def structure_findings(match: Match) -> list[Finding]:
     return [*findings, *_biases(pairs), *_norms(pairs), *_kernels(pairs), *_left(match)]
 
 
-def geometry_finding(match: Match) -> Finding:
+def geometry_sentence(match: Match) -> str:
     """How kernels move, where they move otherwise than published."""
-    said = []
+    alike: dict[tuple[str, str], list[tuple[Role, Stage]]] = {}
     for name in match.built_otherwise:
-        published = match.published_geometry(name)
-        published = published or "one position each"
-        said.append(
-            f"the published {match.structure.role(name).says} has {published}; this one {match.stages[name].geometry}"
-        )
-    return Finding("geometry", "; ".join(said))
+        published = str(match.published_geometry(name) or "one position at a time")
+        pair = (match.structure.role(name), match.stages[name])
+        alike.setdefault((published, str(pair[1].geometry)), []).append(pair)
+    return "; ".join(
+        f"the published {_names(pairs)} {_has(pairs)} {published}; this one's {built}"
+        for (published, built), pairs in alike.items()
+    )
 
 
 def _counted(match: Match) -> str:

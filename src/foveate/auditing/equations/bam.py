@@ -15,15 +15,15 @@ from foveate.layers import BAM
 __all__ = ["EQUATION"]
 
 OF_CHANNELS, OF_SPACE = ("channel", "ca", "gate", "fc", "mlp"), ("spatial", "sa", "conv")
-REDUCE = Role("reduce", "hidden", "channels", "channel branch's first layer", norm=True, hints=OF_CHANNELS)
-EXPAND = Role("expand", "channels", "hidden", "channel branch's second layer", hints=OF_CHANNELS)
-NARROW = Role("narrow", "hidden", "channels", "spatial branch's 1x1 convolution", norm=True, hints=OF_SPACE)
-PROJECT = Role("project", 1, "hidden", "spatial branch's last convolution")
+REDUCE = Role("reduce", "hidden", "channels", "first layer of the channel branch", norm=True, hints=OF_CHANNELS)
+EXPAND = Role("expand", "channels", "hidden", "second layer of the channel branch", hints=OF_CHANNELS)
+NARROW = Role("narrow", "hidden", "channels", "first convolution of the spatial branch", norm=True, hints=OF_SPACE)
+PROJECT = Role("project", 1, "hidden", "last convolution of the spatial branch")
 PUBLISHED_CONVS = 2
 
 
 def _conv(place: int) -> Role:
-    says = f"spatial branch's kernel {place}"
+    says = f"{('first', 'second', 'third', 'fourth')[place - 1]} kernel of the spatial branch"
     return Role(f"conv{place}", "hidden", "hidden", says, kernel="space", norm=True, dilation=4, sizes=(3,))
 
 
