@@ -1,7 +1,7 @@
 """Measure every layer and network against the code that published it: docs/conformance.md."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT))  # the golden numbers belong to the tests
 from tests.golden import published  # noqa: E402
 
 from foveate.compare.cost import count_macs, count_parameters  # noqa: E402
+from foveate.layers import AttentionGate  # noqa: E402
 from foveate.networks import catalogue  # noqa: E402
 from foveate.networks.published import from_checkpoint, inspect, to_publisher  # noqa: E402
 
@@ -26,6 +27,8 @@ OPTIONS = {
     "cbam_lp_lse": {"pools": ("lp", "lse")},
     "eca_k3": {"channels": 32},
     "eca_k5": {"channels": 32},
+    **{f"grid_attention_concatenation_debug_{dims}d": {"activation": "softplus"} for dims in (2, 3)},
+    **{f"grid_attention_concatenation_residual_{dims}d": {"normalisation": "softmax"} for dims in (2, 3)},
     "nonlocal_official_softmax_pool": {"pool": "before"},
     "nonlocal_official_dot_product": {"pairwise": "dot_product"},
     "nonlocal_official_dot_product_pool": {"pairwise": "dot_product", "pool": "before"},
@@ -66,7 +69,7 @@ def rows() -> Iterator[tuple[str, list[str]]]:
         dims = max(value.ndim for key, value in state.items() if "weight" in key and "concat" not in key) - 2
         theirs = to_publisher(network.eval(), found.publisher, spatial_dims=max(dims, 1))
         ours = dict(zip(theirs, network.state_dict(), strict=True))
-        measured = published.differences(name, network, ours.__getitem__)
+        measured = published.differences(name, network, ours.__getitem__, with_gate(network))
         meta, _ = published.read(name)
         equal = "equal" if count_parameters(network) == meta["parameters"] else "DIFFERENT"
         cells = [f"`{name}`", found.title.removeprefix("a layer of "), source_of(name, found.publisher)]
@@ -80,12 +83,22 @@ def rows() -> Iterator[tuple[str, list[str]]]:
         yield "networks", [*cells, macs, "x".join(map(str, shape)), *PRINTED.get(name, ("", ""))]
 
 
+def with_gate(network: torch.nn.Module) -> Callable[..., dict[str, torch.Tensor]] | None:
+    """How to call an attention gate such that its coefficients come out too; None for all else."""
+    if not isinstance(network, AttentionGate):
+        return None
+    seen = []
+    network.gate.register_forward_hook(lambda module, given, gate: seen.append(gate.unsqueeze(1)))
+    return lambda x, g: {"gated": network(x, g), "attention": seen[-1]}
+
+
 def largest(measured: dict[str, float], kind: str) -> str:
     """The largest of the differences of one kind."""
     return shown(max((value for key, value in measured.items() if key.startswith(kind)), default=0.0))
 
 
 def shown(difference: float) -> str:
+    """A difference in one digit."""
     return f"{difference:.0e}" if difference else "0"
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from foveate import from_checkpoint, insert, networks, save_checkpoint, to_publisher
 from foveate.errors import CheckpointError
-from foveate.layers import ECA, SE, NonLocal
+from foveate.layers import ECA, SE, AttentionGate, NonLocal
 from foveate.networks.published import PUBLISHERS, inspect
 from foveate.networks.published.reading import ARCHITECTURE, packed
 
@@ -44,7 +44,17 @@ NETWORKS = [
 SUBSAMPLED = [
     (f"nonlocal_{kind}_3d_sub", ALEXHEX7, {"pairwise": kind}) for kind in ("embedded_gaussian", "dot_product")
 ]
+GATES = [
+    (f"grid_attention_{mode}_{dims}d", GATED_NETWORKS, options)
+    for dims in (2, 3)
+    for mode, options in (
+        ("concatenation", {}),
+        ("concatenation_debug", {"activation": "softplus"}),
+        ("concatenation_residual", {"normalisation": "softmax"}),
+    )
+]
 LAYERS = [
+    *GATES,
     ("se", MOSKOMULE, {}),
     ("se_conv", CADENE, {}),
     ("cbam_avg_max", JONGCHAN, {}),
@@ -73,7 +83,16 @@ def check(name, network, publisher):
         assert back[key].shape == value.shape
         assert torch.equal(back[key], value), key
     names = dict(zip(back, network.state_dict(), strict=True))
-    published.check(name, network, names.__getitem__, loaded=True)
+    published.check(name, network, names.__getitem__, with_gate(network), loaded=True)
+
+
+def with_gate(network):
+    """How to call a gate such that its coefficients come out beside what it gates; None for all else."""
+    if not isinstance(network, AttentionGate):
+        return None
+    seen = []
+    network.gate.register_forward_hook(lambda module, given, gate: seen.append(gate.unsqueeze(1)))
+    return lambda x, g: {"gated": network(x, g), "attention": seen[-1]}
 
 
 @pytest.mark.slow

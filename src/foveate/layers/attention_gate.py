@@ -84,8 +84,8 @@ class AttentionGate(nn.Module):
             raise ValueError(f"norm goes with W, and output=False has none; got norm={norm!r}")
         hidden_channels = functional.bottleneck(channels, None, hidden_channels, default=2)
         self.channels, self.gating_channels, self.spatial_dims = channels, gating_channels, spatial_dims
-        self.activation = nn.Softplus() if activation == "softplus" else nn.ReLU(inplace=True)
-        self.normalisation, self.align_corners = normalisation, align_corners
+        self.activate = nn.Softplus() if activation == "softplus" else nn.ReLU(inplace=True)
+        self.activation, self.normalisation, self.align_corners = activation, normalisation, align_corners
         self.stride = _per_axis(stride, spatial_dims)
         conv = functional.CONVOLUTIONS[spatial_dims]
         self.theta = conv(channels, hidden_channels, self.stride, self.stride, bias=False)
@@ -102,7 +102,7 @@ class AttentionGate(nn.Module):
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
         self._check(x, g)
         theta = self.theta(x)
-        scores = self.psi(self.activation(theta + self._resized(self.phi(g), theta.shape[2:])))
+        scores = self.psi(self.activate(theta + self._resized(self.phi(g), theta.shape[2:])))
         gate = self._resized(coefficients(scores, self.normalisation), x.shape[2:])
         gate = self.gate(gate.squeeze(1)).unsqueeze(1)
         return self.norm(self.out((x * gate).to(x.dtype)))

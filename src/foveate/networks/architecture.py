@@ -24,6 +24,7 @@ KINDS = {
     "cbam": "foveate.layers:CBAM",
     "bam": "foveate.layers:BAM",
     "nonlocal": "foveate.layers:NonLocal",
+    "attention_gate": "foveate.layers:AttentionGate",
 }
 """The classes that a file may name."""
 

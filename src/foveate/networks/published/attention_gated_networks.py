@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from foveate.layers import AttentionGate
 from foveate.networks.architecture import Architecture
 from foveate.networks.published.publisher import Found, Publisher, Shapes, part_name
 from foveate.networks.published.residual import holds
@@ -42,6 +43,8 @@ SONONET_PARTS = (
 
 
 def _recognise(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
+    if {"theta.weight", "phi.weight", "psi.weight"} <= set(shapes):
+        return _gate(shapes)
     if holds(shapes, "compatibility_score1."):
         return _sononet(shapes)
     if not (holds(shapes, "up_concat4.conv.") and holds(shapes, "dsv2.dsv.")):
@@ -57,6 +60,22 @@ def _recognise(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
         "spatial_dims": spatial_dims,
     }
     return Found(Architecture("unet", network), {}, spatial_dims)
+
+
+def _gate(shapes: Shapes) -> Found:
+    spatial_dims = min(max(len(shapes["theta.weight"]) - 2, 1), 3)
+    hidden_channels, channels, *stride = shapes.axes("theta.weight", spatial_dims + 2)
+    assumed = {"activation": "relu", "normalisation": "sigmoid"}
+    gate = {
+        "channels": channels,
+        "gating_channels": shapes.axes("phi.weight", spatial_dims + 2)[1],
+        "hidden_channels": hidden_channels,
+        "stride": stride,
+        "bias": "phi.bias" in shapes,
+        "output": holds(shapes, "W.0.weight"),
+        "spatial_dims": spatial_dims,
+    }
+    return Found(Architecture("attention_gate", gate | assumed), assumed, spatial_dims)
 
 
 def _sononet(shapes: Shapes) -> Found:
@@ -75,7 +94,14 @@ def _sononet(shapes: Shapes) -> Found:
 
 
 def _their_name(key: str, network: nn.Module) -> str:
+    if isinstance(network, AttentionGate):
+        return part_name(key, (("out", "W.0"), ("norm", "W.1")))
     return part_name(key, SONONET_PARTS if isinstance(network, AGSononet) else UNET_PARTS)
 
 
-GATED_NETWORKS = Publisher("ozan-oktay/Attention-Gated-Networks", _recognise, _their_name)
+GATED_NETWORKS = Publisher(
+    "ozan-oktay/Attention-Gated-Networks",
+    _recognise,
+    _their_name,
+    free=("activation", "normalisation", "align_corners"),
+)
