@@ -245,12 +245,14 @@ def parse_setting(text: str, config: type[TrainingConfig] = RunConfig) -> tuple[
     kind = _kinds(config)[name]
     if value.lower() in ("none", "null") and _fits(None, kind):
         return name, None
-    if _fits(value, kind):
+    if _fits(value, kind) and not value.startswith("["):
         return name, value
     try:
         parsed = json.loads(value.lower() if value.lower() in ("true", "false") else value)
     except ValueError:
         parsed = value
+    if not _fits(parsed, kind) and _fits(value, kind):
+        return name, value
     if not _fits(parsed, kind):
         raise ValueError(f"{name} takes {_words(kind)}; got {value!r}")
     return name, parsed

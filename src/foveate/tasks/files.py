@@ -16,6 +16,7 @@ CONFIG = "config.json"
 METRICS = "metrics.csv"
 PREDICTIONS = "predictions.csv"
 CASES = "cases.csv"
+PREPARATION = "preparation.json"
 MODEL = "model.safetensors"
 SUMMARY = "summary.json"
 MAPS = "maps"
@@ -25,7 +26,7 @@ LAST = f"{CHECKPOINTS}/last.ckpt"
 PREVIOUS = f"{CHECKPOINTS}/previous.ckpt"
 BEST = f"{CHECKPOINTS}/best.safetensors"
 
-OWN = (CONFIG, METRICS, PREDICTIONS, CASES, MODEL, SUMMARY, MAPS, CHECKPOINTS, TENSORBOARD)
+OWN = (CONFIG, METRICS, PREDICTIONS, CASES, PREPARATION, MODEL, SUMMARY, MAPS, CHECKPOINTS, TENSORBOARD)
 MAY_CHANGE = ("num_workers",)  # does not change the numbers
 
 

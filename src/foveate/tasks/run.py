@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from foveate.data.folders import FolderSplit
 from foveate.errors import CheckpointError, DataError, RunError
 from foveate.networks.published import read_file
 from foveate.tasks import files
-from foveate.tasks.config import RunConfig, command_for
+from foveate.tasks.config import RunConfig, TrainingConfig, command_for, read_config
 from foveate.tasks.environment import pick_device
 from foveate.tasks.hosts import build_network, new_modules
 from foveate.tasks.preprocess import KEY, Preprocess
@@ -26,7 +27,7 @@ Report = Callable[[Progress], None]
 
 
 def train(
-    config: RunConfig,
+    config: TrainingConfig,
     out: Path,
     *,
     fresh: bool = False,
@@ -54,9 +55,19 @@ def train(
         finished = read_summary(out)
         if finished is not None:
             return finished
+        return _job(config, out, progress, command or command_for(config, out)).run()
+
+
+def _job(config: TrainingConfig, out: Path, progress: Report | None, command: str) -> Any:
+    if isinstance(config, RunConfig):
         from foveate.tasks.job import Job
 
-        return Job(config, out, progress, command or command_for(config, out)).run()
+        return Job(config, out, progress, command)
+    from foveate.tasks.segment.config import SegmentConfig
+    from foveate.tasks.segment.job import SegmentJob
+
+    assert isinstance(config, SegmentConfig)
+    return SegmentJob(config, out, progress, command)
 
 
 def evaluate(
@@ -71,6 +82,10 @@ def evaluate(
 
     if split not in SPLITS:
         raise ValueError(f"split takes train, val or test; got {split!r}")
+    if _segments(run):
+        from foveate.tasks.segment.run import evaluate as evaluate_segmentation
+
+        return evaluate_segmentation(run, data, split, device=device)
     network, config = load_run(run)
     preprocess = read_preprocess(run)
     pictures = open_pictures(data or config.data)
@@ -81,7 +96,14 @@ def evaluate(
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str = "auto") -> Path:
-    """Classify picture files and folders of them; write out/predictions.csv and return its path."""
+    """Classify picture files and folders of them; write out/predictions.csv and return its path.
+
+    A run that segments writes label maps and probabilities, and returns `out`.
+    """
+    if _segments(run):
+        from foveate.tasks.segment.run import predict as predict_segmentation
+
+        return predict_segmentation(run, inputs, out, device=device)
     from foveate.tasks import scoring
 
     network, _ = load_run(run)
@@ -97,8 +119,13 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str = "auto
 def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str = "auto") -> list[Path]:
     """Draw what a finished run attends to in pictures: NAME.TAP.png for each map, gates.csv for channels; their paths.
 
-    "network" is the evidence for the predicted class (Grad-CAM); the others are the mechanism's own maps.
+    "network" is the evidence for the predicted class (Grad-CAM); the others are the mechanism's own maps. A run that
+    segments gives the maps of its gates in the space of each scan.
     """
+    if _segments(run):
+        from foveate.tasks.segment.run import attend as attend_segmentation
+
+        return attend_segmentation(run, inputs, out, device=device)
     from foveate.tasks import attention, overlays
 
     network, config = load_run(run)
@@ -160,11 +187,18 @@ def open_network(network: str, mechanism: str = "none") -> tuple[nn.Module, tupl
     return built.eval(), shape
 
 
-def _absolute(config: RunConfig) -> RunConfig:
+def _absolute(config: TrainingConfig) -> TrainingConfig:
     """With paths that mean the same wherever the run is taken up from."""
     paths = {"data": config.data if config.data != "demo" else None, "init": config.init}
+    paths["split_file"] = getattr(config, "split_file", None)
     changed = {name: os.path.abspath(path) for name, path in paths.items() if path is not None}  # noqa: PTH100
     return dataclasses.replace(config, **changed)
+
+
+def _segments(run: Path) -> bool:
+    """Whether a run segments; what is no run of ours is found out later."""
+    path = Path(run) / files.CONFIG
+    return path.is_file() and read_config(path).task == "segment"
 
 
 def _finished(run: Path) -> Summary:

@@ -20,7 +20,8 @@ class SegmentConfig(TrainingConfig):
         split_file: A JSON file of "train", "val" and "test", or nnU-Net's splits_final.json with a fold.
         spacing: Size in mm of the voxels that the network sees, along right, anterior and superior. Default: the median
             of the training cases. Pictures have none.
-        window: HU of a CT that become 0 and 1, such as [-160, 240]. Default: intensities as the modality suggests.
+        window: HU of a CT that become 0 and 1, such as [-160, 240], or a name such as "liver". Default: intensities as
+            the modality suggests.
         patch_size: Voxels of a patch along each axis. Default: by the median size of the training cases.
         patches_per_epoch: Patches in an epoch. Default: as many as training cases, but at least 100.
         foreground: The share of patches around a voxel that is not background.
@@ -46,7 +47,7 @@ class SegmentConfig(TrainingConfig):
     batch_size: int = 2
     weight_decay: float = 1e-4
     spacing: list[float] | None = None
-    window: list[float] | None = None
+    window: list[float] | str | None = None
     patch_size: list[int] | None = None
     patches_per_epoch: int | None = None
     foreground: float = 1 / 3
@@ -72,7 +73,7 @@ class SegmentConfig(TrainingConfig):
             value = getattr(self, name)
             if value is not None and (not value or min(value) <= 0):
                 raise ValueError(f"{name} must be positive along each axis; got {value}")
-        if self.window is not None and (len(self.window) != 2 or self.window[0] >= self.window[1]):
+        if isinstance(self.window, list) and (len(self.window) != 2 or self.window[0] >= self.window[1]):
             raise ValueError(f"window takes its low and its high end, such as [-160, 240]; got {self.window}")
         if not 0 <= self.foreground <= 1:
             raise ValueError(f"foreground must be from 0 to 1; got {self.foreground}")

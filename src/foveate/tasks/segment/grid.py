@@ -60,7 +60,7 @@ def grid_for(volume: Volume, spacing: Sequence[float] | None) -> Grid:
 
 
 def orientation(affine: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The axis of the file that runs nearest along right, anterior and superior, and those of these that run against."""
+    """The file's axis that runs nearest along right, anterior and superior, and which of these run against it."""
     from nibabel.orientations import io_orientation
 
     found = io_orientation(affine)  # for each axis of the file: where it goes, and 1 or -1

@@ -1,0 +1,82 @@
+"""Build the network of a run that segments."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveate.errors import CheckpointError, RunError
+from foveate.networks import catalogue
+from foveate.networks.published import read_file
+from foveate.tasks import files
+from foveate.tasks.segment.config import SegmentConfig
+from foveate.tasks.segment.preparation import KEY, Preparation
+from foveate.tasks.summary import read_summary
+from foveate.tasks.weights import load_into, read_weights
+
+__all__ = ["build_network", "load_run", "new_modules"]
+
+DECIDED = ("num_classes", "in_channels", "spatial_dims", "mechanism", "options", "width", "deep_supervision")
+
+
+def build_network(config: SegmentConfig, preparation: Preparation) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """The network of a run, its weights drawn from the seed or taken from `init`, and the sites of its mechanism."""
+    catalogue.describe(config.network, config.task)
+    taken = sorted(set(DECIDED) & set(config.network_options))
+    if taken:
+        raise ValueError(f"network_options cannot set {', '.join(taken)}; the run decides that")
+    options: dict[str, Any] = dict(config.network_options)
+    if config.mechanism != "none":
+        options |= {"mechanism": config.mechanism, "options": config.options or None}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = catalogue.build(
+            config.network,
+            num_classes=len(preparation.classes),
+            in_channels=len(preparation.modalities),
+            spatial_dims=preparation.spatial_dims,
+            width=config.width,
+            deep_supervision=config.deep_supervision,
+            **options,
+        )
+    sites: dict[str, int] = getattr(network, "sites", {})
+    if config.init is not None:
+        load_into(network, read_weights(config.init, ours=True), config.init, new_modules(network))
+    return network, [{"name": name, "channels": channels} for name, channels in sites.items()]
+
+
+def new_modules(network: nn.Module) -> list[str]:
+    """The names of the modules that a plain U-Net of the same widths does not have, and of those that give classes."""
+    sites: dict[str, int] = getattr(network, "sites", {})
+    gates = [name for name, _ in network.named_modules() if name.endswith(".gates") or name == "gating"]
+    return [*sites, *gates, "heads", "final"]
+
+
+def load_run(run: Path) -> tuple[nn.Module, SegmentConfig, Preparation]:
+    """The trained network of a finished run, in eval mode on the CPU, with all that it needs."""
+    run = Path(run)
+    if read_summary(run) is None:
+        raise RunError(f"this takes the folder of a finished run; {run} is not finished")
+    config = SegmentConfig.from_file(run / files.CONFIG)
+    preparation = read_preparation(run / files.MODEL)
+    # The trained weights are in the folder: where the run started from need not exist any more.
+    network, _ = build_network(dataclasses.replace(config, init=None), preparation)
+    try:
+        network.load_state_dict(read_file(run / files.MODEL)[0])
+    except (CheckpointError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(f"{run / files.MODEL} does not hold the weights of this run: {reason}") from None
+    return network.eval(), config, preparation
+
+
+def read_preparation(path: Path) -> Preparation:
+    """What a finished run's network takes and gives, kept with its weights."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as held:
+            return Preparation.from_json((held.metadata() or {})[KEY])
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise RunError(f"{path} cannot be read as the weights of a run: {error}") from None

@@ -1,0 +1,185 @@
+"""Evaluate, predict and attend with a finished run that segments."""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foveate.capture import capture, taps
+from foveate.data import SUFFIXES
+from foveate.data.nifti import NIFTI, is_nifti
+from foveate.data.scans import read_image
+from foveate.data.volumes import Volume
+from foveate.data.writing import write_labels, write_map
+from foveate.errors import DataError
+from foveate.tasks import files
+from foveate.tasks.environment import pick_device
+from foveate.tasks.segment.inference import keep_largest, predict_case, slide
+from foveate.tasks.segment.job import open_data, score_cases
+from foveate.tasks.segment.metrics import summarise
+from foveate.tasks.segment.network import load_run
+from foveate.tasks.segment.overlays import write_overlay
+from foveate.tasks.segment.preparation import Preparation, Prepared
+
+__all__ = ["attend", "evaluate", "predict"]
+
+CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's number of a channel, at the end of a name
+DICOM = (".dcm", ".dicom", ".ima")
+
+
+def evaluate(run: Path, data: str | None, split: str, *, device: str) -> dict[str, float | None]:
+    """Means over the cases of a split, with intervals, and the counts of missed and absent structures."""
+    network, config, preparation = load_run(run)
+    volumes = open_data(config, data)
+    if volumes.classes != preparation.classes:
+        raise DataError(f"{volumes.source} has classes {volumes.classes}; the run knows {preparation.classes}")
+    cases = volumes.splits[split]
+    if not cases:
+        raise DataError(f"{volumes.source} has no case in its {split} split")
+    return summarise(score_cases(network, preparation, config, volumes, cases, pick_device(device)))
+
+
+def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Path:
+    """Write for each input NAME, its label map, NAME.CLASS, the probability of each class but the background, and
+    NAME.overlay.png, the label map over the scan; return `out`.
+    """
+    network, config, preparation = load_run(run)
+    where, out = pick_device(device), Path(out)
+    network.to(where)
+    known = {value: number for number, value in enumerate(preparation.values)}
+    with files.world_errors(out):
+        for volume in given_volumes(inputs, preparation):
+            ready = preparation.prepare(volume)
+            found = predict_case(
+                network,
+                ready.image,
+                ready.grid,
+                preparation.patch_size,
+                overlap=config.overlap,
+                flips=config.flips,
+                device=where,
+            )
+            label = keep_largest(found.label()) if config.largest_component else found.label()
+            write_labels(named(out, volume), label, volume, known)
+            for number, name in enumerate(preparation.classes[1:], start=1):
+                write_map(named(out, volume, name), found.probability(number).clamp(0, 1), volume)
+            _overlay(out / f"{volume.name}.overlay.png", ready, label, volume, labels=True)
+    return out
+
+
+def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> list[Path]:
+    """Write for each input and each map of the network NAME.TAP, in the input's space, and NAME.TAP.png, the map over
+    the scan; their paths.
+
+    Windows are blended as they are for predictions. The channels of a map are averaged.
+
+    Raises:
+        LookupError: The network has no map with places.
+    """
+    network, _, preparation = load_run(run)
+    where, out = pick_device(device), Path(out)
+    names = [name for name, axes in taps(network).items() if axes.endswith("*space")]
+    if not names:
+        raise LookupError(f"{type(network).__name__} of {run} has no gate or map with places to look at")
+    look = _looker(network.to(where), names, len(preparation.patch_size))
+    written: list[Path] = []
+    with files.world_errors(out):
+        for volume in given_volumes(inputs, preparation):
+            ready = preparation.prepare(volume)
+            found = slide(look, ready.image[None], preparation.patch_size, overlap=0.5, device=where)[0]
+            for name, seen in zip(names, found, strict=True):
+                own = ready.grid.back(seen[None])[0]
+                path = named(out, volume, name)
+                write_map(path, own.clamp(0, 1) if path.suffix == ".png" else own, volume)
+                written.append(path)
+                written.append(_overlay(out / f"{volume.name}.{name}.overlay.png", ready, own, volume))
+    return written
+
+
+def _looker(network: nn.Module, names: list[str], dims: int) -> Callable[[Tensor], Tensor]:
+    """From patches to the maps of a network on the patches' grid, (batch, map, *space)."""
+    strides = getattr(network, "strides", [(1,) * dims])
+    steps = [math.prod(axis) for axis in zip(*strides, strict=True)]
+
+    def look(patches: Tensor) -> Tensor:
+        size = patches.shape[2:]
+        lack = [-length % step for length, step in zip(size, steps, strict=True)]
+        padded = F.pad(patches, [part for missing in reversed(lack) for part in (0, missing)])
+        with capture(network, only=names) as maps:
+            network(padded)
+        mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[dims]
+        found = []
+        for name in names:
+            seen = maps[name].float()
+            seen = seen if seen.ndim == 2 + dims else seen.unsqueeze(1)
+            large = F.interpolate(seen.mean(dim=1, keepdim=True), padded.shape[2:], mode=mode, align_corners=False)
+            found.append(large[(..., *(slice(length) for length in size))])
+        return torch.cat(found, dim=1)
+
+    return look
+
+
+def _overlay(path: Path, ready: Prepared, over: Tensor, volume: Volume, *, labels: bool = False) -> Path:
+    """Over the first channel of what the network saw, on its grid."""
+    shown = ready.grid.there(over[None], labels=labels)[0]
+    own = [volume.spacing[axis] for axis in ready.grid.order]
+    sizes = zip(own, ready.grid.shape, ready.grid.size, strict=True)
+    return write_overlay(path, ready.image[0], shown, [mm * n / to for mm, n, to in sizes], labels=labels)
+
+
+def named(out: Path, volume: Volume, part: str | None = None) -> Path:
+    """Where a result for a volume goes: .png for pictures, .nii.gz for scans."""
+    ending = ".png" if volume.header is None and len(volume.spacing) == 2 else ".nii.gz"
+    return out / (f"{volume.name}{ending}" if part is None else f"{volume.name}.{part.replace('/', '_')}{ending}")
+
+
+def given_volumes(inputs: Sequence[Path], preparation: Preparation) -> Iterator[Volume]:
+    """Read what was named on the command line: NIfTI files, pictures, DICOM series, or folders of the former.
+
+    Several channels come in one file, or in files NAME_0000, NAME_0001 as nnU-Net names them.
+
+    Raises:
+        DataError: An input does not exist or cannot be read, or two would have results of one name.
+    """
+    given: dict[str, tuple[Path, ...] | Path] = {}
+    for path in map(Path, inputs):
+        if not path.exists():
+            raise DataError(f"{path} does not exist")
+        inside = _files(path) if path.is_dir() else [path]
+        found = _cases(inside, len(preparation.modalities)) if inside else {path.name: path}
+        for name, images in found.items():
+            if name in given:
+                raise DataError(f"{path} and another input are both called {name}; give them in two calls")
+            given[name] = images
+    if not given:
+        raise DataError("at least one scan or picture is needed; none was given")
+    for name, images in given.items():
+        if isinstance(images, tuple):
+            yield read_image(images, preparation.modalities, preparation.spatial_dims, name)
+        else:
+            from foveate.data.dicom import read_series
+
+            yield read_series(images)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The scans and pictures in a folder; none of a DICOM series, which is read as one."""
+    held = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return [path for path in held if is_nifti(path) or path.suffix.lower() in SUFFIXES]
+
+
+def _cases(paths: Sequence[Path], channels: int) -> dict[str, tuple[Path, ...] | Path]:
+    cases: dict[str, tuple[Path, ...] | Path] = {}
+    parts: dict[str, list[Path]] = {}
+    for path in paths:
+        if path.suffix.lower() in DICOM:
+            raise DataError(f"{path} is a slice of a DICOM series; give the folder of the series")
+        name = next((path.name[: -len(end)] for end in NIFTI if path.name.lower().endswith(end)), path.stem)
+        parts.setdefault(CHANNEL.sub("", name) if channels > 1 else name, []).append(path)
+    for name, images in parts.items():
+        cases[name] = tuple(images)
+    return cases
