@@ -18,7 +18,7 @@ ALLOWED = {
     "networks": {"networks", "layers", "capture", "errors", "files", "_version"},
     "auditing": {"auditing", "layers", "capture", "errors"},
     "surgery": {"surgery", "capture", "errors"},
-    "data": {"data", "errors"},
+    "data": {"data", "errors", "files"},
     "tasks": {"tasks", "data", "networks", "layers", "surgery", "capture", "errors", "files", "_version"},
     "compare": {"compare", "tasks", "data", "networks", "layers", "surgery", "capture", "errors", "_version"},
     "report": {"report", "compare", "errors", "_version"},

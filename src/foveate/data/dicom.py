@@ -1,0 +1,205 @@
+"""Read a DICOM series: slices in files, in any order, with the place of each in its header."""
+
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from foveate.data.faults import read_errors
+from foveate.data.volumes import Volume
+from foveate.errors import DataError, MissingExtra
+
+__all__ = ["read_series"]
+
+SUFFIXES = (".dcm", ".dicom", ".ima")
+COMPANIONS = {"dicomdir", "version", "lockfile", "readme", "license", "thumbs.db", "desktop.ini"}
+WITHOUT_PIXELS = ("RTSTRUCT", "RTPLAN", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "DOC", "PLAN")
+EQUAL = 1e-3  # millimetres and cosines that differ by less are one
+STEP = 0.1  # of the step between slices: how far a slice may lie from the regular grid
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+Slice = tuple[Path, Any]  # with its header
+
+
+def read_series(folder: str | Path, series: str | None = None) -> Volume:
+    """Read the slices of one series below a folder, sorted by their place along the normal.
+
+    Values are rescaled as the headers say, for CT to HU; MONOCHROME1 is inverted, so that more is brighter. Voxels are
+    (x, y, z): column, row, slice. The affine is in RAS millimetres, rounded to float32 as NIfTI-1 will hold it; a
+    tilted gantry shears it.
+
+    Args:
+        folder: Where the files lie, at any depth.
+        series: The SeriesInstanceUID, where there are several.
+
+    Raises:
+        DataError: If there is no series or more than one, or its slices are damaged, compressed without a decoder here,
+            in colour, of different size or direction, without place, at one place, or not at equal steps.
+        MissingExtra: If pydicom is not installed.
+    """
+    folder = Path(folder)
+    files = _choose(folder, _headers(folder), series)
+    slices = _sorted(folder, files)
+    affine = _affine(folder, slices)
+    rows, columns = int(slices[0][1].Rows), int(slices[0][1].Columns)
+    image = np.empty((len(slices), rows, columns), np.float32)
+    for number, (path, _) in enumerate(slices):
+        image[number] = _pixels(path)
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 1, 0)))[None]
+    x, y, z = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
+    return Volume(tensor, None, affine, (x, y, z), folder.name)
+
+
+def _pydicom() -> Any:
+    try:
+        import pydicom
+    except ImportError:
+        raise MissingExtra("pydicom", "medical") from None
+    return pydicom
+
+
+def _headers(folder: Path) -> dict[str, list[Slice]]:
+    """What stands before the pixels of every image below a folder, by series."""
+    pydicom = _pydicom()
+    found: dict[str, list[Slice]] = defaultdict(list)
+    for path in _files(folder):
+        with read_errors(path):
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            if "SOPClassUID" not in header:
+                raise DataError(f"{path} is no DICOM file")
+            if "Rows" in header:
+                found[str(header.SeriesInstanceUID)].append((path, header))
+            elif header.get("Modality") not in WITHOUT_PIXELS:
+                raise DataError(f"{path} has no Rows; it is no image, or its header ends early")
+    if not found:
+        raise DataError(f"{folder} holds no DICOM image")
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file that may be DICOM: called like one, or without an ending as exports write them."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be listed: {error.strerror}")
+
+    files = []
+    for place, below, names in os.walk(folder, onerror=refuse):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for name in names:
+            path = Path(place) / name
+            ending = path.suffix.lower()
+            bare = not ending or ending[1:].isdigit()  # a UID as name ends in its last number
+            if not name.startswith(".") and (ending in SUFFIXES or (bare and name.lower() not in COMPANIONS)):
+                files.append(path)
+    return sorted(files)
+
+
+def _choose(folder: Path, found: dict[str, list[Slice]], series: str | None) -> list[Slice]:
+    if series is None and len(found) == 1:
+        return next(iter(found.values()))
+    if series in found:
+        return found[series]
+    told = [
+        f"{uid} ({files[0][1].get('Modality', '?')}, {files[0][1].get('SeriesDescription', 'no description')}, "
+        f"{len(files)} image{'s' * (len(files) > 1)})"
+        for uid, files in found.items()
+    ]
+    listed = "; ".join(told[:8]) + (f"; and {len(told) - 8} more" if len(told) > 8 else "")
+    wanted = "must hold one series, or be given one by its UID" if series is None else f"has no series {series}"
+    raise DataError(f"{folder} {wanted}; it holds {listed}")
+
+
+def _sorted(folder: Path, files: list[Slice]) -> list[Slice]:
+    """Slices along the normal, after what must be the same in all was held against the first."""
+    first_path, first = files[0]
+    for path, header in files:
+        with read_errors(path):
+            _check_kind(path, header)
+            for name, count in (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3), ("PixelSpacing", 2)):
+                if len(header.get(name) or ()) != count:
+                    raise DataError(f"{path} has no {name}, so that its place is not known")
+            for name in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
+                held, wanted = _numbers(header, name), _numbers(first, name)
+                if not np.allclose(held, wanted, rtol=0, atol=EQUAL):
+                    told = f"{held.tolist()} in {path} and {wanted.tolist()} in {first_path}"
+                    raise DataError(f"the slices of {folder} must have one {name}; it is {told}")
+    across, down = _numbers(first, "ImageOrientationPatient").reshape(2, 3)
+    if not np.allclose([across @ across, down @ down, across @ down], [1, 1, 0], atol=0.01):
+        raise DataError(f"{first_path} has an ImageOrientationPatient of no two right-angled directions")
+    normal = np.cross(across, down)
+    return sorted(files, key=lambda item: float(_numbers(item[1], "ImagePositionPatient") @ normal))
+
+
+def _check_kind(path: Path, header: Any) -> None:
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        raise DataError(f"{path} holds {header.NumberOfFrames} frames; a file a slice is read, so convert it to NIfTI")
+    shown = header.get("PhotometricInterpretation", "MONOCHROME2")
+    if shown not in ("MONOCHROME1", "MONOCHROME2"):
+        raise DataError(f"{path} is in colour ({shown}); grey slices are read")
+
+
+def _numbers(header: Any, name: str) -> np.ndarray:
+    return np.atleast_1d(np.asarray(header[name].value, np.float64))
+
+
+def _affine(folder: Path, slices: list[Slice]) -> np.ndarray:
+    """From (column, row, slice) to RAS millimetres."""
+    header = slices[0][1]
+    across, down = _numbers(header, "ImageOrientationPatient").reshape(2, 3)
+    between_rows, between_columns = _numbers(header, "PixelSpacing")
+    places = np.stack([_numbers(held, "ImagePositionPatient") for _, held in slices])
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = across * between_columns, down * between_rows
+    affine[:3, 2] = _step(folder, slices, places, np.cross(across, down))
+    affine[:3, 3] = places[0]
+    return (LPS_TO_RAS @ affine).astype(np.float32).astype(np.float64)
+
+
+def _step(folder: Path, slices: list[Slice], places: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """From one slice to the next, the same for all."""
+    if len(slices) == 1:
+        header = slices[0][1]
+        return normal * float(header.get("SpacingBetweenSlices") or header.get("SliceThickness") or 1)
+    names = [path.name for path, _ in slices]
+    steps = np.diff(places @ normal)
+    nearest, farthest, usual = int(steps.argmin()), int(steps.argmax()), float(np.median(steps))
+    if steps[nearest] < EQUAL:
+        pair = f"{names[nearest]} and {names[nearest + 1]}"
+        raise DataError(f"{folder} must hold one image of each slice; {pair} lie at one place, as phases or echoes do")
+    step = (places[-1] - places[0]) / (len(places) - 1)
+    strays = np.linalg.norm(places - places[0] - np.arange(len(places))[:, None] * step, axis=1)
+    if strays.max() > STEP * np.linalg.norm(step):
+        pair = f"{steps[farthest]:.4g} mm lie between {names[farthest]} and {names[farthest + 1]}"
+        told = f"{pair}, and mostly {usual:.4g} mm; the least is {steps[nearest]:.4g} mm"
+        raise DataError(f"the slices of {folder} must lie at equal steps, with none missing; {told}")
+    return step
+
+
+def _pixels(path: Path) -> np.ndarray:
+    pydicom = _pydicom()
+    from pydicom.pixels.processing import apply_modality_lut
+
+    with read_errors(path):
+        slice_ = pydicom.dcmread(path, force=True)
+        # A file without preamble does not say how it is written; pixels are the same in both uncompressed ways.
+        syntax = slice_.file_meta.setdefault("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
+        if syntax.is_compressed and not _can_decode(syntax):
+            missing = "which no decoder installed here reads; pip install python-gdcm brings one"
+            raise DataError(f"{path} is compressed ({syntax.name}), {missing}")
+        values = slice_.pixel_array
+        if slice_.get("PhotometricInterpretation") == "MONOCHROME1":
+            # Turned over within the range of the stored bits, which all slices share, not of the slice's own values.
+            values = (-1 if slice_.PixelRepresentation else 2**slice_.BitsStored - 1) - values.astype(np.int64)
+        return apply_modality_lut(values, slice_).astype(np.float32)
+
+
+def _can_decode(syntax: Any) -> bool:
+    from pydicom.pixels.decoders.base import get_decoder
+
+    try:
+        return get_decoder(syntax).is_available
+    except NotImplementedError:
+        return False

@@ -1,0 +1,27 @@
+"""Files that cannot be read: whatever a decoder raises becomes one sentence that names the file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from foveate.errors import DataError, FoveateError
+
+__all__ = ["read_errors"]
+
+
+@contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Tell a file that is not there, may not be read, is too large or is damaged in a DataError."""
+    try:
+        yield
+    except FoveateError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except MemoryError:
+        raise DataError(f"{path} does not fit into memory") from None
+    except Exception as error:  # decoders raise many kinds on a damaged file: each means that it cannot be read
+        if isinstance(error, OSError) and error.strerror:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path} is damaged and cannot be read: {said}") from None

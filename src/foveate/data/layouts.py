@@ -1,0 +1,234 @@
+"""Find the cases of a data set, in the layouts that segmentation data comes in.
+
+    Decathlon   dataset.json lists image and label of every case under "training"; what it lists under "validation" and
+                "test" is taken for these where it has labels. One file holds all channels, on its fourth axis.
+    nnU-Net v2  dataset.json says "channel_names", "labels" and "file_ending"; imagesTr/CASE_0000.nii.gz holds the first
+                channel and labelsTr/CASE.nii.gz the labels. imagesTs is for testing where there is a labelsTs.
+    pairs       images/NAME.png and masks/NAME.png, or labels/ for masks/, NIfTI or pictures, below train, val and test,
+                with these folders below images and masks, or without. A dataset.json may say "channel_names" and
+                "labels"; else every value in the masks is a class.
+
+Hidden files, among them the "._" files of macOS, are passed over.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foveate.data.description import classes_of, classes_seen, modalities_of, modalities_seen, read_description
+from foveate.data.nifti import NIFTI, is_nifti, read_nifti_shape
+from foveate.data.reading import SUFFIXES
+from foveate.data.volumes import Case
+from foveate.errors import DataError
+
+__all__ = ["Listing", "list_cases", "stem"]
+
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+SPLITS |= {"test": "test", "testing": "test"}
+LABELS = ("labels", "masks")
+NOT_DATA = {"thumbs.db", "desktop.ini"}
+
+Found = dict[str, list[Case]]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a folder holds, before it is divided.
+
+    Args:
+        root: The folder.
+        spatial_dims: 2 or 3.
+        modalities: The name of each channel.
+        classes: Their names, the background first.
+        values: The class of each label value.
+        cases: Those with labels that are not said to be for validation or testing.
+        val: Those for validation; None where nothing says so.
+        test: Those for testing; None where nothing says so.
+        unlabelled: Those without labels.
+    """
+
+    root: Path
+    spatial_dims: int
+    modalities: list[str]
+    classes: list[str]
+    values: Mapping[int, int]
+    cases: list[Case]
+    val: list[Case] | None
+    test: list[Case] | None
+    unlabelled: list[Case]
+
+
+def list_cases(path: Path) -> Listing:
+    """List the cases of a folder, or of the dataset.json in it, under any name."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    root, said = (path, path / "dataset.json") if path.is_dir() else (path.parent, path)
+    about = read_description(said) if said.exists() else {}
+    if "file_ending" in about or (not about and (root / "imagesTr").is_dir()):
+        found = _nnunet(root, said, about)
+    elif "training" in about:
+        found = _decathlon(root, said, about)
+    else:
+        found = _pairs(root)
+    every = [case for cases in found.values() for case in cases]
+    labelled = {split: [case for case in cases if case.label] for split, cases in found.items()}
+    if not labelled.get("train"):
+        raise DataError(f"{root} has no case with a label to train with")
+    modalities = modalities_of(said, about) or modalities_seen(every)
+    classes, values = classes_of(said, about) or classes_seen(case for cases in labelled.values() for case in cases)
+    val = labelled.get("val") or None
+    test = labelled.get("test") or ([] if val else None)
+    unlabelled = [case for case in every if not case.label]
+    dims = _spatial_dims(labelled["train"][0].images[0])
+    return Listing(root, dims, modalities, classes, values, labelled["train"], val, test, unlabelled)
+
+
+def stem(path: Path) -> str:
+    """A path without the ending of an image."""
+    name = path.as_posix()
+    for ending in (*NIFTI, *SUFFIXES):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def _spatial_dims(path: Path) -> int:
+    return 3 if is_nifti(path) and read_nifti_shape(path)[2] > 1 else 2
+
+
+def _decathlon(root: Path, said: Path, about: Mapping[str, Any]) -> Found:
+    parts: list[tuple[str, list[str], str | None]] = []
+    for key, split in SPLITS.items():
+        entries = about.get(key, [])
+        if not isinstance(entries, list):
+            raise DataError(f"{said} must list cases under {key!r}; got {entries!r}")
+        for entry in entries:
+            images, label = _entry(entry)
+            if not images or (label is None and split == "train"):
+                raise DataError(f'{said} must list {{"image": FILE, "label": FILE}} under {key!r}; got {entry!r}')
+            if not Path(images[0]).name.startswith("."):
+                parts.append((split, images, label))
+    brief = {stem(Path(Path(images[0]).name)) for _, images, _ in parts}
+    found: Found = {}
+    for split, images, label in parts:
+        # Where files are called alike in a folder a case, only the path tells them apart.
+        name = stem(Path(Path(images[0]).name if len(brief) == len(parts) else images[0]))
+        case = Case(name, tuple(root / image for image in images), None if label is None else root / label)
+        found.setdefault(split, []).append(case)
+    return found
+
+
+def _entry(entry: object) -> tuple[list[str], str | None]:
+    """Images and label of one line; no image where it makes no sense."""
+    if isinstance(entry, str):
+        return [entry], None
+    said = entry if isinstance(entry, dict) else {}
+    images, label = said.get("image"), said.get("label")
+    images = images if isinstance(images, list) else [images]
+    sensible = all(isinstance(name, str) for name in images) and isinstance(label, str | None)
+    return ([str(name) for name in images], label) if sensible else ([], None)
+
+
+def _nnunet(root: Path, said: Path, about: Mapping[str, Any]) -> Found:
+    ending = about.get("file_ending")
+    if not isinstance(ending, str) or ending.lower() not in (*NIFTI, *SUFFIXES):
+        known = ", ".join((*NIFTI, *SUFFIXES))
+        raise DataError(f"{said} must say the file_ending of imagesTr, one of {known}; got {ending!r}")
+    found = {"train": _nnunet_part(root / "imagesTr", root / "labelsTr", ending)}
+    if (root / "imagesTs").is_dir():
+        found["test"] = _nnunet_part(root / "imagesTs", root / "labelsTs", ending)
+    return found
+
+
+def _nnunet_part(images: Path, labels: Path, ending: str) -> list[Case]:
+    channels: dict[str, list[Path]] = {}
+    for path in _visible(images):
+        match = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(ending)}", path.relative_to(images).as_posix())
+        if not match:
+            raise DataError(f"{path} must be called CASE_0000{ending}, with the number of its channel")
+        files = channels.setdefault(match[1], [])
+        if int(match[2]) != len(files):
+            raise DataError(
+                f"{path} is channel {int(match[2])} of case {match[1]}, whose channel {len(files)} is missing"
+            )
+        files.append(path)
+    if not labels.is_dir():
+        return [Case(name, tuple(files)) for name, files in channels.items()]
+    held = {path.relative_to(labels).as_posix().removesuffix(ending): path for path in _visible(labels)}
+    _check_paired(images, labels, channels, held)
+    return [Case(name, tuple(files), held[name]) for name, files in channels.items()]
+
+
+def _pairs(root: Path) -> Found:
+    folders = {SPLITS[path.name]: path for path in _entries(root) if path.is_dir() and path.name in SPLITS}
+    if "train" in folders:
+        return {split: _pair(folder, f"{split}/") for split, folder in folders.items()}
+    cases = _pair(root, "")
+    firsts = {case.name.partition("/")[0] for case in cases if "/" in case.name}
+    if "train" not in {SPLITS.get(first) for first in firsts}:
+        return {"train": cases}
+    found: Found = {}
+    for case in cases:
+        first = case.name.partition("/")[0]
+        if first not in SPLITS:
+            raise DataError(f"{root / 'images'} must hold train, val and test and nothing beside; got {first}")
+        found.setdefault(SPLITS[first], []).append(case)
+    return found
+
+
+def _pair(folder: Path, prefix: str) -> list[Case]:
+    images = folder / "images"
+    labels = [folder / name for name in LABELS if (folder / name).is_dir()]
+    if not images.is_dir() or len(labels) > 1 or (not labels and prefix != "test/"):
+        known = "a dataset.json that lists its cases, imagesTr and labelsTr, or images and one of labels and masks"
+        held = ", ".join(path.name for path in _entries(folder)[:12]) or "nothing"
+        raise DataError(f"{folder} must hold {known}; it holds {held}")
+    if not labels:
+        return [Case(prefix + name, (path,)) for name, path in _by_stem(images).items()]
+    pictures, masks = _by_stem(images), _by_stem(labels[0])
+    _check_paired(images, labels[0], pictures, masks)
+    return [Case(prefix + name, (path,), masks[name]) for name, path in pictures.items()]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in _visible(folder):
+        name = stem(path.relative_to(folder))
+        if path.name.lower() == Path(name).name.lower():
+            raise DataError(f"{path} is no scan and no picture ({', '.join((*NIFTI, *SUFFIXES))})")
+        if name in files:
+            raise DataError(f"{files[name]} and {path} have one name; a case is one file")
+        files[name] = path
+    return files
+
+
+def _check_paired(images: Path, labels: Path, pictures: Iterable[str], masks: Iterable[str]) -> None:
+    bare, stray = sorted(set(pictures) - set(masks)), sorted(set(masks) - set(pictures))
+    for names, here, there in ((bare, images, labels), (stray, labels, images)):
+        if names:
+            others = f", nor for {len(names) - 1} more" if len(names) > 1 else ""
+            raise DataError(f"{there} holds nothing for {names[0]} of {here}{others}; both must hold the same names")
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder and not hidden."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror}") from None
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Every file in a folder and below it that is not hidden."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be listed: {error.strerror}")
+
+    files = []
+    for place, below, names in os.walk(folder, onerror=refuse):
+        below[:] = [name for name in below if not name.startswith(".")]
+        files += [Path(place) / name for name in names if not name.startswith(".") and name.lower() not in NOT_DATA]
+    return sorted(files)

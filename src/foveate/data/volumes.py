@@ -1,0 +1,140 @@
+"""Volumes: scans and pictures with a label for every voxel, in three splits, wherever they come from."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from foveate.errors import DataError
+
+__all__ = ["Case", "Volume", "Volumes", "modality_of", "open_volumes"]
+
+MR = re.compile(r"mri?|t[12](w|gd|ce|c|n|f)?|flair|dwi|adc|swi|pdw?|dce|lge|bssfp|cine")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One scan or picture, in files.
+
+    Args:
+        name: What to call it: the file's name without ending, below its folder.
+        images: A file a channel, or one file with all of them.
+        label: The file of its labels; None where there is none.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Volumes:
+    """Channels, classes and three splits.
+
+    Args:
+        source: Where the cases come from.
+        spatial_dims: 2 or 3.
+        modalities: The name of each channel.
+        classes: Their names, the background first; a class is a place in this list.
+        values: The class that each label value in the files stands for.
+        splits: "train", "val" and "test", which alone may be empty.
+        rule: How the splits came about, in words.
+        unused: Cases in no split: without labels, or not named by a file of splits.
+
+    Raises:
+        DataError: If there is no case to train or to validate with, or a name or a file is there twice.
+    """
+
+    source: str
+    spatial_dims: int
+    modalities: list[str]
+    classes: list[str]
+    values: Mapping[int, int]
+    splits: Mapping[str, list[Case]]
+    rule: str
+    unused: list[Case] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for split in ("train", "val"):
+            if not self.splits[split]:
+                raise DataError(f"{self.source} has no case in its {split} split")
+        held: dict[str | Path, str] = {}
+        for split, cases in {**self.splits, "unused": self.unused}.items():
+            for case in cases:
+                for key in (case.name, *case.images, case.label):
+                    if key is None:
+                        continue
+                    if key in held:
+                        places = f"in {held[key]} and in {split}" if held[key] != split else f"in {split}"
+                        raise DataError(f"{self.source} has {key} twice, {places}")
+                    held[key] = split
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Volume:
+    """What the files of a case hold, with its voxels in the order of the files.
+
+    Args:
+        image: float32 (channel, *space); space is (x, y, z) of a scan and (height, width) of a picture.
+        label: The class of each voxel, uint8 (*space), int64 for more than 256 classes; None where it is not known.
+        affine: From voxels to RAS, float64 (4, 4); the identity for pictures.
+        spacing: Of each axis of space, in millimetres; 1 for pictures.
+        name: Of the case.
+        header: Of the NIfTI file, so that results are written in exactly its space; None for other files.
+    """
+
+    image: Tensor
+    label: Tensor | None
+    affine: np.ndarray
+    spacing: tuple[float, ...]
+    name: str
+    header: bytes | None = None
+
+
+def open_volumes(
+    path: str | Path, *, fold: int | None = None, folds: int = 5, split_file: str | Path | None = None
+) -> Volumes:
+    """Open a folder in the layout of the Decathlon or of nnU-Net, or pairs of folders; layouts.py says what these are.
+
+    Splits are those of the folders or of `split_file`. Else cases are divided in the order of their names, numbers in
+    them by value: the last fifth is for testing, and of the rest the last tenth, or block `fold` of `folds`, for
+    validation. Blocks are contiguous because neighbouring slices are alike. Where the end of a block may cut a patient
+    in two, give a `split_file`.
+
+    Args:
+        path: The folder, or its dataset.json, under any name.
+        fold: Which block validates; or which entry of a `split_file` that is a list holds.
+        folds: How many blocks there are.
+        split_file: JSON: names of cases under "train", "val" and, at will, "test"; or nnU-Net's list of such folds.
+
+    Raises:
+        DataError: If no layout is recognised, or files are missing or ambiguous, or say what does not fit.
+        ValueError: If `fold` is out of range, or there is nothing for it to choose.
+    """
+    from foveate.data.division import divide
+    from foveate.data.layouts import list_cases
+
+    listing = list_cases(Path(path))
+    splits, rule, left = divide(listing, fold, folds, None if split_file is None else Path(split_file))
+    return Volumes(
+        str(path),
+        listing.spatial_dims,
+        listing.modalities,
+        listing.classes,
+        listing.values,
+        splits,
+        rule,
+        [*listing.unlabelled, *left],
+    )
+
+
+def modality_of(channel: str) -> Literal["CT", "MR", "other"]:
+    """What a channel's name says that it is: CT is in Hounsfield units, MR has no unit, and other may be anything."""
+    words = re.findall(r"[a-z0-9]+", channel.lower())
+    if "pet" not in words and not {"ct", "cbct"}.isdisjoint(words):
+        return "CT"
+    return "MR" if any(MR.fullmatch(word) for word in words) else "other"

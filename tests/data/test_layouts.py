@@ -1,0 +1,290 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.data.making import blob, decathlon, noise, pairs, save_nifti, save_picture
+
+from foveate.data.layouts import list_cases
+from foveate.errors import DataError
+
+
+def names(cases) -> list[str]:
+    return [case.name for case in cases]
+
+
+def nnunet(root: Path, ending: str = ".nii.gz", channels: int = 2, parts: str = "Tr", **about) -> Path:
+    """A data set of three cases in nnU-Net's layout; `about` goes into its dataset.json."""
+    save = save_nifti if ending.startswith(".nii") else save_picture
+    shape = (5, 7, 3) if ending.startswith(".nii") else (5, 7)
+    for part in parts.split():
+        for name in "abc":
+            for channel in range(channels):
+                image = noise(*shape, seed=channel).astype(np.uint8)
+                save(root / f"images{part}" / f"{part}_{name}_{channel:04}{ending}", image)
+            save(root / f"labels{part}" / f"{part}_{name}{ending}", blob(*shape))
+    said = {"channel_names": {"0": "CT", "1": "PET"}, "labels": {"background": 0, "liver": 1}, "file_ending": ending}
+    (root / "dataset.json").write_text(json.dumps(said | about))
+    return root
+
+
+def test_the_decathlon_is_listed(tmp_path: Path):
+    listing = list_cases(decathlon(tmp_path, 3, test=["./imagesTs/case_9.nii.gz"]))
+    assert (listing.spatial_dims, listing.modalities) == (3, ["MRI"])
+    assert (listing.classes, listing.values) == (["background", "liver"], {0: 0, 1: 1})
+    assert names(listing.cases) == ["case_0", "case_1", "case_2"]
+    assert listing.cases[0].images == (tmp_path / "imagesTr/case_0.nii.gz",)
+    assert listing.cases[0].label == tmp_path / "labelsTr/case_0.nii.gz"
+    assert (listing.val, listing.test) == (None, None)
+    assert names(listing.unlabelled) == ["case_9"]
+
+
+def test_a_dataset_json_may_have_another_name_and_a_byte_order_mark(tmp_path: Path):
+    said = (decathlon(tmp_path, 3) / "dataset.json").rename(tmp_path / "fold_0.json")
+    said.write_text(said.read_text(), encoding="utf-8-sig")
+    assert len(list_cases(said).cases) == 3
+
+
+def test_validation_and_test_with_labels_are_taken_from_dataset_json(tmp_path: Path):
+    entries = [{"image": f"{part}.nii.gz", "label": f"{part}_label.nii.gz"} for part in "vwt"]
+    listing = list_cases(decathlon(tmp_path, 3, validation=entries[:2], test=[entries[2], {"image": "u.nii.gz"}]))
+    assert listing.val is not None
+    assert listing.test is not None
+    assert (names(listing.val), names(listing.test), names(listing.unlabelled)) == (["v", "w"], ["t"], ["u"])
+
+
+def test_files_called_alike_in_a_folder_a_case_are_told_apart(tmp_path: Path):
+    cases = []
+    for name in ("x", "y"):
+        files = [f"{name}/{kind}.nii.gz" for kind in ("t1", "t2", "seg")]
+        for file in files:
+            save_nifti(tmp_path / file, blob(5, 7, 3))
+        cases.append({"image": files[:2], "label": files[2]})
+    said = {"modality": {"0": "T1", "1": "T2"}, "labels": {"0": "background", "1": "tumour"}, "training": cases}
+    (tmp_path / "dataset.json").write_text(json.dumps(said))
+    listing = list_cases(tmp_path)
+    assert names(listing.cases) == ["x/t1", "y/t1"]
+    assert listing.cases[1].images == (tmp_path / "y/t1.nii.gz", tmp_path / "y/t2.nii.gz")
+
+
+def test_label_values_are_ordered_and_need_not_be_dense(tmp_path: Path):
+    listing = list_cases(decathlon(tmp_path, 3, labels={"20": "spleen", "0": "nothing", "3": "liver"}))
+    assert listing.classes == ["nothing", "liver", "spleen"]
+    assert listing.values == {0: 0, 3: 1, 20: 2}
+
+
+def test_nnunet_is_listed_with_a_file_a_channel(tmp_path: Path):
+    listing = list_cases(nnunet(tmp_path))
+    assert listing.modalities == ["CT", "PET"]
+    assert listing.classes == ["background", "liver"]
+    assert names(listing.cases) == ["Tr_a", "Tr_b", "Tr_c"]
+    assert [path.name for path in listing.cases[0].images] == ["Tr_a_0000.nii.gz", "Tr_a_0001.nii.gz"]
+    assert listing.cases[0].label == tmp_path / "labelsTr/Tr_a.nii.gz"
+
+
+def test_nnunet_of_pictures_and_with_a_labelled_test_set_is_listed(tmp_path: Path):
+    listing = list_cases(nnunet(tmp_path, ".png", parts="Tr Ts"))
+    assert listing.spatial_dims == 2
+    assert names(listing.test or []) == ["Ts_a", "Ts_b", "Ts_c"]
+    for path in (tmp_path / "labelsTs").iterdir():
+        path.unlink()
+    (tmp_path / "labelsTs").rmdir()
+    listing = list_cases(tmp_path)
+    assert listing.test is None
+    assert names(listing.unlabelled) == ["Ts_a", "Ts_b", "Ts_c"]
+
+
+@pytest.mark.parametrize("masks", ["masks", "labels"])
+def test_pairs_of_pictures_are_listed_and_0_and_255_are_two_classes(tmp_path: Path, masks: str):
+    listing = list_cases(pairs(tmp_path, 3, masks=masks))
+    assert (listing.spatial_dims, listing.modalities) == (2, ["grey"])
+    assert (listing.classes, listing.values) == (["background", "foreground"], {0: 0, 255: 1})
+    assert names(listing.cases) == ["0", "1", "2"]
+
+
+def test_pairs_may_end_differently_and_lie_deeper(tmp_path: Path):
+    pairs(tmp_path, 3, "patient/{}.png")
+    path = tmp_path / "images" / "patient" / "1.png"
+    Image.open(path).save(path.with_suffix(".jpg"))
+    path.unlink()
+    assert names(list_cases(tmp_path).cases) == ["patient/0", "patient/1", "patient/2"]
+
+
+def test_every_value_in_the_masks_is_a_class_in_whichever_case_it_is(tmp_path: Path):
+    pairs(tmp_path, 3, top=1)
+    save_picture(tmp_path / "masks" / "2.png", blob(5, 7) * np.uint8(7))
+    listing = list_cases(tmp_path)
+    assert (listing.classes, listing.values) == (["background", "1", "7"], {0: 0, 1: 1, 7: 2})
+
+
+def test_pairs_of_scans_are_listed(tmp_path: Path):
+    for name in ("a.nii", "b.nii.gz"):
+        save_nifti(tmp_path / "images" / name, noise(5, 7, 3))
+        save_nifti(tmp_path / "labels" / name, blob(5, 7, 3, classes=3))
+    listing = list_cases(tmp_path)
+    assert (listing.spatial_dims, listing.modalities) == (3, ["image"])
+    assert listing.classes == ["background", "1", "2"]
+    assert names(listing.cases) == ["a", "b"]
+
+
+def test_a_dataset_json_names_what_pairs_hold(tmp_path: Path):
+    said = {"labels": {"background": 0, "cell": 255}, "channel_names": {"0": "phase contrast"}}
+    (pairs(tmp_path, 3) / "dataset.json").write_text(json.dumps(said))
+    listing = list_cases(tmp_path)
+    assert (listing.modalities, listing.classes) == (["phase contrast"], ["background", "cell"])
+
+
+def test_one_picture_in_colour_makes_three_channels(tmp_path: Path):
+    save_picture(pairs(tmp_path, 3) / "images" / "1.png", noise(5, 7, 3).astype(np.uint8))
+    assert list_cases(tmp_path).modalities == ["red", "green", "blue"]
+
+
+def test_folders_of_splits_stand_above_pairs_or_below(tmp_path: Path):
+    for split in ("train", "valid", "test"):
+        pairs(tmp_path / "above" / split, 2)
+        pairs(tmp_path / "below", 2, f"{split}/{{}}.png")
+    for root, val in (("above", "val"), ("below", "valid")):
+        listing = list_cases(tmp_path / root)
+        assert names(listing.cases) == ["train/0", "train/1"]
+        assert names(listing.val or []) == [f"{val}/0", f"{val}/1"]
+        assert names(listing.test or []) == ["test/0", "test/1"]
+
+
+def test_pictures_for_testing_may_have_no_masks(tmp_path: Path):
+    pairs(tmp_path / "train", 3)
+    save_picture(tmp_path / "test" / "images" / "9.png", blob(5, 7))
+    listing = list_cases(tmp_path)
+    assert (listing.val, listing.test) == (None, None)
+    assert names(listing.unlabelled) == ["test/9"]
+
+
+def test_hidden_files_are_passed_over(tmp_path: Path):
+    pairs(tmp_path / "pairs", 3)
+    nnunet(tmp_path / "nnunet")
+    for folder in ("pairs/images", "pairs/masks", "nnunet/imagesTr", "nnunet/labelsTr"):
+        (tmp_path / folder / "._a.nii.gz").write_text("Mac OS X")
+        (tmp_path / folder / ".DS_Store").touch()
+        (tmp_path / folder / ".cache").mkdir()
+        (tmp_path / folder / ".cache" / "a.png").touch()
+    assert len(list_cases(tmp_path / "pairs").cases) == len(list_cases(tmp_path / "nnunet").cases) == 3
+    entry = {"image": "./imagesTr/._case_0.nii.gz", "label": "./labelsTr/._case_0.nii.gz"}
+    said = json.loads((decathlon(tmp_path / "ten", 3) / "dataset.json").read_text())
+    (tmp_path / "ten" / "dataset.json").write_text(json.dumps(said | {"training": [entry, *said["training"]]}))
+    assert len(list_cases(tmp_path / "ten").cases) == 3
+
+
+def test_a_name_that_only_one_side_has_is_told(tmp_path: Path):
+    pairs(tmp_path, 5)
+    (tmp_path / "masks" / "1.png").unlink()
+    (tmp_path / "masks" / "3.png").unlink()
+    with pytest.raises(
+        DataError, match=r"masks holds nothing for 1 of .*images, nor for 1 more; both must hold the same"
+    ):
+        list_cases(tmp_path)
+    pairs(tmp_path, 6)
+    (tmp_path / "images" / "5.png").unlink()
+    with pytest.raises(DataError, match=r"images holds nothing for 5 of .*masks; both must hold the same names"):
+        list_cases(tmp_path)
+
+
+def test_two_files_of_one_name_are_told(tmp_path: Path):
+    save_picture(pairs(tmp_path, 3) / "images" / "1.tif", blob(5, 7))
+    with pytest.raises(DataError, match=r"images/1\.png and .*images/1\.tif have one name; a case is one file"):
+        list_cases(tmp_path)
+
+
+def test_a_file_of_another_kind_is_told(tmp_path: Path):
+    (pairs(tmp_path, 3) / "images" / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"images/notes\.txt is no scan and no picture \(\.nii\.gz, \.nii, \.png"):
+        list_cases(tmp_path)
+
+
+def test_a_folder_of_no_known_layout_is_told(tmp_path: Path):
+    with pytest.raises(DataError, match=r"must hold a dataset\.json that lists its cases, .*; it holds nothing"):
+        list_cases(tmp_path)
+    pairs(tmp_path, 3)
+    (tmp_path / "labels").mkdir()
+    with pytest.raises(DataError, match=r"one of labels and masks; it holds images, labels, masks"):
+        list_cases(tmp_path)
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
+        list_cases(tmp_path / "nowhere")
+
+
+def test_other_folders_beside_the_splits_are_told(tmp_path: Path):
+    for split in ("train", "extra"):
+        pairs(tmp_path, 2, f"{split}/{{}}.png")
+    with pytest.raises(DataError, match=r"images must hold train, val and test and nothing beside; got extra"):
+        list_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"training": "all"}, r"must list cases under 'training'; got 'all'"),
+        (
+            {"training": [{"image": "a.nii"}]},
+            r"must list {\"image\": FILE, \"label\": FILE} .*; got {'image': 'a\.nii'}",
+        ),
+        ({"training": [{"image": [3], "label": "b.nii"}]}, r"must list .* got {'image': \[3\], 'label': 'b\.nii'}"),
+        ({"training": []}, r"has no case with a label to train with"),
+        ({"labels": ["liver"]}, r"must name labels as {\"0\": \"background\", \.\.\.}; got \['liver'\]"),
+        (
+            {"labels": {"background": 0, "liver": "one"}},
+            r"must name labels as .*; got {'background': 0, 'liver': 'one'}",
+        ),
+        ({"labels": {"1": "liver", "2": "spleen"}}, r"must name label 0, the background, and others above it"),
+        ({"labels": {"0": "background"}}, r"must name label 0, the background, and others above it"),
+        ({"labels": {"0": "background", "1": "liver", "2": "liver"}}, r"must give each label one name"),
+        ({"labels": {"background": 0, "liver": 1, "tumour": 1}}, r"must give each label one name"),
+        ({"labels": {"background": 0, "whole": [1, 2], "core": 2}}, r"has regions of several labels, .* not supported"),
+        ({"labels": {"background": 0, "liver": 1, "ignore": 2}}, r"has a label to ignore, which is not supported"),
+        ({"modality": {"0": "CT", "2": "PET"}}, r"must name channels as {\"0\": \"CT\", \.\.\.}; got {'0': 'CT', '2'"),
+        ({"modality": 5}, r"must name channels as {\"0\": \"CT\", \.\.\.}; got 5"),
+    ],
+)
+def test_a_dataset_json_that_makes_no_sense_is_told(tmp_path: Path, said: dict, told: str):
+    with pytest.raises(DataError, match=r"dataset\.json " + told if "no case" not in told else told):
+        list_cases(decathlon(tmp_path, 1, **said))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("{", "is damaged and cannot be read"), ("[]", "must describe a data set in a JSON object; got list")],
+)
+def test_a_damaged_dataset_json_is_told(tmp_path: Path, content: str, told: str):
+    (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(DataError, match=rf"dataset\.json {told}"):
+        list_cases(tmp_path)
+
+
+def test_what_nnunet_lacks_is_told(tmp_path: Path):
+    with pytest.raises(DataError, match=r"must say the file_ending of imagesTr, one of \.nii\.gz, .*; got '\.mha'"):
+        list_cases(nnunet(tmp_path / "a", file_ending=".mha"))
+    (nnunet(tmp_path / "b") / "imagesTr" / "Tr_b_0000.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"Tr_b_0001\.nii\.gz is channel 1 of case Tr_b, whose channel 0 is missing"):
+        list_cases(tmp_path / "b")
+    (nnunet(tmp_path / "c") / "imagesTr" / "stray.nii.gz").touch()
+    with pytest.raises(
+        DataError, match=r"stray\.nii\.gz must be called CASE_0000\.nii\.gz, with the number of its channel"
+    ):
+        list_cases(tmp_path / "c")
+    (nnunet(tmp_path / "d") / "labelsTr" / "Tr_c.nii.gz").unlink()
+    with pytest.raises(
+        DataError, match=r"labelsTr holds nothing for Tr_c of .*imagesTr; both must hold the same names"
+    ):
+        list_cases(tmp_path / "d")
+
+
+def test_masks_that_cannot_be_classes_are_told(tmp_path: Path):
+    save_picture(pairs(tmp_path / "a", 1) / "masks" / "0.png", np.arange(300, dtype=np.uint16).reshape(15, 20))
+    with pytest.raises(
+        DataError, match=r"0\.png must hold classes, 0 and up, 256 at most; it has 300 values up to here"
+    ):
+        list_cases(tmp_path / "a")
+    save_nifti(tmp_path / "b" / "images" / "0.nii", noise(5, 7, 3))
+    save_nifti(tmp_path / "b" / "labels" / "0.nii", -blob(5, 7, 3).astype(np.int16))
+    with pytest.raises(DataError, match=r"0\.nii must hold classes, 0 and up, 256 at most; it has -1"):
+        list_cases(tmp_path / "b")
+    with pytest.raises(DataError, match=r"no label holds anything but 0, the background"):
+        list_cases(pairs(tmp_path / "c", 2, top=0))
