@@ -32,6 +32,7 @@ class Task(StrEnum):
     """What a network is trained to do."""
 
     classify = "classify"
+    segment = "segment"
 
 
 class Start(StrEnum):
@@ -46,7 +47,8 @@ TaskArgument = Annotated[Task, typer.Argument(help="What to train for.")]
 Data = Annotated[
     str,
     typer.Option(
-        help="A folder of class folders, a MedMNIST .npz file, or demo: the handwriting that comes with Foveate."
+        help="To classify: a folder of class folders, a MedMNIST .npz file, or demo: the handwriting that comes with "
+        "Foveate. To segment: a folder of scans or pictures with labels, as Decathlon, nnU-Net or images/ and labels/."
     ),
 ]
 Network = Annotated[
@@ -86,13 +88,13 @@ def check_budget(epochs: int | None, max_time: str | None) -> float | None:
     return None if max_time is None else parse_time(max_time)
 
 
-def parse_settings(settings: list[str] | None) -> dict[str, Any]:
+def parse_settings(settings: list[str] | None, task: str = "classify") -> dict[str, Any]:
     """KEY=VALUE texts as settings of a run, each value read as the kind that its key takes."""
-    from foveate.tasks.config import parse_setting
+    from foveate.tasks.config import kind_of_config, parse_setting
 
     values: dict[str, Any] = {}
     for setting in settings or []:
-        key, value = parse_setting(setting)
+        key, value = parse_setting(setting, kind_of_config(task))
         if key in values:
             raise ValueError(f"--set names {key} twice: {values[key]!r} and {value!r}")
         values[key] = value
@@ -101,7 +103,7 @@ def parse_settings(settings: list[str] | None) -> dict[str, Any]:
 
 def given(settings: list[str] | None, **options: Any) -> dict[str, Any]:
     """The settings of --set and those options that were given; naming one in both ways is refused."""
-    values = parse_settings(settings)
+    values = parse_settings(settings, options.get("task") or "classify")
     for key, value in options.items():
         if value is None:
             continue

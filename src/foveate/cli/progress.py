@@ -89,8 +89,13 @@ def run_progress() -> "Iterator[Callable[[RunProgress], None]]":
     with board() as drawn:
 
         def show(state: "RunProgress") -> None:
+            run = f"{state.arm}, seed {state.seed}"
+            if state.stage in ("check", "prepare"):
+                drawn.show(f"{run}: {state.stage} the cases", state.fraction, state.seconds_left)
+                return
             epochs = f"epoch {state.epoch:.1f}" + (f" of {state.epochs}" if state.epochs else "")
             seen = f"  validation accuracy {state.val_accuracy:.3f}" if state.val_accuracy is not None else ""
-            drawn.show(f"{state.arm}, seed {state.seed}", state.fraction, state.seconds_left, epochs + seen)
+            seen = f"  validation Dice {state.val_dice:.3f}" if state.val_dice is not None else seen
+            drawn.show(run, state.fraction, state.seconds_left, epochs + seen)
 
         yield show

@@ -51,31 +51,38 @@ def train(
     The same command resumes an interrupted run and leaves a finished one alone.
 
     Example: foveate train classify --data photos --network resnet18 --mechanism cbam --epochs 20 --out runs/cbam
+
+    Example: foveate train segment --data Task04_Hippocampus --network attention-unet --max-time 15m --out runs/gates
     """
     seconds = check_budget(epochs, max_time)
     from foveate.cli.progress import run_progress
-    from foveate.tasks.config import config_for
+    from foveate.tasks.config import config_for, kind_of_config
     from foveate.tasks.run import train as run
 
-    config = config_for(
-        data,
-        **given(
-            settings,
-            task=task.value,
-            network=network,
-            mechanism=mechanism,
-            start=start.value if start else None,
-            init=str(init) if init else None,
-            epochs=epochs,
-            max_time_s=seconds,
-            seed=seed,
-            device=device,
-            devices=devices,
-            precision=precision,
-        ),
+    if task is Task.segment and data == "demo":
+        raise ValueError("segment needs --data: a folder of scans or pictures with labels; none was given")
+    options = given(
+        settings,
+        task=task.value,
+        network=network,
+        mechanism=mechanism,
+        start=start.value if start else None,
+        init=str(init) if init else None,
+        epochs=epochs,
+        max_time_s=seconds,
+        seed=seed,
+        device=device,
+        devices=devices,
+        precision=precision,
     )
+    if task is Task.classify:
+        config = config_for(data, **options)
+    else:
+        config = kind_of_config(task.value).from_dict({"data": data, **options})
     with run_progress() as progress:
         summary = run(config, out, fresh=fresh, progress=progress)
-    accuracy = summary.metrics["accuracy"]
-    print(f"{summary.arm}, seed {summary.seed}: test accuracy {accuracy:.4f} after {summary.epochs:.3g} epochs")
+    measure = {"classify": "accuracy", "segment": "dice"}[summary.task]
+    value = summary.metrics[measure]
+    told = "no case to test on" if value is None else f"test {measure} {value:.4f}"
+    print(f"{summary.arm}, seed {summary.seed}: {told} after {summary.epochs:.3g} epochs")
     print(out)
