@@ -44,6 +44,7 @@ FAULTS = [
     fault(copies.CBAMWithSpatialReLU(64, 4), "CBAM", {"relu-before-sigmoid"}),
     fault(copies.CBAMSpatialFirst(64, 4), "CBAM", {"gate-order"}),
     fault(copies.CBAMInParallel(64, 4), "CBAM", {"gate-order"}),
+    fault(copies.CBAMAnsweringItsMap(64, 4), "CBAM", {}, notes={"start", "outputs"}),
     fault(copies.BAMOfOneMapValue(64, 4), "BAM", {"number-of-kernels", "geometry", "constant-map", "sizes"}),
     fault(copies.ReleasedBAM(64, 4), "BAM", {"square-only"}, fast=True, notes={"form"}),
     fault(copies.BAMAddingX(64, 4), "BAM", {"extra-residual", "gate-range"}),
@@ -197,10 +198,15 @@ def test_what_takes_no_input_cannot_be_compared():
     assert "call it once first" in audit(nn.LazyConv2d(3, 1), "SE").findings[0].sentence
 
 
-def test_the_caller_s_module_and_the_random_state_stay_as_they_are():
+def test_the_caller_s_module_and_the_state_of_torch_stay_as_they_are():
     module = copies.PlainCBAM(16, 4).train()
-    before, state = copy.deepcopy(module.state_dict()), torch.get_rng_state()
-    audit(module, "CBAM")
+    before, state, threads = copy.deepcopy(module.state_dict()), torch.get_rng_state(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        audit(module, "CBAM")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
     assert module.training
     assert all(p.dtype == torch.float32 and p.grad is None for p in module.parameters())
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())

@@ -1,6 +1,7 @@
 """The audit itself: copy, match, compute, explain, probe, and say it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -59,7 +60,7 @@ def audit(
     if spatial_dims is not None and spatial_dims not in (1, 2, 3):
         raise ValueError(f"spatial_dims must be 1, 2 or 3; got {spatial_dims}")
     equation = equation_of(name)
-    with torch.random.fork_rng(devices=[]):  # building a layer of ours draws its start
+    with torch.random.fork_rng(devices=[]), _one_thread():  # building a layer of ours draws its start
         try:
             subject = Subject(module)
         except Refusal as refusal:
@@ -72,6 +73,17 @@ def audit(
             return _incomparable(module, equation.name, f"it takes none of the inputs that were tried: {said}")
         subject.draw_lively(*fit.arranged(fit.inputs(equation.input_size(fit.channels))))
         return _compared(module, Case.of(equation, subject, fit))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Thousands of forms of small inputs: several threads take longer to meet than to compute."""
+    held = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(held)
 
 
 def _compared(module: nn.Module, case: Case) -> Audit:

@@ -45,7 +45,7 @@ def explain(case: Case, known: Sequence[Match]) -> tuple[Case, Explanation | Non
     """
     square = case.square()
     for count in range(MOST + 1):
-        for tried in (case,) if square is None or count == MOST else (case, square):
+        for tried in (case,) if square is None or count > 1 else (case, square):
             for match, variant, switches in _forms(case.equation, known, count):
                 left = difference_of(tried, match, variant, switches)
                 if left <= case.tolerance and _holds(tried, match, variant, switches):
@@ -91,10 +91,11 @@ def difference_of(case: Case, match: Match, variant: Variant, switches: Sequence
 def _forms(
     equation: Equation, known: Sequence[Match], count: int
 ) -> Iterator[tuple[Match, Variant, tuple[Switch, ...]]]:
-    """All forms with so many deviations; with the most of them, for the likeliest assignment of weights alone."""
-    for match in known if count < MOST else known[:1]:
+    """All forms with so many deviations; most of those with several for the likeliest assignment of weights alone."""
+    for place, match in enumerate(known):
         for variant, chosen in product(equation.variants(match), combinations(_switches(equation, match), count)):
-            if _consistent(variant.compute, chosen):
+            likely = place == 0 or count < 2 or (count < MOST and not any(switch.rare for switch in chosen))
+            if likely and _consistent(variant.compute, chosen):
                 yield match, variant, chosen
 
 

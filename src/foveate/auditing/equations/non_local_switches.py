@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from foveate.auditing.equation import Switch, choice
+from foveate.auditing.equation import Switch, choice, rarely
 from foveate.auditing.matching import Match
 
 __all__ = ["switches"]
@@ -11,51 +11,49 @@ __all__ = ["switches"]
 def switches(match: Match) -> Sequence[Switch]:
     """Everything that is tried for a match."""
     inner = match.stages["theta"].width if "theta" in match.stages else match.sizes["channels"]
-    channels = match.sizes["channels"]
     return [
-        *_softmax_switches(),
-        *_scale_switches(inner, channels),
-        *_pool_switches(),
+        *(_divisor_switches() if "concat" in match.stages else _softmax_switches()),
+        *_scale_switches(inner, match.sizes["channels"]),
+        *rarely(_pool_switches()),
         *_residual_switches(),
-        *_group_switches(),
+        *rarely(_group_switches()),
         *_factor_switches(match),
+    ]
+
+
+def _divisor_switches() -> list[Switch]:
+    published = "the published sum is divided by the number of keys, after pooling"
+    return [
+        *choice("softmax", "missing-divisor", published, none="is not divided"),
+        *rarely(choice("softmax", "divisor", published, by_queries="by the number of positions before pooling")),
     ]
 
 
 def _softmax_switches() -> list[Switch]:
     published = "the published weights are a softmax over the keys, so that they sum to 1 for every query"
+    others = {"all": "takes it over all pairs at once", "batch": "takes it over the samples of the batch"}
     return [
-        *choice(
-            "softmax",
-            "softmax-axis",
-            published,
-            queries="takes it over the queries",
-            all="takes it over all pairs at once",
-            batch="takes it over the samples of the batch",
-        ),
+        *choice("softmax", "softmax-axis", published, queries="takes it over the queries"),
+        *rarely(choice("softmax", "softmax-axis", published, **others)),
         *choice("softmax", "missing-softmax", published, none="takes none and does not divide by the number of keys"),
-        *choice("softmax", "softmax-replaced", published, sigmoid="takes a sigmoid"),
-        *choice(
-            "softmax",
-            "divisor",
-            "the published sum is divided by the number of keys after pooling",
-            by_queries="divides by the number of positions before pooling",
-        ),
+        *rarely(choice("softmax", "softmax-replaced", published, sigmoid="takes a sigmoid")),
+        *(switch for switch in _divisor_switches() if switch.kind == "divisor"),
     ]
 
 
 def _scale_switches(inner: int, channels: int) -> list[Switch]:
     published = f"the scores are published as they are or divided by the root of the inner width, {inner}"
-    return choice(
-        "scale",
-        "scale",
-        published,
-        channels=f"divides them by the root of the input's {channels} channels",
-        upside_down=f"multiplies them by the root of {inner}",
-        channels_upside_down=f"multiplies them by the root of {channels}",
-        keys="divides them by the root of the number of keys",
-        inner_whole=f"divides them by {inner}",
-    )
+    others = {
+        "upside_down": f"multiplies them by the root of {inner}",
+        "channels_upside_down": f"multiplies them by the root of {channels}",
+        "keys": "divides them by the root of the number of keys",
+        "inner_whole": f"divides them by {inner}",
+    }
+    by_channels = f"divides them by the root of the input's {channels} channels"
+    return [
+        *choice("scale", "scale", published, channels=by_channels),
+        *rarely(choice("scale", "scale", published, **others)),
+    ]
 
 
 def _pool_switches() -> list[Switch]:
