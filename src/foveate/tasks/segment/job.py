@@ -1,15 +1,11 @@
 """One call of train that segments, from the files to the summary."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from foveate.data.checks import check_cases
 from foveate.data.scans import read_case
-from foveate.data.volumes import Case, Volume, Volumes, open_volumes
 from foveate.errors import RunError
 from foveate.files import write_atomic
 from foveate.networks.published import header, packed, read_file
@@ -19,16 +15,16 @@ from foveate.tasks.fit import fit, steady
 from foveate.tasks.resume import Checkpoint, Standing, take_up
 from foveate.tasks.samples import EpochBatches
 from foveate.tasks.segment.config import SegmentConfig
-from foveate.tasks.segment.inference import keep_largest, predict_case
 from foveate.tasks.segment.memory import check_memory
-from foveate.tasks.segment.metrics import Score, score_case, summarise, write_scores
+from foveate.tasks.segment.metrics import summarise, write_scores
 from foveate.tasks.segment.module import PatchModule, Segmenter, patches_per_epoch
 from foveate.tasks.segment.network import build_network, new_modules
 from foveate.tasks.segment.patches import CaseStore
 from foveate.tasks.segment.preparation import KEY, Preparation, prepare_for
+from foveate.tasks.segment.scoring import open_data, score_cases
 from foveate.tasks.summary import Progress, Summary, latest
 
-__all__ = ["SegmentJob", "open_data", "score_cases"]
+__all__ = ["SegmentJob"]
 
 Report = Callable[[Progress], None]
 
@@ -157,47 +153,3 @@ class SegmentJob:
                 val_dice=latest(rows, "val_dice"),
             )
         )
-
-
-def open_data(config: SegmentConfig, data: str | None = None) -> Volumes:
-    """The data of a run, or other data, split as the run says."""
-    if data is not None:
-        return open_volumes(data)
-    return open_volumes(config.data, fold=config.fold, folds=config.folds, split_file=config.split_file)
-
-
-def score_cases(
-    network: nn.Module,
-    preparation: Preparation,
-    config: SegmentConfig,
-    volumes: Volumes,
-    cases: Sequence[Case],
-    device: torch.device,
-) -> list[Score]:
-    """Predict cases and hold them against their labels, on the grids of their files."""
-    network.to(device).eval()
-    scores: list[Score] = []
-    for case in cases:
-        volume = read_case(case, volumes)
-        if volume.label is not None:
-            label = predict_labels(network, preparation, config, volume, device)
-            truth = volume.label.numpy()
-            scores += score_case(volume.name, label.numpy(), truth, preparation.classes, volume.spacing)
-    return scores
-
-
-def predict_labels(
-    network: nn.Module, preparation: Preparation, config: SegmentConfig, volume: Volume, device: torch.device
-) -> torch.Tensor:
-    """The label map of a case, on the grid of its file, as the run infers."""
-    ready = preparation.prepare(volume)
-    found = predict_case(
-        network,
-        ready.image,
-        ready.grid,
-        preparation.patch_size,
-        overlap=config.overlap,
-        flips=config.flips,
-        device=device,
-    )
-    return keep_largest(found.label()) if config.largest_component else found.label()

@@ -16,7 +16,7 @@ from foveate.tasks.segment.preparation import KEY, Preparation
 from foveate.tasks.summary import read_summary
 from foveate.tasks.weights import load_into, read_weights
 
-__all__ = ["build_network", "load_run", "new_modules"]
+__all__ = ["build_network", "load_run", "new_modules", "preparation_of"]
 
 DECIDED = ("num_classes", "in_channels", "spatial_dims", "mechanism", "options", "width", "deep_supervision")
 
@@ -57,10 +57,8 @@ def new_modules(network: nn.Module) -> list[str]:
 def load_run(run: Path) -> tuple[nn.Module, SegmentConfig, Preparation]:
     """The trained network of a finished run, in eval mode on the CPU, with all that it needs."""
     run = Path(run)
-    if read_summary(run) is None:
-        raise RunError(f"this takes the folder of a finished run; {run} is not finished")
+    preparation = preparation_of(run)
     config = SegmentConfig.from_file(run / files.CONFIG)
-    preparation = read_preparation(run / files.MODEL)
     # The trained weights are in the folder: where the run started from need not exist any more.
     network, _ = build_network(dataclasses.replace(config, init=None), preparation)
     try:
@@ -71,10 +69,13 @@ def load_run(run: Path) -> tuple[nn.Module, SegmentConfig, Preparation]:
     return network.eval(), config, preparation
 
 
-def read_preparation(path: Path) -> Preparation:
+def preparation_of(run: Path) -> Preparation:
     """What a finished run's network takes and gives, kept with its weights."""
     from safetensors import SafetensorError, safe_open
 
+    if read_summary(run) is None:
+        raise RunError(f"this takes the folder of a finished run; {run} is not finished")
+    path = Path(run) / files.MODEL
     try:
         with safe_open(path, framework="pt") as held:
             return Preparation.from_json((held.metadata() or {})[KEY])

@@ -34,14 +34,15 @@ def planes(image: Tensor, over: Tensor, spacing: Sequence[float], *, labels: boo
     grey = np.clip((grey - low) / max(float(high - low), 1e-8), 0, 1)
     highest = float(marks.max()) or 1.0
     if grey.ndim == 2:
-        return _drawn(grey, marks, highest, (spacing[0], spacing[1]), labels)
+        return _drawn(grey, marks, highest, _pixels(grey.shape, spacing), labels)
+    sides = _pixels(grey.shape, spacing)
     at = middle(marks, labels)
     drawn = []
     for axis in (2, 1, 0):
         across, up = (rest for rest in range(3) if rest != axis)
         cuts = [np.rot90(volume.take(at[axis], axis=axis)) for volume in (grey, marks)]  # superior or anterior above
         cuts = [cut[:, ::-1] if across == 0 else cut for cut in cuts]
-        drawn.append(_drawn(cuts[0], cuts[1], highest, (spacing[up], spacing[across]), labels))
+        drawn.append(_drawn(cuts[0], cuts[1], highest, (sides[up], sides[across]), labels))
     sheet = Image.new("RGB", (sum(each.width + GAP for each in drawn) - GAP, max(each.height for each in drawn)))
     left = 0
     for each in drawn:
@@ -66,8 +67,15 @@ def middle(marks: np.ndarray[Any, Any], labels: bool) -> tuple[int, ...]:
     return tuple(round(float(places.mean())) for places in np.nonzero(chosen))
 
 
+def _pixels(shape: Sequence[int], spacing: Sequence[float]) -> list[float]:
+    """How long a voxel is drawn along each axis, in pixels: one scale for all, and no voxel lost."""
+    nearest = min(spacing)
+    scale = max(1, -(-SMALLEST_SIDE // round(min(n * mm for n, mm in zip(shape, spacing, strict=True)) / nearest)))
+    return [scale * mm / nearest for mm in spacing]
+
+
 def _drawn(
-    grey: np.ndarray[Any, Any], marks: np.ndarray[Any, Any], highest: float, sides: tuple[float, float], labels: bool
+    grey: np.ndarray[Any, Any], marks: np.ndarray[Any, Any], highest: float, sides: Sequence[float], labels: bool
 ) -> Image.Image:
     from matplotlib import colormaps
 
@@ -77,7 +85,6 @@ def _drawn(
         mixed = np.where(marks[..., None] > 0, 0.5 * base + 0.5 * colours, base)
     else:
         mixed = 0.5 * base + 0.5 * colormaps[COLOURS](marks / highest)[..., :3]
-    height, width = (size * side / min(sides) for size, side in zip(grey.shape, sides, strict=True))
-    scale = max(1, -(-SMALLEST_SIDE // max(1, round(min(height, width)))))
+    height, width = (max(1, round(size * side)) for size, side in zip(grey.shape, sides, strict=True))
     picture = Image.fromarray((mixed * 255).round().astype(np.uint8))
-    return picture.resize((round(width * scale), round(height * scale)), Image.Resampling.NEAREST)
+    return picture.resize((width, height), Image.Resampling.NEAREST)

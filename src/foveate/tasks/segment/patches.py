@@ -165,7 +165,9 @@ def augmentation(name: str, spatial_dims: int, flip_axes: Sequence[int] | None =
         turn = (TURN,) * (3 if spatial_dims == 3 else 1)
         scale = (SCALE,) * spatial_dims
         parts.append(
-            transforms.RandAffined(both, prob=0.5, rotate_range=turn, scale_range=scale, mode=modes, padding_mode="zeros")
+            transforms.RandAffined(
+                both, prob=0.5, rotate_range=turn, scale_range=scale, mode=modes, padding_mode="zeros"
+            )
         )
         if name == "elastic":
             parts.append(_elastic(transforms, spatial_dims, both, modes))

@@ -1,5 +1,6 @@
 """Evaluate, predict and attend with a finished run that segments."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -18,17 +19,19 @@ from foveate.data.writing import write_labels, write_map
 from foveate.errors import DataError
 from foveate.tasks import files
 from foveate.tasks.environment import pick_device
-from foveate.tasks.segment.inference import keep_largest, predict_case, slide
-from foveate.tasks.segment.job import open_data, score_cases
+from foveate.tasks.segment.inference import slide
 from foveate.tasks.segment.metrics import summarise
-from foveate.tasks.segment.network import load_run
+from foveate.tasks.segment.network import load_run, preparation_of
 from foveate.tasks.segment.overlays import write_overlay
 from foveate.tasks.segment.preparation import Preparation, Prepared
+from foveate.tasks.segment.scoring import infer, open_data, score_cases
 
 __all__ = ["attend", "evaluate", "predict"]
 
 CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's number of a channel, at the end of a name
 DICOM = (".dcm", ".dicom", ".ima")
+
+Inputs = dict[str, tuple[Path, ...] | Path]  # the files of each, a folder of a DICOM series
 
 
 def evaluate(run: Path, data: str | None, split: str, *, device: str) -> dict[str, float | None]:
@@ -47,23 +50,14 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Pat
     """Write for each input NAME, its label map, NAME.CLASS, the probability of each class but the background, and
     NAME.overlay.png, the label map over the scan; return `out`.
     """
+    given = given_inputs(inputs, preparation_of(run))
     network, config, preparation = load_run(run)
     where, out = pick_device(device), Path(out)
     network.to(where)
     known = {value: number for number, value in enumerate(preparation.values)}
     with files.world_errors(out):
-        for volume in given_volumes(inputs, preparation):
-            ready = preparation.prepare(volume)
-            found = predict_case(
-                network,
-                ready.image,
-                ready.grid,
-                preparation.patch_size,
-                overlap=config.overlap,
-                flips=config.flips,
-                device=where,
-            )
-            label = keep_largest(found.label()) if config.largest_component else found.label()
+        for volume in read_inputs(given, preparation):
+            label, found, ready = infer(network, preparation, config, volume, where)
             write_labels(named(out, volume), label, volume, known)
             for number, name in enumerate(preparation.classes[1:], start=1):
                 write_map(named(out, volume, name), found.probability(number).clamp(0, 1), volume)
@@ -80,6 +74,7 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> list
     Raises:
         LookupError: The network has no map with places.
     """
+    given = given_inputs(inputs, preparation_of(run))
     network, _, preparation = load_run(run)
     where, out = pick_device(device), Path(out)
     names = [name for name, axes in taps(network).items() if axes.endswith("*space")]
@@ -88,7 +83,7 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> list
     look = _looker(network.to(where), names, len(preparation.patch_size))
     written: list[Path] = []
     with files.world_errors(out):
-        for volume in given_volumes(inputs, preparation):
+        for volume in read_inputs(given, preparation):
             ready = preparation.prepare(volume)
             found = slide(look, ready.image[None], preparation.patch_size, overlap=0.5, device=where)[0]
             for name, seen in zip(names, found, strict=True):
@@ -137,33 +132,38 @@ def named(out: Path, volume: Volume, part: str | None = None) -> Path:
     return out / (f"{volume.name}{ending}" if part is None else f"{volume.name}.{part.replace('/', '_')}{ending}")
 
 
-def given_volumes(inputs: Sequence[Path], preparation: Preparation) -> Iterator[Volume]:
-    """Read what was named on the command line: NIfTI files, pictures, DICOM series, or folders of the former.
+def given_inputs(inputs: Sequence[Path], preparation: Preparation) -> Inputs:
+    """What was named on the command line, by name: NIfTI files, pictures, DICOM series, or folders of the former.
 
     Several channels come in one file, or in files NAME_0000, NAME_0001 as nnU-Net names them.
 
     Raises:
-        DataError: An input does not exist or cannot be read, or two would have results of one name.
+        DataError: An input does not exist, or two would have results of one name.
     """
-    given: dict[str, tuple[Path, ...] | Path] = {}
+    given: Inputs = {}
     for path in map(Path, inputs):
         if not path.exists():
             raise DataError(f"{path} does not exist")
         inside = _files(path) if path.is_dir() else [path]
-        found = _cases(inside, len(preparation.modalities)) if inside else {path.name: path}
+        found = _cases(inside, len(preparation.modalities)) if inside else {path.resolve().name: path}
         for name, images in found.items():
             if name in given:
                 raise DataError(f"{path} and another input are both called {name}; give them in two calls")
             given[name] = images
     if not given:
         raise DataError("at least one scan or picture is needed; none was given")
+    return given
+
+
+def read_inputs(given: Inputs, preparation: Preparation) -> Iterator[Volume]:
+    """Read one after the other what given_inputs() found; a folder is a DICOM series."""
     for name, images in given.items():
         if isinstance(images, tuple):
             yield read_image(images, preparation.modalities, preparation.spatial_dims, name)
         else:
             from foveate.data.dicom import read_series
 
-            yield read_series(images)
+            yield dataclasses.replace(read_series(images), name=name)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -172,14 +172,11 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in held if is_nifti(path) or path.suffix.lower() in SUFFIXES]
 
 
-def _cases(paths: Sequence[Path], channels: int) -> dict[str, tuple[Path, ...] | Path]:
-    cases: dict[str, tuple[Path, ...] | Path] = {}
+def _cases(paths: Sequence[Path], channels: int) -> Inputs:
     parts: dict[str, list[Path]] = {}
     for path in paths:
         if path.suffix.lower() in DICOM:
             raise DataError(f"{path} is a slice of a DICOM series; give the folder of the series")
         name = next((path.name[: -len(end)] for end in NIFTI if path.name.lower().endswith(end)), path.stem)
         parts.setdefault(CHANNEL.sub("", name) if channels > 1 else name, []).append(path)
-    for name, images in parts.items():
-        cases[name] = tuple(images)
-    return cases
+    return {name: tuple(images) for name, images in parts.items()}

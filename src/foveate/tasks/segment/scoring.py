@@ -1,0 +1,64 @@
+"""Predict whole cases with a network, and hold them against their labels."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from foveate.data.scans import read_case
+from foveate.data.volumes import Case, Volume, Volumes, open_volumes
+from foveate.tasks.segment.config import SegmentConfig
+from foveate.tasks.segment.inference import Prediction, keep_largest, predict_case
+from foveate.tasks.segment.metrics import Score, score_case
+from foveate.tasks.segment.preparation import Preparation, Prepared
+
+__all__ = ["infer", "open_data", "score_cases"]
+
+
+def open_data(config: SegmentConfig, data: str | None = None) -> Volumes:
+    """The data of a run, or other data, split as the run says."""
+    if data is not None:
+        return open_volumes(data)
+    return open_volumes(config.data, fold=config.fold, folds=config.folds, split_file=config.split_file)
+
+
+def score_cases(
+    network: nn.Module,
+    preparation: Preparation,
+    config: SegmentConfig,
+    volumes: Volumes,
+    cases: Sequence[Case],
+    device: torch.device,
+) -> list[Score]:
+    """Predict cases and hold them against their labels, on the grids of their files."""
+    network.to(device).eval()
+    scores: list[Score] = []
+    for case in cases:
+        volume = read_case(case, volumes)
+        if volume.label is not None:
+            label, _, _ = infer(network, preparation, config, volume, device)
+            truth = volume.label.numpy()
+            scores += score_case(volume.name, label.numpy(), truth, preparation.classes, volume.spacing)
+    return scores
+
+
+def infer(
+    network: nn.Module,
+    preparation: Preparation,
+    config: SegmentConfig,
+    volume: Volume,
+    device: torch.device,
+) -> tuple[Tensor, Prediction, Prepared]:
+    """The label map of a case, on the grid of its file, with the probabilities and what the network saw."""
+    ready = preparation.prepare(volume)
+    found = predict_case(
+        network,
+        ready.image,
+        ready.grid,
+        preparation.patch_size,
+        overlap=config.overlap,
+        flips=config.flips,
+        device=device,
+    )
+    label = found.label()
+    return keep_largest(label) if config.largest_component else label, found, ready
