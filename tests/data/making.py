@@ -51,7 +51,7 @@ def save_picture(path: Path, array: np.ndarray) -> Path:
     return path
 
 
-def decathlon(root: Path, count: int = 10, shape: Sequence[int] = (5, 7, 3), **about: Any) -> Path:
+def decathlon(root: Path, count: int = 3, shape: Sequence[int] = (5, 7, 3), **about: Any) -> Path:
     """A data set of two classes in the Decathlon's layout; `about` goes into its dataset.json."""
     cases = []
     for number in range(count):
@@ -64,7 +64,7 @@ def decathlon(root: Path, count: int = 10, shape: Sequence[int] = (5, 7, 3), **a
     return root
 
 
-def pairs(root: Path, count: int = 10, names: str = "{}.png", masks: str = "masks", top: int = 255) -> Path:
+def pairs(root: Path, count: int = 3, names: str = "{}.png", masks: str = "masks", top: int = 255) -> Path:
     """Grey pictures and their masks in two folders."""
     for number in range(count):
         save_picture(root / "images" / names.format(number), noise(5, 7, seed=number).astype(np.uint8))

@@ -15,11 +15,11 @@ def names(cases) -> list[str]:
 
 
 def nnunet(root: Path, ending: str = ".nii.gz", channels: int = 2, parts: str = "Tr", **about) -> Path:
-    """A data set of three cases in nnU-Net's layout; `about` goes into its dataset.json."""
+    """A data set of two cases in nnU-Net's layout; `about` goes into its dataset.json."""
     save = save_nifti if ending.startswith(".nii") else save_picture
     shape = (5, 7, 3) if ending.startswith(".nii") else (5, 7)
     for part in parts.split():
-        for name in "abc":
+        for name in "ab":
             for channel in range(channels):
                 image = noise(*shape, seed=channel).astype(np.uint8)
                 save(root / f"images{part}" / f"{part}_{name}_{channel:04}{ending}", image)
@@ -78,7 +78,7 @@ def test_nnunet_is_listed_with_a_file_a_channel(tmp_path: Path):
     listing = list_cases(nnunet(tmp_path))
     assert listing.modalities == ["CT", "PET"]
     assert listing.classes == ["background", "liver"]
-    assert names(listing.cases) == ["Tr_a", "Tr_b", "Tr_c"]
+    assert names(listing.cases) == ["Tr_a", "Tr_b"]
     assert [path.name for path in listing.cases[0].images] == ["Tr_a_0000.nii.gz", "Tr_a_0001.nii.gz"]
     assert listing.cases[0].label == tmp_path / "labelsTr/Tr_a.nii.gz"
 
@@ -86,13 +86,13 @@ def test_nnunet_is_listed_with_a_file_a_channel(tmp_path: Path):
 def test_nnunet_of_pictures_and_with_a_labelled_test_set_is_listed(tmp_path: Path):
     listing = list_cases(nnunet(tmp_path, ".png", parts="Tr Ts"))
     assert listing.spatial_dims == 2
-    assert names(listing.test or []) == ["Ts_a", "Ts_b", "Ts_c"]
+    assert names(listing.test or []) == ["Ts_a", "Ts_b"]
     for path in (tmp_path / "labelsTs").iterdir():
         path.unlink()
     (tmp_path / "labelsTs").rmdir()
     listing = list_cases(tmp_path)
     assert listing.test is None
-    assert names(listing.unlabelled) == ["Ts_a", "Ts_b", "Ts_c"]
+    assert names(listing.unlabelled) == ["Ts_a", "Ts_b"]
 
 
 @pytest.mark.parametrize("masks", ["masks", "labels"])
@@ -160,14 +160,14 @@ def test_pictures_for_testing_may_have_no_masks(tmp_path: Path):
 
 
 def test_hidden_files_are_passed_over(tmp_path: Path):
-    pairs(tmp_path / "pairs", 3)
+    pairs(tmp_path / "pairs", 2)
     nnunet(tmp_path / "nnunet")
     for folder in ("pairs/images", "pairs/masks", "nnunet/imagesTr", "nnunet/labelsTr"):
         (tmp_path / folder / "._a.nii.gz").write_text("Mac OS X")
         (tmp_path / folder / ".DS_Store").touch()
         (tmp_path / folder / ".cache").mkdir()
         (tmp_path / folder / ".cache" / "a.png").touch()
-    assert len(list_cases(tmp_path / "pairs").cases) == len(list_cases(tmp_path / "nnunet").cases) == 3
+    assert len(list_cases(tmp_path / "pairs").cases) == len(list_cases(tmp_path / "nnunet").cases) == 2
     entry = {"image": "./imagesTr/._case_0.nii.gz", "label": "./labelsTr/._case_0.nii.gz"}
     said = json.loads((decathlon(tmp_path / "ten", 3) / "dataset.json").read_text())
     (tmp_path / "ten" / "dataset.json").write_text(json.dumps(said | {"training": [entry, *said["training"]]}))
@@ -269,9 +269,9 @@ def test_what_nnunet_lacks_is_told(tmp_path: Path):
         DataError, match=r"stray\.nii\.gz must be called CASE_0000\.nii\.gz, with the number of its channel"
     ):
         list_cases(tmp_path / "c")
-    (nnunet(tmp_path / "d") / "labelsTr" / "Tr_c.nii.gz").unlink()
+    (nnunet(tmp_path / "d") / "labelsTr" / "Tr_b.nii.gz").unlink()
     with pytest.raises(
-        DataError, match=r"labelsTr holds nothing for Tr_c of .*imagesTr; both must hold the same names"
+        DataError, match=r"labelsTr holds nothing for Tr_b of .*imagesTr; both must hold the same names"
     ):
         list_cases(tmp_path / "d")
 

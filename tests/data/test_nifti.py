@@ -81,12 +81,13 @@ def test_nifti_2_and_either_byte_order_are_read(tmp_path: Path):
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
-@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.99])
-def test_a_truncated_file_is_named(tmp_path: Path, ending: str, kept: float):
+def test_a_truncated_file_is_named(tmp_path: Path, ending: str):
     path = save_nifti(tmp_path / f"cut{ending}", noise(11, 13, 17))
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
-    with pytest.raises(DataError, match=r"cut\.nii.* is damaged and cannot be read: "):
-        read_nifti(path)
+    whole = path.read_bytes()
+    for kept in (0, 0.1, 0.5, 0.99):
+        path.write_bytes(whole[: int(len(whole) * kept)])
+        with pytest.raises(DataError, match=r"cut\.nii.* is damaged and cannot be read: "):
+            read_nifti(path)
 
 
 def test_a_flipped_bit_is_noticed_by_the_checksum(tmp_path: Path):
@@ -128,11 +129,11 @@ def test_small_voxels_are_no_plane(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("qform", "sform"), [(0, 0), (1, 0), (0, 2), (3, 4)])
-@pytest.mark.parametrize("shape", [(5, 7, 3), (5, 7, 3, 2)])
-def test_what_is_written_lies_exactly_where_the_header_says(tmp_path: Path, qform, sform, shape):
+def test_what_is_written_lies_exactly_where_the_header_says(tmp_path: Path, qform, sform):
     path = save_nifti(tmp_path / "a.nii", noise(5, 7, 3), OBLIQUE, qform_code=qform, sform_code=sform, xyzt_units=10)
     old = nibabel.load(path)
     read = read_nifti(path)
+    shape = (5, 7, 3, 2) if qform else (5, 7, 3)
     (tmp_path / "b.nii.gz").write_bytes(nifti_bytes(noise(*shape), read.affine, read.header, packed=True))
     new = nibabel.load(tmp_path / "b.nii.gz")
     assert np.array_equal(new.affine, old.affine)

@@ -63,6 +63,7 @@ def test_the_hippocampus_is_read():
     assert volume.label.unique().tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_the_membranes_are_read():
     volumes = open_volumes(real_data("em_membranes"), fold=0, folds=4)
     assert (volumes.spatial_dims, volumes.modalities, volumes.classes) == (2, ["grey"], ["background", "foreground"])

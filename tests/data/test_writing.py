@@ -28,8 +28,10 @@ def classes(*shape: int) -> Tensor:
     return torch.from_numpy(blob(*shape, classes=3))
 
 
-@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1)])
-@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+@pytest.mark.parametrize(
+    ("flips", "ending"),
+    [((1, 1, 1), ".nii"), ((-1, -1, 1), ".nii.gz"), ((-1, 1, -1), ".nii.gz"), ((1, -1, -1), ".nii")],
+)
 def test_labels_lie_exactly_in_the_space_of_the_scan(tmp_path: Path, flips, ending):
     affine = OBLIQUE @ np.diag([*flips, 1])
     path = save_nifti(tmp_path / "scan.nii.gz", noise(5, 7, 3), affine, qform_code=1, sform_code=0)

@@ -50,7 +50,7 @@ def read_series(folder: str | Path, series: str | None = None) -> Volume:
         image[number] = _pixels(path)
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 1, 0)))[None]
     x, y, z = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
-    return Volume(tensor, None, affine, (x, y, z), folder.name)
+    return Volume(tensor, None, affine, (x, y, z), folder.resolve().name)
 
 
 def _pydicom() -> Any:
@@ -184,8 +184,11 @@ def _pixels(path: Path) -> np.ndarray:
 
     with read_errors(path):
         slice_ = pydicom.dcmread(path, force=True)
+    if "TransferSyntaxUID" not in slice_.file_meta:
         # A file without preamble does not say how it is written; pixels are the same in both uncompressed ways.
-        syntax = slice_.file_meta.setdefault("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
+        slice_.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+    syntax = slice_.file_meta.TransferSyntaxUID
+    with read_errors(path):
         if syntax.is_compressed and not _can_decode(syntax):
             missing = "which no decoder installed here reads; pip install python-gdcm brings one"
             raise DataError(f"{path} is compressed ({syntax.name}), {missing}")

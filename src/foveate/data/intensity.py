@@ -58,14 +58,13 @@ def clip_and_standardise(x: Tensor, low: float, high: float, mean: float, std: f
 
 def standardise_nonzero(x: Tensor) -> Tensor:
     """Bring the values that are not 0 to mean 0 and deviation 1; what is 0, outside the body, stays so."""
-    inside = x != 0
-    values = x[inside].double()
-    if not len(values):
-        return x.clone()
-    std = values.std(correction=0).clamp(min=SMALLEST)
-    scaled = torch.zeros_like(x)
-    scaled[inside] = ((values - values.mean()) / std).to(x.dtype)
-    return scaled
+    outside = x == 0
+    count = max(1, x.numel() - int(outside.sum()))
+    # In float64, for a mean that is large beside the deviation would take its digits.
+    centred = x.double()
+    centred = (centred - centred.sum() / count).masked_fill_(outside, 0)
+    std = (centred.square().sum() / count).sqrt()
+    return (centred / std.clamp(min=SMALLEST)).to(x.dtype)
 
 
 def foreground_values(x: Tensor, label: Tensor, most: int = VOXELS) -> Tensor:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -41,14 +42,13 @@ def as_classes(array: np.ndarray, values: Mapping[int, int], path: Path) -> np.n
         told = ", ".join(f"{value} in {count} voxel{'s' * (count > 1)}" for value, count in unknown[:8])
         more = f" and {len(unknown) - 8} more values" if len(unknown) > 8 else ""
         raise DataError(f"{path} holds labels that no class has: {told}{more}; the classes have {_listed(values)}")
+    kind = np.uint8 if len(values) <= 256 else np.int64
+    if all(value == number for value, number in values.items()):
+        return (array if array.dtype.kind in "iub" else np.rint(array)).astype(kind)
     keys = np.array(sorted(values), np.int64)
-    numbers = np.array([values[key] for key in sorted(values)], np.uint8 if len(values) <= 256 else np.int64)
-    classes = np.empty(array.size, numbers.dtype)
-    start = 0
-    for part in _parts(array):
-        classes[start : start + part.size] = numbers[np.searchsorted(keys, _whole(part, path))]
-        start += part.size
-    return classes.reshape(array.shape)
+    numbers = np.array([values[key] for key in sorted(values)], kind)
+    parts = [numbers[np.searchsorted(keys, _whole(part, path))] for part in _parts(array)]
+    return np.concatenate(parts).reshape(array.shape, order=_order(array))
 
 
 def as_values(classes: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
@@ -62,9 +62,14 @@ def as_values(classes: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
 
 
 def _parts(array: np.ndarray) -> Iterator[np.ndarray]:
-    flat = np.ascontiguousarray(array).reshape(-1)
+    flat = array.reshape(-1, order=_order(array))
     for start in range(0, flat.size, PART):
         yield flat[start : start + PART]
+
+
+def _order(array: np.ndarray) -> Literal["C", "F"]:
+    """As the array lies, so that reading through it copies nothing; scans lie the Fortran way."""
+    return "F" if array.flags.f_contiguous else "C"
 
 
 def _whole(part: np.ndarray, path: Path) -> np.ndarray:

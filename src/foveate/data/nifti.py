@@ -53,16 +53,17 @@ def read_nifti(path: Path, dtype: type | None = None) -> Nifti:
     with read_errors(path):
         content = _content(path)
         image = _image_class(nibabel, content).from_bytes(content)
-        kind = image.header.get_data_dtype()
-        if kind.kind not in "iuf":
-            raise DataError(f"{path} must hold a number a voxel; it holds {kind}")
-        shape = _axes(path, image.shape)
+    kind = image.header.get_data_dtype()
+    if kind.kind not in "iuf":
+        raise DataError(f"{path} must hold a number a voxel; it holds {kind}")
+    shape = _axes(path, image.shape)
+    affine = np.asarray(image.affine, np.float64)
+    _check_affine(path, affine)
+    with read_errors(path):
         array = np.asanyarray(image.dataobj) if dtype is None else image.get_fdata(dtype=dtype, caching="unchanged")
-        affine = np.asarray(image.affine, np.float64)
-        _check_affine(path, affine)
-        unit = MILLIMETRES.get(int(image.header["xyzt_units"]) % 8, 1.0)
-        x, y, z = (float(size) * unit for size in np.linalg.norm(affine[:3, :3], axis=0))
-        return Nifti(array.reshape(shape, order="A"), affine, (x, y, z), image.header.binaryblock)
+    unit = MILLIMETRES.get(int(image.header["xyzt_units"]) % 8, 1.0)
+    x, y, z = (float(size) * unit for size in np.linalg.norm(affine[:3, :3], axis=0))
+    return Nifti(array.reshape(shape, order="A"), affine, (x, y, z), image.header.binaryblock)
 
 
 def read_nifti_shape(path: Path) -> tuple[int, ...]:
@@ -71,7 +72,8 @@ def read_nifti_shape(path: Path) -> tuple[int, ...]:
     with read_errors(path):
         content = _content(path, 540)
         header_class = _image_class(nibabel, content).header_class
-        return _axes(path, header_class(content[: header_class.sizeof_hdr]).get_data_shape())
+        header = header_class(content[: header_class.sizeof_hdr])
+    return _axes(path, header.get_data_shape())
 
 
 def nifti_bytes(array: np.ndarray, affine: np.ndarray, header: bytes | None, *, packed: bool) -> bytes:

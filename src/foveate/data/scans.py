@@ -36,7 +36,7 @@ def read_case(case: Case, volumes: Volumes) -> Volume:
         array, affine = read_mask(case.label), np.eye(4)
     _check_place(case.label, array.shape, affine, case.images[0], volume)
     classes = as_classes(array, volumes.values, case.label)
-    return dataclasses.replace(volume, label=torch.from_numpy(classes))
+    return dataclasses.replace(volume, label=torch.from_numpy(classes).contiguous())
 
 
 def read_image(images: Sequence[Path], modalities: Sequence[str], spatial_dims: int, name: str) -> Volume:

@@ -81,7 +81,7 @@ class Volume:
     Args:
         image: float32 (channel, *space); space is (x, y, z) of a scan and (height, width) of a picture.
         label: The class of each voxel, uint8 (*space), int64 for more than 256 classes; None where it is not known.
-        affine: From voxels to RAS, float64 (4, 4); the identity for pictures.
+        affine: From voxels to RAS in the unit of the file, float64 (4, 4); the identity for pictures.
         spacing: Of each axis of space, in millimetres; 1 for pictures.
         name: Of the case.
         header: Of the NIfTI file, so that results are written in exactly its space; None for other files.
