@@ -90,7 +90,7 @@ def run_progress() -> "Iterator[Callable[[RunProgress], None]]":
 
         def show(state: "RunProgress") -> None:
             run = f"{state.arm}, seed {state.seed}"
-            if state.stage in ("check", "prepare"):
+            if state.stage in ("check", "prepare", "score"):
                 drawn.show(f"{run}: {state.stage} the cases", state.fraction, state.seconds_left)
                 return
             epochs = f"epoch {state.epoch:.1f}" + (f" of {state.epochs}" if state.epochs else "")

@@ -26,6 +26,7 @@ from foveate.tasks.summary import Progress
 __all__ = ["fit", "steady"]
 
 Report = Callable[[Progress], None]
+NO_MEMORY = ("not enough memory", "can't allocate memory", "MPS backend out of memory")
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -107,7 +108,7 @@ def _run(trainer: L.Trainer, module: Learner, data: L.LightningDataModule, begun
         raise KeyboardInterrupt from None
     except Exception as error:
         _raise_own(error)
-        if isinstance(error, torch.cuda.OutOfMemoryError) or "not enough memory" in str(error):
+        if isinstance(error, torch.cuda.OutOfMemoryError) or any(text in str(error) for text in NO_MEMORY):
             size = module.config.batch_size
             raise TrainingError(
                 f"a step of batch_size {size} needs more memory than there is; a smaller batch_size, or a smaller "

@@ -170,11 +170,16 @@ def read_preprocess(run: Path) -> Preprocess:
         raise RunError(f"{path} cannot be read as the weights of a run: {error}") from None
 
 
-def open_network(network: str, mechanism: str = "none") -> tuple[nn.Module, tuple[int, int, int]]:
-    """A network by name, with 1000 classes, or that of a run folder; and the (channels, height, width) it takes."""
+def open_network(network: str, mechanism: str = "none") -> tuple[nn.Module, tuple[int, ...]]:
+    """A network by name, with 1000 classes, or that of a run folder; and the (channels, *space) it takes."""
     if (Path(network) / files.CONFIG).is_file():
         if mechanism != "none":
             raise ValueError(f"{network} is a run, whose mechanism is settled; give a network's name with a mechanism")
+        if _segments(Path(network)):
+            from foveate.tasks.segment.network import load_run as load_segmentation
+
+            found, _, preparation = load_segmentation(Path(network))
+            return found, (len(preparation.modalities), *preparation.patch_size)
         preprocess = read_preprocess(Path(network))
         return load_run(Path(network))[0], (preprocess.channels, *preprocess.size)
     shape = (3, 224, 224)

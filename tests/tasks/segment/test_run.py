@@ -14,6 +14,7 @@ from foveate.tasks import keeper
 from foveate.tasks.run import attend, evaluate, predict, train
 from foveate.tasks.segment import memory
 from foveate.tasks.segment.config import SegmentConfig
+from foveate.tasks.segment.module import Segmenter
 from foveate.tasks.summary import Progress, read_summary
 
 SMALL = {
@@ -157,6 +158,54 @@ def test_bad_input_is_a_sentence(run: Path, balls: Path, tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
+def test_memory_that_ends_in_training_is_a_sentence(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(self: Segmenter, batch: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte")
+
+    monkeypatch.setattr(Segmenter, "loss_of", fail)
+    with pytest.raises(
+        TrainingError, match=r"^a step of batch_size 4 needs more memory than there is; a smaller batch"
+    ):
+        train(small(balls, epochs=1), tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_run(balls: Path, tmp_path: Path):
+    summary = train(small(balls, epochs=1, devices=2, patches_per_epoch=8), tmp_path / "run")
+    assert summary.steps == 2
+    assert summary.metrics["cases"] == 2
+
+
+@pytest.mark.slow
+def test_a_series_of_slices_is_segmented_in_its_own_space(run: Path, tmp_path: Path):
+    import nibabel
+    import pydicom
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    folder = tmp_path / "series"
+    folder.mkdir()
+    series = generate_uid()
+    for number in range(6):
+        header = pydicom.dataset.FileMetaDataset()
+        header.TransferSyntaxUID, header.MediaStorageSOPClassUID = ExplicitVRLittleEndian, CTImageStorage
+        each = pydicom.Dataset()
+        each.file_meta = header
+        each.SOPClassUID, each.SOPInstanceUID, each.SeriesInstanceUID = CTImageStorage, generate_uid(), series
+        each.Modality, each.PhotometricInterpretation = "MR", "MONOCHROME2"
+        each.Rows, each.Columns, each.PixelSpacing = 20, 16, [1.5, 0.5]
+        each.ImageOrientationPatient, each.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-7, 3, 2.5 * number]
+        each.BitsAllocated, each.BitsStored, each.HighBit, each.PixelRepresentation = 16, 16, 15, 0
+        each.SamplesPerPixel = 1
+        each.PixelData = np.random.default_rng(number).integers(0, 200, (20, 16), np.uint16).tobytes()
+        each.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+    predict(run, [folder], tmp_path / "out", device="cpu")
+    label = nibabel.load(tmp_path / "out" / "series.nii.gz")  # pyright: ignore[reportPrivateImportUsage]
+    assert label.shape == (16, 20, 6)  # pyright: ignore[reportAttributeAccessIssue]
+    expected = [[-0.5, 0, 0, 7], [0, -1.5, 0, -3], [0, 0, 2.5, 0], [0, 0, 0, 1]]
+    assert np.array_equal(label.affine, expected)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.slow
 def test_a_damaged_case_is_found_before_training_starts(balls: Path, tmp_path: Path):
     import shutil
 
@@ -168,6 +217,7 @@ def test_a_damaged_case_is_found_before_training_starts(balls: Path, tmp_path: P
     with pytest.raises(DataError, match=r"ball_09\.nii\.gz is damaged"):
         train(small(data, epochs=1), tmp_path / "run", progress=told.append)
     assert {state.stage for state in told} == {"check"}
+    assert told[-1].fraction == 1
 
 
 @pytest.mark.slow

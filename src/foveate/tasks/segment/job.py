@@ -1,11 +1,13 @@
 """One call of train that segments, from the files to the summary."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from foveate.data.checks import check_cases
 from foveate.data.scans import read_case
+from foveate.data.volumes import Volumes
 from foveate.errors import RunError
 from foveate.files import write_atomic
 from foveate.networks.published import header, packed, read_file
@@ -20,13 +22,25 @@ from foveate.tasks.segment.metrics import summarise, write_scores
 from foveate.tasks.segment.module import PatchModule, Segmenter, patches_per_epoch
 from foveate.tasks.segment.network import build_network, new_modules
 from foveate.tasks.segment.patches import CaseStore
-from foveate.tasks.segment.preparation import KEY, Preparation, prepare_for
+from foveate.tasks.segment.preparation import KEY, Preparation, Prepared, prepare_for
 from foveate.tasks.segment.scoring import open_data, score_cases
 from foveate.tasks.summary import Progress, Summary, latest
 
 __all__ = ["SegmentJob"]
 
 Report = Callable[[Progress], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Maker:
+    """Reads a case of a split and makes it ready, in any process."""
+
+    preparation: Preparation
+    volumes: Volumes
+    split: str
+
+    def __call__(self, index: int) -> Prepared:
+        return self.preparation.prepare(read_case(self.volumes.splits[self.split][index], self.volumes))
 
 
 class SegmentJob:
@@ -77,19 +91,16 @@ class SegmentJob:
         train, val = self._store("train", config.cache_mib), self._store("val", config.cache_mib)
         train.fill(lambda done: self._tell("prepare", done / len(train)))
         steps = EpochBatches.per_epoch(patches_per_epoch(config, len(train)), config.batch_size)
-        learning = new_modules(self.network)
+        learning = [*new_modules(self.network), "heads", "final"]
         learner = Segmenter(self.network, self.preparation, config, learning, steps, standing, val)
         return learner, PatchModule(train, val, self.preparation, config, standing)
 
     def _store(self, split: str, limit_mib: int) -> CaseStore:
-        cases = self.volumes.splits[split]
-        return CaseStore(
-            len(cases), lambda index: self.preparation.prepare(read_case(cases[index], self.volumes)), limit_mib
-        )
+        make = Maker(self.preparation, self.volumes, split)
+        return CaseStore(len(self.volumes.splits[split]), make, limit_mib)
 
     def _finish(self, ended: Checkpoint) -> Summary:
         """From the trained weights to the scores of the test cases; the summary comes last."""
-        self._tell("attend", 1.0, ended)
         best = self.out / files.BEST
         state = read_file(best)[0] if self.config.patience is not None and best.exists() else ended.network
         self.network.load_state_dict(state)
@@ -97,7 +108,8 @@ class SegmentJob:
         write_atomic(self.out / files.MODEL, packed(self.network.state_dict(), metadata))
         device = pick_device(self.config.device)
         cases = self.volumes.splits["test"]
-        scores = score_cases(self.network, self.preparation, self.config, self.volumes, cases, device)
+        told = lambda done: self._tell("score", done / len(cases), ended)  # noqa: E731
+        scores = score_cases(self.network, self.preparation, self.config, self.volumes, cases, device, told)
         write_scores(self.out / files.CASES, scores)
         metrics = summarise(scores) | {"val_dice": self._val_dice(ended.standing)}
         found, standing = environment(), ended.standing

@@ -20,6 +20,7 @@ from foveate.tasks.segment.preparation import Preparation
 __all__ = ["PatchModule", "Segmenter", "patches_per_epoch"]
 
 FEWEST = 100  # patches in an epoch, if nothing else is asked for
+NO_CASE = -1
 
 
 def patches_per_epoch(config: SegmentConfig, cases: int) -> int:
@@ -69,6 +70,8 @@ class Segmenter(Learner):
         if not self.due():
             return
         for index in batch:
+            if index == NO_CASE:
+                continue
             case = self.cases[index]
             assert case.label is not None
             found = predict_case(
@@ -144,8 +147,10 @@ class PatchModule(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        numbers = WholeBatches(len(self.val), 1, *self._processes())
-        return DataLoader(range(len(self.val)), batch_sampler=numbers, collate_fn=_as_fetched)  # pyright: ignore[reportArgumentType]
+        # A process for which there is no case gets NO_CASE: Lightning takes no empty loader.
+        batches = list(WholeBatches(len(self.val), 1, *self._processes())) or [[len(self.val)]]
+        numbers = [*range(len(self.val)), NO_CASE]
+        return DataLoader(numbers, batch_sampler=batches, collate_fn=_as_fetched)  # pyright: ignore[reportArgumentType]
 
     def _processes(self) -> tuple[int, int]:
         trainer = self.trainer

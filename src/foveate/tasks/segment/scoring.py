@@ -1,6 +1,6 @@
 """Predict whole cases with a network, and hold them against their labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,16 +29,19 @@ def score_cases(
     volumes: Volumes,
     cases: Sequence[Case],
     device: torch.device,
+    told: Callable[[int], None] | None = None,
 ) -> list[Score]:
-    """Predict cases and hold them against their labels, on the grids of their files."""
+    """Predict cases and hold them against their labels, on the grids of their files; `told` takes how many are done."""
     network.to(device).eval()
     scores: list[Score] = []
-    for case in cases:
+    for done, case in enumerate(cases, start=1):
         volume = read_case(case, volumes)
         if volume.label is not None:
             label, _, _ = infer(network, preparation, config, volume, device)
             truth = volume.label.numpy()
             scores += score_case(volume.name, label.numpy(), truth, preparation.classes, volume.spacing)
+        if told is not None:
+            told(done)
     return scores
 
 
