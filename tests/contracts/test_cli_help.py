@@ -15,6 +15,7 @@ OPTIONS = {
     "attend": {"--out"},
     "report": set(),
     "profile": {"--input-shape", "--mechanism", "--batch-size", "--json"},
+    "export": {"--format", "--out", "--maps", "--fixed-size", "--tolerance", "--json"},
     "list": {"--json"},
 }
 ARGUMENTS = {
@@ -25,6 +26,7 @@ ARGUMENTS = {
     "attend": ["run", "inputs"],
     "report": ["folder"],
     "profile": ["network"],
+    "export": ["run"],
     "list": ["kind"],
 }
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]

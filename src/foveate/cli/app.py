@@ -8,6 +8,7 @@ from foveate._version import __version__
 from foveate.cli.attend import attend
 from foveate.cli.compare import compare
 from foveate.cli.evaluate import evaluate
+from foveate.cli.export import export
 from foveate.cli.inspect import inspect
 from foveate.cli.listing import list_catalogue
 from foveate.cli.predict import predict
@@ -54,4 +55,5 @@ app.command("attend")(attend)
 app.command("report")(report)
 app.command("profile")(profile)
 app.command("inspect")(inspect)
+app.command("export")(export)
 app.command("list")(list_catalogue)
