@@ -58,3 +58,13 @@ def test_what_cannot_be_copied_is_refused():
     module.kept = (value for value in ())  # a generator
     with pytest.raises(Refusal, match="it cannot be copied: TypeError"):
         Subject(module)
+
+
+def test_a_module_that_works_in_place_leaves_the_input_alone():
+    class InPlace(nn.Module):
+        def forward(self, x):
+            return x.mul_(2)
+
+    x = torch.ones(2, 3, dtype=torch.float64)
+    assert torch.equal(Subject(InPlace())(x), 2 * torch.ones(2, 3))
+    assert torch.equal(x, torch.ones(2, 3))
