@@ -16,7 +16,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 def replace_file(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:
     """Let `write` make a file beside `path`, then put it in its place; what was there goes to `keep`."""
-    half = path.with_name(f"{path.name}.tmp")
+    half = path.with_name(f".{path.name}.foveate.tmp")
+    half.unlink(missing_ok=True)  # of a process that was killed; a link here must not lead elsewhere
     try:
         write(half)
         with half.open("rb") as file:

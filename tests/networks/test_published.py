@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -222,6 +223,69 @@ def test_weights_of_few_bits_become_float32_and_those_of_many_stay(state, stored
     assert torch.equal(network.fc.weight, half["fc.weight"].to(getattr(torch, opened)))
 
 
+@pytest.mark.parametrize("prefix", ["module.module.", "_orig_mod.module.", "module._orig_mod."])
+def test_prefixes_are_taken_off_however_often(state, prefix):
+    assert not inspect({f"{prefix}{key}": value for key, value in state.items()}).problems
+
+
+def test_a_key_behind_an_unknown_prefix_is_shown(state):
+    with pytest.raises(CheckpointError, match=r"conv1\.weight is missing; the file has encoder\.conv1\.weight$"):
+        from_checkpoint({f"encoder.{key}": value for key, value in state.items()})
+
+
+def test_numbers_beside_the_tensors_do_no_harm(state, tmp_path):
+    torch.save({"state_dict": state, "best_acc": np.float64(77.6), "epoch": np.int64(3)}, tmp_path / "net.pth")
+    assert inspect(tmp_path / "net.pth").publisher == JONGCHAN
+
+
+def test_a_file_is_what_its_content_is(state, tmp_path):
+    torch.save(state, tmp_path / "net.safetensors")
+    save_checkpoint(small(**CBAM), tmp_path / "net.pth")
+    assert inspect(tmp_path / "net.safetensors").publisher == JONGCHAN
+    assert inspect(tmp_path / "net.pth").publisher == "foveate"
+
+
+def test_a_checkpoint_inside_itself_ends(tmp_path):
+    held = {}
+    held["state_dict"] = held
+    torch.save(held, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="must hold tensors by name; 'state_dict' is dict"):
+        from_checkpoint(tmp_path / "net.pth")
+
+
+def test_a_tensor_that_claims_more_than_it_holds_is_refused(state):
+    state["fc.weight"] = torch.zeros(1).expand(3_000_000_000, 32)
+    sentence = r"fc.weight claims 96,000,000,000 numbers and holds fewer"
+    with pytest.raises(CheckpointError, match=sentence):
+        from_checkpoint(state)
+
+
+def test_names_that_would_speak_to_the_terminal_are_refused(state):
+    with pytest.raises(CheckpointError, match=r"by names that can be printed; got '\\x1b\[31mred'"):
+        from_checkpoint(state | {"\x1b[31mred": torch.zeros(1)})
+
+
+def test_a_source_is_a_path_or_a_state_dict():
+    with pytest.raises(TypeError, match="a checkpoint is a path or a state dict; got list"):
+        from_checkpoint([1, 2])
+
+
+def test_saving_touches_the_one_file_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / ".net.safetensors.foveate.tmp").symlink_to(tmp_path / "mine.txt")
+    (tmp_path / "net.safetensors.tmp").write_text("mine too")
+    save_checkpoint(small(), tmp_path / "net.safetensors")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "net.safetensors", "net.safetensors.tmp"]
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "net.safetensors.tmp").read_text() == "mine too"
+
+
+def test_a_network_of_somebody_else_with_some_of_these_names_is_nobodys():
+    state = {f"layer1.0.convs.{k}.{name}": torch.zeros(1) for k in range(9) for name in ("weight", "bias")}
+    state |= {"conv1.weight": torch.zeros(8, 3, 7, 7), "bn1.running_mean": torch.zeros(8), "stage2.x": torch.zeros(1)}
+    assert inspect(state | {f"stage3.{k}": torch.zeros(1) for k in range(30)}).publisher is None
+
+
 def test_the_callers_tensors_are_not_shared(state):
     network = from_checkpoint(state)
     with torch.no_grad():
@@ -339,7 +403,7 @@ class Command:
 
 
 FILES = {
-    "absent": (None, "does not exist or is no file; a checkpoint is wanted"),
+    "absent": (None, "does not exist or is no file; a checkpoint is wanted: No such file or directory"),
     "empty": (b"", "is empty; a checkpoint is wanted"),
     "page": (
         b"\n<!DOCTYPE html><html>",
@@ -349,7 +413,13 @@ FILES = {
         b"version https://git-lfs.github.com/spec/v1\n",
         "is a pointer of Git LFS, not a checkpoint: git lfs pull fetches the file itself",
     ),
-    "text": (b"nonsense", "cannot be read as a checkpoint of tensors: .+"),
+    "text": (b"nonsense", "is nothing that torch.save or safetensors wrote; it begins with b'nonsense'"),
+    "compressed": (b"\x1f\x8b\x08", "is compressed with gzip; a checkpoint is wanted as it was saved"),
+    "marked page": (
+        b"\xef\xbb\xbf<html>",
+        "is a web page, not a checkpoint: the download gave a page instead of the file",
+    ),
+    "pickle": (b"\x80\x02", "cannot be read as a checkpoint of tensors: .+"),
 }
 
 
@@ -369,13 +439,18 @@ def test_a_file_that_is_cut_off_is_said(state, share, ending, tmp_path):
     path = tmp_path / f"net.{ending}"
     torch.save(state, path) if ending == "pth" else path.write_bytes(packed(state))
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(CheckpointError, match=f"^{path} cannot be read as a checkpoint of tensors: "):
+    said = (
+        "is cut off: a zip archive without its end"
+        if ending == "pth"
+        else "cannot be read as a checkpoint of tensors: "
+    )
+    with pytest.raises(CheckpointError, match=f"^{path} {said}"):
         from_checkpoint(path)
 
 
 def test_nothing_in_a_file_is_executed(state, tmp_path, capsys):
     torch.save(state | {"extra": Command()}, tmp_path / "net.pth")
-    with pytest.raises(CheckpointError, match=r"holds a pickled print, which would run code when opened"):
+    with pytest.raises(CheckpointError, match=r"holds a pickled print; only tensors are read"):
         from_checkpoint(tmp_path / "net.pth")
     assert capsys.readouterr().out == ""
 
@@ -459,8 +534,14 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path):
         ("{", "its header is damaged: "),
         ("[]", "its header is damaged: an architecture is "),
         ('{"kind": "os.system", "options": {}}', "its header is damaged: an architecture's kind is one of resnet, "),
-        ('{"kind": "resnet", "options": {"block": "basic", "depths": [1, 1, 999999999]}}', "its header does not fit"),
-        ('{"kind": "resnet", "options": {"block": "basic", "depths": 3}}', "its header does not fit"),
+        ('{"kind": "resnet", "options": {"block": "basic", "depths": [1, 1, 999999999]}}', "its header asks for more"),
+        ('{"kind": "resnet", "options": {"block": "basic", "depths": 3}}', "no network can be built of its sizes: "),
+        ('{"kind": "unet", "options": {"gates": 1000000}}', "its header asks for more"),
+        (f'{{"kind": "unet", "options": {{"widths": {[1] * 999}}}}}', "its header asks for more"),
+        (f'{{"kind": "resnet", "options": {{"mechanism": "{"eca+" * 99}eca"}}}}', "its header asks for more"),
+        ('{"kind": "resnet", "options": {"width": 1e999}}', "its header asks for more"),
+        ('{"kind": [], "options": {}}', "its header is damaged: "),
+        ("[" * 200_000, "its header is damaged: an architecture is not nested that deeply"),
         ('{"kind": "resnet", "options": {"depths": [1, 1, 1]}}', "no network can be built of its sizes: "),
         ('{"kind": "resnet", "options": {"block": "basic", "depths": [1, 1, 1]}}', "conv1.weight has shape"),
         ('{"kind": "se", "options": {"channels": -3}}', "no network can be built of its sizes: "),

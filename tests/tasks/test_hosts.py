@@ -52,7 +52,7 @@ def test_as_the_identity_it_goes_to_the_same_places():
 
 def test_a_network_with_a_mechanism_built_in_is_no_host():
     assert network(name="se_resnet18")[1][:2] == ["layer1.0.mechanism", "layer1.1.mechanism"]
-    with pytest.raises(ValueError, match="^se_resnet18 has se built in; a host for cbam is resnet18$"):
+    with pytest.raises(ValueError, match=r"^se_resnet18 has se built in; a host for cbam is resnet18$"):
         network("cbam", name="se_resnet18")
 
 
@@ -191,6 +191,32 @@ def test_a_run_starts_from_a_published_checkpoint(tmp_path: Path):
     built, sites = network("cbam", seed=3, **cifar, init=str(tmp_path / "cbam.pth"))
     assert sites == [f"layer{stage}.0.mechanism" for stage in (1, 2, 3)]
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in built.state_dict().items())
+
+
+def test_a_checkpoint_whose_network_computes_something_else_is_refused(tmp_path: Path):
+    options = {"options": {"combine": "product"}, "network_options": {"stem": "cifar"}, "start": "published"}
+    torch.save(to_publisher(network("bam", **options)[0], "Jongchan/attention-module"), tmp_path / "bam.pth")
+    assert network("bam", init=str(tmp_path / "bam.pth"), **options)
+    with pytest.raises(CheckpointError, match=r"bam\.pth was made with combine='product'; the network has 'sum'$"):
+        network("bam", init=str(tmp_path / "bam.pth"), **(options | {"options": {}}))
+
+
+def test_a_mechanism_of_another_width_is_not_half_loaded(tmp_path: Path):
+    source = network("se", options={"reduction": 4}, start="published")[0]
+    (tmp_path / "se.safetensors").write_bytes(packed(source.state_dict()))
+    with pytest.raises(CheckpointError, match=r"does not fit: layer1\.0\.mechanism\.fc1\.bias has \(4,\) where"):
+        network("se", options={"reduction": 8}, start="published", init=str(tmp_path / "se.safetensors"))
+
+
+def test_a_damaged_file_of_a_publisher_is_told_as_such(tmp_path: Path):
+    cifar = {"network_options": {"stem": "cifar"}, "start": "published"}
+    state = to_publisher(network("cbam", **cifar)[0], "Jongchan/attention-module")
+    del state["layer2.0.bn1.weight"]
+    torch.save(state, tmp_path / "cbam.pth")
+    with pytest.raises(
+        CheckpointError, match=r"has keys of Jongchan/attention-module, but layer2\.0\.bn1\.weight is missing"
+    ):
+        network("cbam", init=str(tmp_path / "cbam.pth"), **cifar)
 
 
 def test_a_foreign_host_starts_from_its_own_keys(tmp_path: Path):

@@ -64,9 +64,10 @@ def _macs(architecture: Any) -> dict[str, Any]:
 def _show(facts: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(
-        title=facts["file"], title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False
+        title=Text(facts["file"]), title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False
     )
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from foveate import layers
 from foveate.errors import MissingExtra
+from foveate.layers import catalogue
 
 __all__ = ["KINDS", "Architecture"]
 
@@ -61,14 +63,17 @@ class Architecture:
         Raises:
             ValueError: If the text is not what `write` gives, or names no class of KINDS.
         """
-        content = json.loads(text)
+        try:
+            content = json.loads(text)
+        except RecursionError:
+            raise ValueError("an architecture is not nested that deeply") from None
         if (
             not isinstance(content, dict)
             or set(content) != {"kind", "options"}
             or not isinstance(content["options"], dict)
         ):
             raise ValueError(f'an architecture is {{"kind": ..., "options": {{...}}}}; got {text[:200]}')
-        if content["kind"] not in KINDS:
+        if not isinstance(content["kind"], str) or content["kind"] not in KINDS:
             raise ValueError(f"an architecture's kind is one of {', '.join(KINDS)}; got {content['kind']!r}")
         return cls(content["kind"], content["options"])
 
@@ -76,6 +81,25 @@ class Architecture:
     def type(self) -> Any:
         """The class."""
         return _class(self.kind)
+
+    def setting(self, name: str) -> Any:
+        """The value of an option of the network or of its mechanism, the default where none was given; None if neither
+        has it.
+        """
+        for kind, options in ((self.type, self.options), self._mechanism()):
+            parameters = {} if kind is None else inspect.signature(kind).parameters
+            if name in parameters:
+                value = options.get(name, parameters[name].default)
+                return tuple(value) if isinstance(value, list) else value
+        return None
+
+    def _mechanism(self) -> tuple[Any, Mapping[str, Any]]:
+        """The class of the mechanism, None for none or a chain, and its options, those of the first stage."""
+        name, given = self.options.get("mechanism"), self.options.get("options") or {}
+        entry = catalogue.describe(name) if name else None
+        if entry is None or entry.parts:
+            return None, {}
+        return getattr(layers, entry.layer), given[0] if isinstance(given, list) else given
 
     def write(self) -> str:
         """JSON that `read` takes."""

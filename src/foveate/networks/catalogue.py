@@ -57,6 +57,7 @@ SONONET = "foveate.networks.sononet"
 
 # The geometry of the Caffe release: the step in the first 1x1 convolution, and a max pool without padding.
 CAFFE = {"mechanism": "se", "stem_pool": "ceil", "stride_in": "1x1"}
+BAM = {"mechanism": "bam", "options": {"combine": "product"}}  # as released; the paper adds the branches
 CAFFE_NEXT = {"mechanism": "se", "stem_pool": "ceil"}
 
 
@@ -97,10 +98,10 @@ NETWORKS: dict[str, Network] = {
         _gated("cbam_resnet34", "resnet34", WOO, mechanism="cbam"),
         _gated("cbam_resnet50", "resnet50", WOO, mechanism="cbam"),
         _gated("cbam_resnet101", "resnet101", WOO, mechanism="cbam"),
-        _gated("bam_resnet18", "resnet18", PARK, mechanism="bam"),
-        _gated("bam_resnet34", "resnet34", PARK, mechanism="bam"),
-        _gated("bam_resnet50", "resnet50", PARK, mechanism="bam"),
-        _gated("bam_resnet101", "resnet101", PARK, mechanism="bam"),
+        _gated("bam_resnet18", "resnet18", PARK, **BAM),
+        _gated("bam_resnet34", "resnet34", PARK, **BAM),
+        _gated("bam_resnet50", "resnet50", PARK, **BAM),
+        _gated("bam_resnet101", "resnet101", PARK, **BAM),
         _gated("eca_resnet18", "resnet18", WANG_ECA, mechanism="eca", options=_kernels(3, 5, 7, 7)),
         _gated("eca_resnet34", "resnet34", WANG_ECA, mechanism="eca", options=_kernels(3, 3, 5, 7)),
         _gated("eca_resnet50", "resnet50", WANG_ECA, mechanism="eca", options=_kernels(3, 5, 5, 7)),

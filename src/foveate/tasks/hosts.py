@@ -12,7 +12,7 @@ from foveate.data import Pictures, open_pictures
 from foveate.errors import CheckpointError
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import environment
-from foveate.tasks.weights import fetch_published, head_of, load_into, read_weights
+from foveate.tasks.weights import fetch_published, head_of, load_into, read_weights, start_from
 
 __all__ = ["build", "build_network", "environment", "input_shape", "new_modules"]
 
@@ -49,9 +49,12 @@ def build_network(config: RunConfig, num_classes: int, shape: Shape) -> tuple[nn
         if config.mechanism != "none" and not sites:
             torch.manual_seed(config.seed + MECHANISM_SEED)
             sites = _insert(network, config, shape)
-    state, source = _initial_state(config)
-    if state is not None:
-        load_into(network, state, source, [*new_modules(config, network, sites), head_of(network, num_classes)])
+    new = new_modules(config, network, sites)
+    if config.init is not None:
+        start_from(network, config.init, new, [head_of(network, num_classes)], ours=_ours(config))
+    elif config.pretrained and not config.network.startswith("timm/"):  # timm loads its own
+        name = config.network.rpartition("/")[2]
+        load_into(network, fetch_published(name), f"the published {name}", new, [head_of(network, num_classes)])
     return network, sites
 
 
@@ -199,13 +202,3 @@ def _insert(network: nn.Module, config: RunConfig, shape: Shape) -> list[dict[st
         example=torch.zeros(2, *shape),
     )
     return [{"name": site.name, "channels": site.channels} for site in found]
-
-
-def _initial_state(config: RunConfig) -> tuple[dict[str, Tensor] | None, str]:
-    """Weights that are loaded when the network is built, and what to call them; timm loads its own."""
-    if config.init is not None:
-        return read_weights(config.init, ours=_ours(config)), config.init
-    library, _, name = config.network.rpartition("/")
-    if config.pretrained and library != "timm":
-        return fetch_published(name), f"the published {name}"
-    return None, ""

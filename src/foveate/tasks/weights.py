@@ -7,18 +7,54 @@ from typing import Any
 from torch import Tensor, nn
 
 from foveate.errors import CheckpointError
-from foveate.networks.published import inspect, read_file
+from foveate.networks.published import Inspection, inspect, read_file
 
-__all__ = ["features_of", "fetch_published", "head_of", "load_into", "read_weights"]
+__all__ = ["features_of", "fetch_published", "head_of", "load_into", "read_weights", "start_from"]
+
+# What changes a network's numbers and no key or shape tells.
+DECISIVE = ("stride_in", "stem_pool", "branch_relu", "combine", "pools", "order", "squeeze", "pairwise", "scale")
+USUAL = {"stem_pool": "max"}  # where a network has none of its own
 
 
 def read_weights(path: str | Path, *, ours: bool) -> dict[str, Tensor]:
     """The tensors of a checkpoint; with `ours`, a publisher's by the keys of our networks."""
-    if ours:
-        found = inspect(path)
-        if found.state:
-            return dict(found.state)
-    return read_file(path)[0]
+    return _read(path, ours)[0]
+
+
+def start_from(
+    network: nn.Module, path: str | Path, new: Collection[str], head: Collection[str], *, ours: bool
+) -> None:
+    """Load a checkpoint into a network.
+
+    Args:
+        network: The host, perhaps with mechanisms.
+        path: The checkpoint.
+        new: As in load_into.
+        head: As in load_into.
+        ours: Whether the network is one of ours, so that publishers' files are meant too.
+
+    Raises:
+        CheckpointError: If it does not fit, or was made by a network that computes something else with these weights.
+    """
+    state, found = _read(path, ours)
+    made, own = None if found is None else found.architecture, getattr(network, "architecture", None)
+    if made is not None and own is not None:
+        for name in DECISIVE:
+            theirs, here = made.setting(name) or USUAL.get(name), own.setting(name) or USUAL.get(name)
+            if theirs is not None and here is not None and theirs != here:
+                raise CheckpointError(f"{path} was made with {name}={theirs!r}; the network has {here!r}")
+    load_into(network, state, str(path), new, head)
+
+
+def _read(path: str | Path, ours: bool) -> tuple[dict[str, Tensor], Inspection | None]:
+    if not ours:
+        return read_file(path)[0], None
+    found = inspect(path)
+    if found.state:
+        return dict(found.state), found
+    if found.publisher not in (None, "torchvision", "foveate"):  # theirs are not our keys: nothing could fit
+        raise CheckpointError(f"{path} has keys of {found.publisher}, but {found.problems[0]}")
+    return read_file(path)[0], None
 
 
 def fetch_published(name: str) -> dict[str, Tensor]:
@@ -35,24 +71,29 @@ def fetch_published(name: str) -> dict[str, Tensor]:
         raise CheckpointError(f"the published weights of {name} could not be fetched: {error}") from None
 
 
-def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str, new: Collection[str]) -> None:
+def load_into(
+    network: nn.Module, state: Mapping[str, Tensor], source: str, new: Collection[str], head: Collection[str] = ()
+) -> None:
     """Load weights of a host into a network.
 
     Args:
         network: The host, perhaps with mechanisms.
         state: What to load.
         source: What to call it in an error.
-        new: Names of modules that may keep their start: the mechanisms, and the classifier if its size differs.
+        new: Names of modules that keep their start where the source has nothing of them: the mechanisms.
+        head: Names of modules that keep their start where the source has other shapes too: the classifier.
 
     Raises:
         CheckpointError: If anything else does not fit.
     """
     own = network.state_dict()
-    prefixes = tuple(f"{name}." for name in new)
+    absent = [name for name in new if not any(key.startswith(f"{name}.") for key in state)]
+    heads = tuple(f"{name}." for name in head)
+    prefixes = (*heads, *(f"{name}." for name in absent))
     fitting = {
         key: value
         for key, value in state.items()
-        if not (key.startswith(prefixes) and key in own and own[key].shape != value.shape)
+        if not (key.startswith(heads) and key in own and own[key].shape != value.shape)
     }
     missing = [key for key in own if key not in fitting and not key.startswith(prefixes)]
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]

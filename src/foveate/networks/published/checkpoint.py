@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from foveate._version import __version__
 from foveate.errors import CheckpointError
-from foveate.layers import catalogue
+from foveate.layers import catalogue, functional
 from foveate.networks.architecture import Architecture
 from foveate.networks.published.attention_gated_networks import GATED_NETWORKS
 from foveate.networks.published.attention_module import JONGCHAN
@@ -19,7 +20,7 @@ from foveate.networks.published.ecanet import ECANET
 from foveate.networks.published.monai import MONAI
 from foveate.networks.published.non_local import ALEXHEX7, SLOWFAST
 from foveate.networks.published.pretrained_models import CADENE
-from foveate.networks.published.publisher import Found, Publisher, Shape, Shapes
+from foveate.networks.published.publisher import Found, Publisher, Shape, Shapes, missing
 from foveate.networks.published.reading import ARCHITECTURE, read_file, tensors_of, write_file
 from foveate.networks.published.senet_pytorch import MOSKOMULE
 from foveate.networks.published.timm import TIMM
@@ -35,6 +36,8 @@ PUBLISHERS = {
 }
 """Who published checkpoints that are recognised here, in the order in which they are asked."""
 
+LONGEST_NAME = 200  # of a mechanism, chains among them
+LARGEST_NUMBER = 2**31
 COUNTER = "num_batches_tracked"  # absent from old files, and without influence on what a network computes
 
 
@@ -70,7 +73,8 @@ def from_checkpoint(source: str | Path | Mapping[str, Any], **options: Any) -> n
     file is executed. Weights of less than 32 bits become float32, and those of 64 bits stay.
 
     Args:
-        source: A file of torch.save or safetensors, or a state dict; bare or under "state_dict" or "model".
+        source: A file of torch.save or safetensors, whatever its name, or a state dict; bare, or under "state_dict",
+            "model" and the like.
         options: What keys cannot tell, where it is not as the publisher's code has it: options of the network, such as
             stride_in="1x1", or of its mechanism, such as combine="sum" or pairwise="dot_product".
 
@@ -84,7 +88,7 @@ def from_checkpoint(source: str | Path | Mapping[str, Any], **options: Any) -> n
         raise CheckpointError(f"{found.source} {whose}{found.problems[0]}")
     with torch.device("meta"):
         network = found.architecture.build()
-    network.load_state_dict(found.state, assign=True)
+    network.load_state_dict({key: value.clone() for key, value in found.state.items()}, assign=True)
     return network.eval()
 
 
@@ -124,9 +128,10 @@ def to_publisher(network: nn.Module, publisher: str, *, spatial_dims: int = 2) -
     """
     if publisher not in PUBLISHERS:
         raise LookupError(f'no publisher "{publisher}"; there are {", ".join(PUBLISHERS)}')
-    chosen = PUBLISHERS[publisher]
+    functional.check_spatial_dims(spatial_dims)
+    chosen, own = PUBLISHERS[publisher], network.state_dict()
     state = {
-        theirs: network.state_dict()[ours].reshape(shape)
+        theirs: own[ours].detach().clone().reshape(shape)
         for theirs, (ours, shape) in _names(chosen, network, spatial_dims).items()
     }
     free = {name: getattr(network, name) for name in chosen.free if hasattr(network, name)}
@@ -149,17 +154,18 @@ def inspect(source: str | Path | Mapping[str, Any], **options: Any) -> Inspectio
 
     Raises:
         CheckpointError: If the file cannot be read.
-        TypeError: If the network has no such option.
+        TypeError: If the network has no such option, or the source is neither a path nor a state dict.
     """
+    if not isinstance(source, str | Path | Mapping):
+        raise TypeError(f"a checkpoint is a path or a state dict; got {type(source).__name__}")
     if isinstance(source, Mapping):
         name, state, header = "the state dict", tensors_of(source, "the state dict"), {}
     else:
         name, (state, header) = str(source), read_file(source)
     shapes = Shapes.of(state)
     publisher, found, problem = _recognise(shapes, header, options)
-    if found is None:
+    if publisher is None or found is None:
         return Inspection(name, publisher.name if publisher else None, problems=(problem,))
-    assert publisher is not None
     found = _with_options(found, options)
     try:
         network = _built(found)
@@ -182,9 +188,8 @@ def _recognise(
             architecture = Architecture.read(header[ARCHITECTURE])
         except ValueError as error:
             return OURS, None, f"its header is damaged: {error}"
-        depths = architecture.options.get("depths", [])
-        if not isinstance(depths, list) or not all(isinstance(count, int) and count <= len(shapes) for count in depths):
-            return OURS, None, f"its header does not fit its {len(shapes)} tensors: depths are {depths}"
+        if not _modest(architecture.options, len(shapes)):
+            return OURS, None, f"its header asks for more than its {len(shapes)} tensors can fill"
         return OURS, Found(architecture), ""
     for publisher in PUBLISHERS.values():
         try:
@@ -196,6 +201,19 @@ def _recognise(
     begin = ", ".join(list(shapes)[:3])
     known = ", ".join(PUBLISHERS)
     return None, None, f"is of no publisher that is known here; its keys begin with {begin}, and known are {known}"
+
+
+def _modest(value: object, count: int) -> bool:
+    """Whether nothing in a header would build more than so many tensors could be for."""
+    if isinstance(value, dict):
+        counts = [number for name in ("depths", "gates") for number in np.atleast_1d(value.get(name, 0)).tolist()]
+        few = all(isinstance(number, int) and number <= count for number in counts)
+        return few and all(_modest(inner, count) for inner in value.values())
+    if isinstance(value, list):
+        return len(value) <= count and all(_modest(inner, count) for inner in value)
+    if isinstance(value, str):
+        return len(value) <= LONGEST_NAME
+    return not isinstance(value, int | float) or abs(value) <= LARGEST_NUMBER
 
 
 def _with_options(found: Found, options: Mapping[str, Any]) -> Found:
@@ -221,7 +239,7 @@ def _built(found: Found) -> nn.Module:
     try:
         with torch.device("meta"):
             return found.architecture.build()
-    except (ValueError, TypeError, LookupError, RuntimeError) as error:
+    except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"no network can be built of its sizes: {error}") from None
 
 
@@ -238,7 +256,7 @@ def _problems(state: Mapping[str, Tensor], names: Mapping[str, tuple[str, Shape]
     for key, (_, shape) in names.items():
         if key not in state:
             if not key.endswith(COUNTER):
-                problems.append(f"{key} is missing")
+                problems.append(missing(key, state))
         elif tuple(state[key].shape) != shape:
             has = tuple(state[key].shape)
             problems.append(f"{key} has shape {has} where {shape} is wanted")
@@ -247,6 +265,8 @@ def _problems(state: Mapping[str, Tensor], names: Mapping[str, tuple[str, Shape]
             problems.append(f"{key} holds {kind}, not floating point numbers")
         elif state[key].layout is not torch.strided or state[key].is_meta:
             problems.append(f"{key} is no dense tensor of numbers")
+        elif state[key].untyped_storage().nbytes() < state[key].numel() * state[key].element_size():
+            problems.append(f"{key} claims {state[key].numel():,} numbers and holds fewer")
     strange = [key for key in state if key not in names]
     return problems + [f"{key} belongs to no network that is known here" for key in strange]
 
@@ -254,15 +274,14 @@ def _problems(state: Mapping[str, Tensor], names: Mapping[str, tuple[str, Shape]
 def _as_ours(
     state: Mapping[str, Tensor], names: Mapping[str, tuple[str, Shape]], network: nn.Module
 ) -> dict[str, Tensor]:
-    """The tensors by our keys, each a copy in our shape; counters that old files have not start at zero."""
-    dtype = torch.float32
-    for value in state.values():
-        dtype = torch.promote_types(dtype, value.dtype) if value.is_floating_point() else dtype
+    """The tensors by our keys, each in our shape; counters that old files have not start at zero."""
+    double = any(value.dtype == torch.float64 for value in state.values())
+    dtype = torch.float64 if double else torch.float32
     own = {}
     wanted = network.state_dict()
     for theirs, (ours, _) in names.items():
         value = state.get(theirs, torch.zeros((), dtype=torch.long))
-        own[ours] = value.reshape(wanted[ours].shape).to(dtype if value.is_floating_point() else value.dtype, copy=True)
+        own[ours] = value.reshape(wanted[ours].shape).to(dtype if value.is_floating_point() else value.dtype)
     return own
 
 

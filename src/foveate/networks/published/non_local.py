@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import nn
 
-from foveate.layers import NonLocal
 from foveate.networks.architecture import Architecture
 from foveate.networks.published.publisher import Found, Publisher, Shape, Shapes, part_name
 
@@ -38,9 +37,8 @@ def _recognise_alexhex7(shapes: Shapes, options: Mapping[str, Any]) -> Found | N
 
 
 def _alexhex7_name(key: str, block: nn.Module) -> str:
-    assert isinstance(block, NonLocal)
-    pooled = ".0" if block.pool == "after" else ""
-    batch = not isinstance(block.norm, nn.Identity)
+    pooled = ".0" if getattr(block, "pool", None) == "after" else ""
+    batch = isinstance(getattr(block, "norm", None), nn.BatchNorm1d)
     parts = (
         ("g", f"g{pooled}"),
         ("phi", f"phi{pooled}"),

@@ -1,6 +1,6 @@
 """What a publisher's file says of the network in it, and how its names translate into ours."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from foveate.errors import CheckpointError
 from foveate.networks.architecture import Architecture
 
-__all__ = ["Found", "Publisher", "Shape", "Shapes", "part_name"]
+__all__ = ["Found", "Publisher", "Shape", "Shapes", "missing", "part_name"]
 
 Shape = tuple[int, ...]
 
@@ -26,7 +26,7 @@ class Shapes(dict[str, Shape]):
         return cls({key: tuple(value.shape) for key, value in state.items()})
 
     def __missing__(self, key: str) -> Shape:
-        raise CheckpointError(f"{key} is missing")
+        raise CheckpointError(missing(key, self))
 
     def axes(self, key: str, count: int) -> Shape:
         """The shape of a tensor that must have so many axes, none of them empty."""
@@ -34,6 +34,12 @@ class Shapes(dict[str, Shape]):
         if len(shape) != count or 0 in shape:
             raise CheckpointError(f"{key} must have {count} axes that are not empty; it has shape {shape}")
         return shape
+
+
+def missing(key: str, held: Collection[str]) -> str:
+    """That a key is missing, and which one looks like it."""
+    like = next((other for other in held if other.endswith(f".{key}")), None)
+    return f"{key} is missing" + (f"; the file has {like}" if like else "")
 
 
 @dataclass(frozen=True)

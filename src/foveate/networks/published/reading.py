@@ -2,10 +2,12 @@
 
 import argparse
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,8 +19,14 @@ __all__ = ["ARCHITECTURE", "packed", "read_file", "tensors_of", "write_file"]
 ARCHITECTURE = "foveate.architecture"
 """The entry of a safetensors header that says what builds the network."""
 
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params", "ema")
+WRAPPERS += ("state_dict_ema", "model_ema")
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+DEEPEST = 10  # wrappings around a state dict; more are no checkpoint that anybody wrote
+
+# Plain settings and single numbers, which many checkpoints hold beside the tensors.
+HARMLESS: list[Any] = [argparse.Namespace, np.dtype, np._core.multiarray.scalar]  # pyright: ignore[reportAttributeAccessIssue]
+HARMLESS += [type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")]
 
 
 def read_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -28,14 +36,14 @@ def read_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         CheckpointError: If it is no file of tensors, is cut off, or would have to run code to be read.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist or is no file; a checkpoint is wanted")
-    _check_head(path)
+    kind = _kind(path)
     try:
-        if path.suffix == ".safetensors":
+        if kind == "safetensors":
             return _read_safetensors(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # plain settings, which many checkpoints hold
-            held = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(HARMLESS), path.open("rb") as file:  # not the path: its ending may lie
+            held = torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except Exception as error:  # damaged in one of many ways
         raise CheckpointError(f"{path} {_why(error)}") from None
     return tensors_of(held, str(path)), {}
@@ -47,21 +55,20 @@ def tensors_of(held: object, source: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If there are none, or something else is among them.
     """
-    while isinstance(held, Mapping):
-        inner = next((held[name] for name in WRAPPERS if isinstance(held.get(name), Mapping)), None)
-        if inner is None:
-            break
-        held = inner
+    for _ in range(DEEPEST):
+        if isinstance(held, Mapping):
+            held = next((held[name] for name in WRAPPERS if isinstance(held.get(name), Mapping)), held)
     if not isinstance(held, Mapping) or not held:
         raise CheckpointError(f"{source} must hold tensors by name; got {type(held).__name__}, empty or none")
     state: dict[str, Tensor] = {}
     for name, value in held.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.is_nested:
             raise CheckpointError(f"{source} must hold tensors by name; {name!r} is {type(value).__name__}")
+        if not name.isprintable():
+            raise CheckpointError(f"{source} must hold tensors by names that can be printed; got {name!r}")
         state[name] = value
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
 
 
@@ -85,15 +92,30 @@ def write_file(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[
         raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def _check_head(path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(64).lstrip()
-    if not head:
+def _kind(path: Path) -> str:
+    """What a file is by its content, "safetensors" or "torch"; its name may be anything."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"{path} does not exist or is no file; a checkpoint is wanted: {reason}") from None
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not text:
         raise CheckpointError(f"{path} is empty; a checkpoint is wanted")
-    if head.startswith(b"<"):
+    if text.startswith(b"<"):
         raise CheckpointError(f"{path} is a web page, not a checkpoint: the download gave a page instead of the file")
-    if head.startswith(b"version https://git-lfs"):
+    if text.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path} is a pointer of Git LFS, not a checkpoint: git lfs pull fetches the file itself")
+    if head.startswith(b"\x1f\x8b"):
+        raise CheckpointError(f"{path} is compressed with gzip; a checkpoint is wanted as it was saved")
+    if head[8:9] == b"{":
+        return "safetensors"
+    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is cut off: a zip archive without its end")
+    if not head.startswith((b"PK", b"\x80")):
+        raise CheckpointError(f"{path} is nothing that torch.save or safetensors wrote; it begins with {head[:12]!r}")
+    return "torch"
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -108,6 +130,6 @@ def _why(error: Exception) -> str:
     text = str(error).strip()
     refused = re.search(r"GLOBAL ([\w.]+)", text)
     if refused:
-        return f"holds a pickled {refused[1]}, which would run code when opened; only tensors are read"
+        return f"holds a pickled {refused[1]}; only tensors are read, for opening anything else may run code"
     told = re.split(r"\. |\n", text)[0] if text else type(error).__name__
     return f"cannot be read as a checkpoint of tensors: {told}"

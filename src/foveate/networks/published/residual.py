@@ -6,12 +6,21 @@ from typing import Any
 from foveate.errors import CheckpointError
 from foveate.networks.published.publisher import Shapes
 
-__all__ = ["holds", "once", "read_residual", "squeezes"]
+__all__ = ["holds", "is_residual", "once", "read_residual", "squeezes"]
 
 
 def holds(shapes: Shapes, part: str) -> bool:
     """Whether any key has this part in it."""
     return any(part in key for key in shapes)
+
+
+def is_residual(shapes: Shapes) -> bool:
+    """Whether nearly all keys are those of a residual network with torchvision's names, or of a part of one."""
+    usual = ("conv1.", "bn1.", "maxpool.", "layer1.", "layer2.", "layer3.", "layer4.", "fc.")
+    parts = ("conv", "bn", "downsample", "se.", "0", "1", "3", "4", "6", "weight", "bias", "running", "num_batches")
+    named = [key for key in shapes if key.startswith(usual)]
+    inside = [key for key in named if not key.startswith("layer") or key.split(".", 2)[-1].startswith(parts)]
+    return holds(shapes, "layer1.0.") and len(inside) >= 0.8 * len(shapes)
 
 
 def read_residual(shapes: Shapes, *, stem: Sequence[str] | None = None, head: str = "fc") -> dict[str, Any]:

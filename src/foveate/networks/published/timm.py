@@ -7,7 +7,7 @@ from torch import nn
 
 from foveate.networks.architecture import Architecture
 from foveate.networks.published.publisher import Found, Publisher, Shape, Shapes
-from foveate.networks.published.residual import holds, once, read_residual, squeezes
+from foveate.networks.published.residual import holds, is_residual, once, read_residual, squeezes
 
 __all__ = ["TIMM"]
 
@@ -15,7 +15,7 @@ __all__ = ["TIMM"]
 def _recognise(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
     se, eca = holds(shapes, ".se.fc1."), holds(shapes, ".se.conv.")
     own_stem = holds(shapes, "conv1.0.") or holds(shapes, "maxpool.0.") or holds(shapes, "layer2.0.downsample.2.")
-    if not (se or eca or own_stem) or not holds(shapes, "layer1.0.conv1."):
+    if not (se or eca or own_stem) or not is_residual(shapes):
         return None
     network = read_residual(shapes)
     depths = network["depths"]
@@ -27,7 +27,8 @@ def _recognise(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
     elif eca:
         kernels = [shapes.axes(f"layer{stage + 1}.0.se.conv.weight", 3)[2] for stage in range(len(depths))]
         network |= {"mechanism": "eca", "options": once([{"kernel_size": size} for size in kernels])}
-    return Found(Architecture("resnet", network))
+    assumed = {"stride_in": "3x3"} if network["block"] == "bottleneck" else {}
+    return Found(Architecture("resnet", network), assumed)
 
 
 def _their_name(key: str, network: nn.Module) -> str:

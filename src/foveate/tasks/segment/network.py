@@ -14,7 +14,7 @@ from foveate.tasks import files
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.preparation import KEY, Preparation
 from foveate.tasks.summary import read_summary
-from foveate.tasks.weights import load_into, read_weights
+from foveate.tasks.weights import start_from
 
 __all__ = ["build_network", "load_run", "new_modules", "preparation_of"]
 
@@ -43,7 +43,7 @@ def build_network(config: SegmentConfig, preparation: Preparation) -> tuple[nn.M
         )
     sites: dict[str, int] = getattr(network, "sites", {})
     if config.init is not None:
-        load_into(network, read_weights(config.init, ours=True), config.init, new_modules(network))
+        start_from(network, config.init, new_modules(network), ("heads", "final"), ours=True)
     return network, [{"name": name, "channels": channels} for name, channels in sites.items()]
 
 
@@ -51,7 +51,7 @@ def new_modules(network: nn.Module) -> list[str]:
     """The names of the modules that a plain U-Net of the same widths does not have, and of those that give classes."""
     sites: dict[str, int] = getattr(network, "sites", {})
     gates = [name for name, _ in network.named_modules() if name.endswith(".gates") or name == "gating"]
-    return [*sites, *gates, "heads", "final"]
+    return [*sites, *gates]
 
 
 def load_run(run: Path) -> tuple[nn.Module, SegmentConfig, Preparation]:
