@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from foveate.auditing import audit
     from foveate.capture import capture, edit, taps
     from foveate.compare.cost import profile
+    from foveate.networks.hub import from_hub, push_to_hub
     from foveate.networks.published import from_checkpoint, save_checkpoint, to_publisher
     from foveate.surgery import Site, load_host, rehearse, remove
 
@@ -35,11 +36,13 @@ __all__ = [
     "capture",
     "edit",
     "from_checkpoint",
+    "from_hub",
     "insert",
     "layers",
     "load_host",
     "networks",
     "profile",
+    "push_to_hub",
     "rehearse",
     "remove",
     "save_checkpoint",
@@ -53,6 +56,8 @@ _ROOMS = {
     "edit": "foveate.capture",
     "taps": "foveate.capture",
     "from_checkpoint": "foveate.networks.published",
+    "from_hub": "foveate.networks.hub",
+    "push_to_hub": "foveate.networks.hub",
     "save_checkpoint": "foveate.networks.published",
     "to_publisher": "foveate.networks.published",
     "load_host": "foveate.surgery",
