@@ -16,6 +16,7 @@ OPTIONS = {
     "report": set(),
     "profile": {"--input-shape", "--mechanism", "--batch-size", "--json"},
     "export": {"--format", "--out", "--maps", "--fixed-size", "--tolerance", "--json"},
+    "inspect": {"--json"},
     "list": {"--json"},
 }
 ARGUMENTS = {
@@ -27,6 +28,7 @@ ARGUMENTS = {
     "report": ["folder"],
     "profile": ["network"],
     "export": ["run"],
+    "inspect": ["checkpoint"],
     "list": ["kind"],
 }
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
