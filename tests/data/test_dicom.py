@@ -127,7 +127,7 @@ def test_results_for_a_series_are_written_in_its_space(tmp_path: Path):
     volume = read_series(save_series(tmp_path / "scan", turned, 5 * np.cross(turned[:3], turned[3:])))
     write_labels(tmp_path / "labels.nii.gz", (volume.image[0] > 0).long(), volume)
     image = nibabel.load(tmp_path / "labels.nii.gz")
-    assert isinstance(image, nibabel.Nifti1Image)
+    assert type(image) is nibabel.Nifti1Image
     assert np.array_equal(image.affine, volume.affine)
     assert (image.header["qform_code"], image.header["sform_code"]) == (1, 1)
 
@@ -191,8 +191,8 @@ def test_a_file_without_preamble_is_read(tmp_path: Path):
     assert np.array_equal(read_series(tmp_path).image[0], stored().transpose(2, 1, 0).astype(np.float32) - 1024)
 
 
-def test_one_slice_takes_its_thickness(tmp_path: Path):
-    save_slice(tmp_path / "0.dcm", stored()[0], (0, 0, 0), SliceThickness=2.5)
+def test_one_slice_takes_its_thickness_and_needs_no_series(tmp_path: Path):
+    save_slice(tmp_path / "0.dcm", stored()[0], (0, 0, 0), SliceThickness=2.5, SeriesInstanceUID=None)
     assert read_series(tmp_path).spacing == pytest.approx((0.9, 0.7, 2.5))
 
 

@@ -76,6 +76,7 @@ def test_a_test_split_that_is_given_leaves_all_others_to_train_and_validate():
 
 def test_a_file_divides_and_what_it_leaves_out_is_told(tmp_path: Path):
     path = save(tmp_path / "s.json", {"train": ["1", "2.png"], "val": ["3"], "test": ["0"]})
+    path.write_text(path.read_text(), encoding="utf-8-sig")
     splits, rule, left = divide(listing(cases(*range(5))), None, 5, path)
     assert names(splits) == {"train": ["1", "2"], "val": ["3"], "test": ["0"]}
     assert rule == "as s.json says"

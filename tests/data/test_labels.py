@@ -31,6 +31,7 @@ def test_label_values_become_classes_and_go_back(monkeypatch):
     assert classes.tolist() == [[0, 2, 1], [1, 1, 0]]
     assert as_values(classes, values).tolist() == array.tolist()
     assert as_classes(np.asfortranarray(array), values, HERE).tolist() == [[0, 2, 1], [1, 1, 0]]
+    assert as_classes(array, {255: 0, 0: 1, 11: 2}, HERE).tolist() == [[1, 0, 2], [2, 2, 1]]
 
 
 def test_many_classes_take_more_bits():

@@ -116,6 +116,9 @@ def test_every_value_in_the_masks_is_a_class_in_whichever_case_it_is(tmp_path: P
     save_picture(tmp_path / "masks" / "2.png", blob(5, 7) * np.uint8(7))
     listing = list_cases(tmp_path)
     assert (listing.classes, listing.values) == (["background", "1", "7"], {0: 0, 1: 1, 7: 2})
+    for number in range(3):
+        save_picture(tmp_path / "masks" / f"{number}.png", np.full((5, 7), number + 1, np.uint8))
+    assert list_cases(tmp_path).classes == ["background", "1", "2", "3"]
 
 
 def test_pairs_of_scans_are_listed(tmp_path: Path):
@@ -149,6 +152,12 @@ def test_folders_of_splits_stand_above_pairs_or_below(tmp_path: Path):
         assert names(listing.cases) == ["train/0", "train/1"]
         assert names(listing.val or []) == [f"{val}/0", f"{val}/1"]
         assert names(listing.test or []) == ["test/0", "test/1"]
+
+
+def test_folders_that_validate_and_do_not_test_leave_nothing_for_testing(tmp_path: Path):
+    for split in ("train", "val"):
+        pairs(tmp_path / split, 1)
+    assert list_cases(tmp_path).test == []
 
 
 def test_pictures_for_testing_may_have_no_masks(tmp_path: Path):

@@ -90,6 +90,15 @@ def test_a_truncated_file_is_named(tmp_path: Path, ending: str):
             read_nifti(path)
 
 
+def test_a_header_that_asks_for_more_than_there_is_is_named(tmp_path: Path):
+    path = save_nifti(tmp_path / "huge.nii", noise(5, 7, 3))
+    content = bytearray(path.read_bytes())
+    content[42:48] = b"\xff\x7f" * 3  # 32767 voxels along each axis
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"huge\.nii (does not fit into memory|is damaged and cannot be read)"):
+        read_nifti(path)
+
+
 def test_a_flipped_bit_is_noticed_by_the_checksum(tmp_path: Path):
     path = tmp_path / "flipped.nii.gz"
     content = bytearray(gzip.compress(save_nifti(tmp_path / "a.nii", noise(11, 13, 17)).read_bytes(), compresslevel=0))

@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from tests.data.making import real_data
+from tests.data.making import decathlon, real_data
 
 from foveate.data.scans import read_case
 from foveate.data.volumes import Case, Volumes, modality_of, open_volumes
@@ -49,6 +50,14 @@ def test_nothing_is_in_two_splits():
 )
 def test_modalities_are_told_by_their_names(modality: str, names: list[str]):
     assert {name: modality_of(name) for name in names} == dict.fromkeys(names, modality)
+
+
+def test_cases_of_no_split_are_kept_apart(tmp_path: Path):
+    split_file = tmp_path / "splits.json"
+    split_file.write_text(json.dumps({"train": ["case_0"], "val": ["case_2"]}))
+    volumes = open_volumes(decathlon(tmp_path, 3, test=["./imagesTs/case_9.nii.gz"]), split_file=split_file)
+    assert [case.name for case in volumes.unused] == ["case_9", "case_1"]
+    assert volumes.rule == "as splits.json says"
 
 
 def test_the_hippocampus_is_read():

@@ -44,6 +44,7 @@ def test_labels_lie_exactly_in_the_space_of_the_scan(tmp_path: Path, flips, endi
     assert nibabel.aff2axcodes(new.affine) == nibabel.aff2axcodes(old.affine)
     assert (new.header["qform_code"], new.header["sform_code"]) == (1, 0)
     assert new.get_data_dtype() == np.uint8
+    assert new.header.get_intent()[0] == "label"
     assert np.array_equal(np.asarray(new.dataobj), blob(5, 7, 3, classes=3))
 
 

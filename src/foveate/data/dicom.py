@@ -71,7 +71,7 @@ def _headers(folder: Path) -> dict[str, list[Slice]]:
             if "SOPClassUID" not in header:
                 raise DataError(f"{path} is no DICOM file")
             if "Rows" in header:
-                found[str(header.SeriesInstanceUID)].append((path, header))
+                found[str(header.get("SeriesInstanceUID", "without UID"))].append((path, header))
             elif header.get("Modality") not in WITHOUT_PIXELS:
                 raise DataError(f"{path} has no Rows; it is no image, or its header ends early")
     if not found:
