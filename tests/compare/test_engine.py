@@ -100,6 +100,7 @@ def test_a_job_whose_worker_was_killed_is_done_once_more(tmp_path):
     assert events[-1].value == "survived"
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_worker_twice_has_failed_and_the_others_go_on():
     with LocalEngine(1) as engine:
         ended = last(engine.run([Job(0, jobs.die), Job(1, jobs.leave), Job(2, jobs.square, (7,))]))
@@ -210,6 +211,7 @@ def test_ray_that_is_not_installed_is_said(monkeypatch):
         RayEngine()
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_that_is_not_there_is_said():
     pytest.importorskip("ray")
     with (

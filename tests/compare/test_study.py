@@ -418,6 +418,7 @@ def test_a_study_that_is_killed_is_taken_up_where_it_was(tmp_path, how):
     assert [arm.values for arm in result.arms if arm.arm == "none"] == [(0.8, 0.81)]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_does_not_stop_the_others(tmp_path):
     study = study_of(arms=("none", "se"), behaviour={"kill": "se"})
     result = compare(study, tmp_path, engine=LocalEngine(2), work=standin.WORK)

@@ -18,6 +18,7 @@ def test_a_name_that_there_is_not_is_said():
         foveate.compare.Studdy  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "unwanted"),
     [

@@ -308,6 +308,7 @@ def test_it_compiles_as_one_graph(name, dims):
     torch.testing.assert_close(x.grad, other.grad)
 
 
+@pytest.mark.slow
 @over_the_catalogue_at_length
 def test_it_exports_with_any_batch_and_any_space(name, dims):
     layer, x = awake(name, dims), features(dims, batch=3)

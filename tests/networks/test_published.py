@@ -495,7 +495,7 @@ SAVED = {
     ),
     "bam": lambda: small(mechanism="bam", stages=(1,), options={"reduction": 2}),
     "wide": lambda: small(width=1.5, zero_init_last=True),
-    "mobilenet": lambda: randomised(networks.mobilenet_v2(width=0.25, mechanism="se", num_classes=3)),
+    "mobilenet": lambda: randomised(networks.MobileNetV2(channels=[8] * 9, mechanism="se", num_classes=3)),
 }
 
 

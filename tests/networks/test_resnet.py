@@ -116,6 +116,7 @@ def test_a_mechanism_keeps_its_own_initial_values():
     assert (mechanism.norm.weight == 0).all()
 
 
+@pytest.mark.slow
 def test_the_spatial_gate_of_cbam_and_the_output_of_a_non_local_block_start_at_zero_in_the_whole_network():
     cbam = resnet18(mechanism="cbam").get_submodule("layer4.1.mechanism")
     assert (cbam.spatial.norm.weight == 0).all()

@@ -84,6 +84,7 @@ def test_a_folder_that_is_neither_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_old_report_stays_whole_until_the_new_one_is(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (study / "report.html").write_text("old")
     monkeypatch.setattr(
@@ -124,6 +125,7 @@ def test_damaged_files_of_runs_never_stop_the_page(study: Path, damage: str) -> 
         assert Page(page_of(study / "runs" / arm / "seed0")).open == []
 
 
+@pytest.mark.slow
 def test_a_study_with_unfinished_runs_says_which(study: Path) -> None:
     (study / "runs" / "se" / "seed1" / "summary.json").unlink()
     text = page_of(study)
@@ -164,6 +166,7 @@ def test_damaged_costs_are_told(study: Path) -> None:
     assert "costs.json could not be read" in text
 
 
+@pytest.mark.slow
 def test_a_failure_that_was_made_good_is_not_told(study: Path) -> None:
     (study / "failures.json").write_text(json.dumps([{"arm": "se", "seed": 0, "sentence": "it was killed"}]))
     text = page_of(study)

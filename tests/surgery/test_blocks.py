@@ -24,6 +24,7 @@ HOSTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTS)
 def test_the_usual_place_is_behind_every_block(name):
     build, number, first = HOSTS[name]

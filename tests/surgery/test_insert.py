@@ -213,6 +213,7 @@ def test_torch_compile_sees_the_mechanism(host, x):
     assert list(inserted(compiled)) == ["stage.0", "stage.1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_torch_export_keeps_the_mechanism(host, x, strict):
     insert(host, "stage.*", se)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import foveate
-from foveate.capture import capture
+from foveate.capture import Tap, capture
 from foveate.errors import FoveateError, MissingExtra, RunError
 from foveate.layers import ECA, catalogue
 from foveate.networks import resnet_tiny
@@ -91,6 +91,7 @@ def run(tmp_path: Path) -> Path:
     return finished(tmp_path / "run", config, network, **{KEY: PREPROCESS.to_json()})
 
 
+@pytest.mark.slow
 def test_an_archive_gives_output_and_maps_at_other_sizes_and_knows_no_path(tmp_path: Path):
     layer = awake(ECA(7)).train()
     exported = export(layer, tmp_path / "eca.pt2", (7, 11), format="pt2", maps=True, metadata={"classes": ["a"]})
@@ -285,19 +286,22 @@ def test_what_exporters_say_is_dropped_and_what_they_raise_is_not(capfd):
     assert logging.root.manager.disable == logging.NOTSET
 
 
-def test_a_map_that_appears_twice_is_joined_and_not_written_into():
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = ECA(3)
+class Rewriting(nn.Module):
+    """Writes into its map behind the tap."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            return self.layer(self.layer(x)).mul_(2)
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Tap("batch channel *space")
 
-    network, x = Twice(), pictures(2, 3, 5)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate(x.sigmoid()).mul_(x)
+
+
+def test_a_map_that_appears_twice_is_joined_and_one_that_is_written_into_is_given_as_it_was():
+    network, x = nn.Sequential(layer := Rewriting(), layer), pictures(2, 3, 5)
     with capture(network) as maps:
         network(x)
-    assert torch.equal(WithMaps(network, ["layer.gate"])(x)["layer.gate"], maps["layer.gate"])
+    assert torch.equal(WithMaps(network, ["0.gate"])(x)["0.gate"], maps["0.gate"])
 
 
 @pytest.mark.slow

@@ -238,6 +238,7 @@ def test_weights_that_do_not_fit_are_told():
         load_into(host, state, "a.pth", ["1"])
 
 
+@pytest.mark.slow
 def test_published_weights_are_loaded_with_a_new_classifier(monkeypatch: pytest.MonkeyPatch):
     published = {name: torch.full_like(value, 3) for name, value in models.resnet18().state_dict().items()}
     monkeypatch.setattr(hosts, "fetch_published", lambda name: published)

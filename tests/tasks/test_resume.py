@@ -161,6 +161,7 @@ def test_a_finished_run_is_left_alone(shapes: Path, tmp_path: Path):
     assert train(small(shapes, epochs=1, num_workers=2), tmp_path) == first
 
 
+@pytest.mark.slow
 def test_another_configuration_in_the_folder_is_refused_and_fresh_starts_over(shapes: Path, tmp_path: Path):
     train(small(shapes, epochs=1), tmp_path)
     other = small(shapes, epochs=1, seed=5)
@@ -171,6 +172,7 @@ def test_another_configuration_in_the_folder_is_refused_and_fresh_starts_over(sh
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_configuration_that_never_trained_leaves_the_folder_to_another(shapes: Path, tmp_path: Path):
     with pytest.raises(LookupError, match='no mechanism "cbm"'):
         train(small(shapes, epochs=1, mechanism="cbm"), tmp_path)
@@ -242,6 +244,7 @@ def test_a_checkpoint_cannot_make_us_run_code(tmp_path: Path):
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_summary_or_configuration_is_named(shapes: Path, tmp_path: Path):
     config = small(shapes, epochs=1)
     train(config, tmp_path)

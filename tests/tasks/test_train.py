@@ -111,6 +111,7 @@ def test_every_way_of_training_runs(shapes: Path, tmp_path: Path, changes: dict[
     assert math.isfinite(train(small(shapes, **changes), tmp_path).metrics["loss"] or math.nan)
 
 
+@pytest.mark.slow
 def test_only_what_was_inserted_learns(shapes: Path, tmp_path: Path):
     config = small(shapes, mechanism="se", start="identity", train_only="inserted", epochs=2, learning_rate=0.01)
     train(config, tmp_path)
@@ -120,6 +121,7 @@ def test_only_what_was_inserted_learns(shapes: Path, tmp_path: Path):
     assert {name for name in before if ".inserted." in name} == {name for name in moved if ".inserted." in name}
 
 
+@pytest.mark.slow
 def test_the_host_may_learn_at_a_rate_of_its_own(shapes: Path, tmp_path: Path):
     config = small(shapes, mechanism="se", start="identity", host_learning_rate=0.0, learning_rate=0.01)
     train(config, tmp_path)
@@ -164,6 +166,7 @@ def test_the_training_loss_is_the_mean_over_the_epoch(shapes: Path, tmp_path: Pa
     assert [row["train_loss"] for row in metrics(tmp_path)] == pytest.approx([sum(losses[:7]) / 7, sum(losses[7:]) / 7])
 
 
+@pytest.mark.slow
 def test_patience_ends_the_run_and_keeps_the_best_weights(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -212,6 +215,7 @@ def test_a_validation_loss_that_is_not_finite_ends_the_run(
         train(small(shapes), tmp_path)
 
 
+@pytest.mark.slow
 def test_class_folders_train_and_a_damaged_picture_is_named(shapes: Path, tmp_path: Path):
     data = folders(tmp_path / "data", shapes)
     assert train(small(data), tmp_path / "run").train_size == 57
