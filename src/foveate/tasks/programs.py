@@ -221,7 +221,7 @@ def _write_onnx(program: ExportedProgram, names: Sequence[str], axes: Axes, meta
         )
     assert made is not None
     for held in (made.model.graph, *made.model.graph.all_nodes()):
-        held.metadata_props.clear()  # notes of the exporter, among them stack traces with the paths of this machine
+        held.metadata_props.clear()  # the exporter's notes on where each node comes from, longer than the graph
     for name, value in metadata.items():
         made.model.metadata_props[name] = value if isinstance(value, str) else json.dumps(value)
     return made.model_proto.SerializeToString()
