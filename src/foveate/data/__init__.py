@@ -10,4 +10,5 @@ KINDS = {
     "demo": "the embedded pictures: cluttered digits, 10 classes, grey, 40x40, the digit's place known",
     "DIR": "a folder of class folders, below train, val and test, or split 70/15/15 by a hash of the names",
     "FILE.npz": "a MedMNIST file: train_images, train_labels and the same for val and test",
+    "DATASET": "to segment: dataset.json of the Decathlon or of nnU-Net, or images/ and labels/ with equal names",
 }
