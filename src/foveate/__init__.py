@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from foveate.networks.hub import from_hub, push_to_hub
     from foveate.networks.published import from_checkpoint, save_checkpoint, to_publisher
     from foveate.surgery import Site, load_host, rehearse, remove
+    from foveate.tasks.export import export
 
 __all__ = [
     "__version__",
     "audit",
     "capture",
     "edit",
+    "export",
     "from_checkpoint",
     "from_hub",
     "insert",
@@ -55,6 +57,7 @@ _ROOMS = {
     "audit": "foveate.auditing",
     "edit": "foveate.capture",
     "taps": "foveate.capture",
+    "export": "foveate.tasks.export",
     "from_checkpoint": "foveate.networks.published",
     "from_hub": "foveate.networks.hub",
     "push_to_hub": "foveate.networks.hub",

@@ -8,10 +8,11 @@ data, checkpoints and runs. The command line prints the sentence of any of them 
     +-- CheckpointError  weights that cannot be loaded
     +-- RunError         a run or study folder that cannot be written, read or resumed
     +-- TrainingError    training that cannot go on, such as a loss that is not finite
+    +-- ExportError      networks that cannot be exported, or compute something else when they are
     +-- MissingExtra     an optional package that is not installed
 """
 
-__all__ = ["CheckpointError", "DataError", "FoveateError", "MissingExtra", "RunError", "TrainingError"]
+__all__ = ["CheckpointError", "DataError", "ExportError", "FoveateError", "MissingExtra", "RunError", "TrainingError"]
 
 
 class FoveateError(Exception):
@@ -32,6 +33,10 @@ class RunError(FoveateError):
 
 class TrainingError(FoveateError):
     """Training that cannot go on."""
+
+
+class ExportError(FoveateError):
+    """A network that cannot be exported, or that computes something else when it is."""
 
 
 class MissingExtra(FoveateError):

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 import foveate
 from foveate.capture import Tap, capture
-from foveate.errors import FoveateError, MissingExtra, RunError
+from foveate.errors import ExportError, FoveateError, MissingExtra, RunError
 from foveate.layers import ECA, catalogue
 from foveate.networks import resnet_tiny
 from foveate.networks.published import packed
 from foveate.surgery import insert
 from foveate.tasks import programs
 from foveate.tasks.config import RunConfig, TrainingConfig
-from foveate.tasks.export import Exported, ExportError, export, export_run
+from foveate.tasks.export import Exported, export, export_run
 from foveate.tasks.hosts import build_network
 from foveate.tasks.preprocess import KEY, Preprocess
 from foveate.tasks.programs import FORMATS, LOGITS, Format, WithMaps, quiet, trace

@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from foveate._version import __version__
 from foveate.capture import capture
+from foveate.errors import ExportError
 from foveate.files import write_atomic
 from foveate.surgery.hook import unwrapped
 from foveate.tasks import files
 from foveate.tasks.config import TrainingConfig, read_config
-from foveate.tasks.programs import FORMATS, LOGITS, SPACE, ExportError, Run, as_export_error, noise, traced
+from foveate.tasks.programs import FORMATS, LOGITS, SPACE, Run, as_export_error, noise, traced
 from foveate.tasks.run import load_run, read_preprocess
 
-__all__ = ["TOLERANCE", "ExportError", "Exported", "export", "export_run"]
+__all__ = ["TOLERANCE", "Exported", "export", "export_run"]
 
 TOLERANCE = 1e-4
 """The difference that is put up with, as a share of the largest value of an output."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from foveate.capture.points import points, watch
-from foveate.errors import FoveateError, MissingExtra
+from foveate.errors import ExportError, MissingExtra
 
 __all__ = [
     "FORMATS",
@@ -23,7 +23,6 @@ __all__ = [
     "LOGITS",
     "METADATA",
     "SPACE",
-    "ExportError",
     "Format",
     "Run",
     "WithMaps",
@@ -42,10 +41,6 @@ SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")
 
 Axes = Mapping[int, str]
 Run = Callable[[Tensor], dict[str, Tensor]]
-
-
-class ExportError(FoveateError):
-    """A network that cannot be exported, or that computes something else when it is."""
 
 
 @dataclass(frozen=True)
