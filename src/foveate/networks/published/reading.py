@@ -1,6 +1,7 @@
 """Read and write files of weights; nothing in them is ever executed."""
 
 import argparse
+import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -77,7 +78,16 @@ def packed(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = Non
     from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
-    return save(tensors, dict(metadata) if metadata else None)
+    content = save(tensors, dict(metadata) if metadata else None)
+    if not metadata:
+        return content
+    # safetensors writes metadata in an order that changes from call to call; the same network gives the same bytes.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    body = json.dumps(header, separators=(",", ":")).encode()
+    body += b" " * (-len(body) % 8)
+    return len(body).to_bytes(8, "little") + body + content[end:]
 
 
 def write_file(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
