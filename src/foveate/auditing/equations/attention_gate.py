@@ -81,6 +81,8 @@ def _weighed(scores: Tensor, normalisation: str) -> Tensor:
 
 
 def variants(match: Match) -> Sequence[Variant]:
+    """The published choices for a match, the likeliest first."""
+
     found = []
     for normalisation, activation, aligned in FORMS:
         options = {"normalisation": normalisation, "activation": activation, "align_corners": aligned}
@@ -98,6 +100,8 @@ def _said(normalisation: str, activation: str, aligned: bool) -> dict[str, str]:
 
 
 def switches(match: Match) -> Sequence[Switch]:
+    """What copies get wrong, for a match."""
+
     published = "the published coefficients are computed on theta's grid and resized to x's"
     others = [
         *common.activation_switches("activation", "activation of theta + phi"),
@@ -114,6 +118,8 @@ def switches(match: Match) -> Sequence[Switch]:
 
 
 def remarks(match: Match, fit: Fit) -> Sequence[Finding]:
+    """Findings on the sizes of a match, at shapes that the module takes."""
+
     channels, theta = fit.channels, match.stages["theta"]
     strided = theta.geometry is not None and max(theta.geometry.stride) > 1
     if strided and "out" in match.stages:
@@ -129,6 +135,8 @@ def remarks(match: Match, fit: Fit) -> Sequence[Finding]:
 
 
 def start(case: Case) -> Sequence[Finding]:
+    """Findings on the weights that the module came with."""
+
     findings = []
     if case.fit.swapped:
         said = "the release's forward takes x and then g; this one's takes g first"
@@ -140,6 +148,8 @@ def start(case: Case) -> Sequence[Finding]:
 
 
 def layer(fit: Fit, match: Match | None, *, strict: bool, **build: str | bool) -> nn.Module:
+    """Our layer, with the sizes of a match or else the published ones."""
+
     assert fit.gating is not None
     options: dict = {"spatial_dims": len(fit.space), **build}
     if match is not None:

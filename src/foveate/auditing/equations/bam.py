@@ -72,11 +72,15 @@ def _combined(channel: Tensor, spatial: Tensor, how: str) -> Tensor:
 
 
 def variants(match: Match) -> Sequence[Variant]:
+    """The published choices for a match, the likeliest first."""
+
     forms = {"sum": "adds the two branches, as in the paper", "product": "multiplies the two branches, as the release"}
     return [Variant({"combine": how}, {"combine": how}, {"combine": said}) for how, said in forms.items()]
 
 
 def switches(match: Match) -> Sequence[Switch]:
+    """What copies get wrong, for a match."""
+
     return [
         *choice(
             "combine",
@@ -113,6 +117,8 @@ def switches(match: Match) -> Sequence[Switch]:
 
 
 def layer(fit: Fit, match: Match | None, *, strict: bool, combine: str = "sum") -> nn.Module:
+    """Our layer, with the sizes of a match or else the published ones."""
+
     hidden = match.sizes["hidden"] or None if match else None
     return BAM(fit.channels, hidden_channels=hidden, combine=combine, spatial_dims=len(fit.space))
 

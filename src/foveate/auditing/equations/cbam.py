@@ -109,6 +109,8 @@ def spatial_logits(x: Tensor, kernel: Stage, stacked: tuple[str, ...]) -> Tensor
 
 
 def switches(match: Match) -> Sequence[Switch]:
+    """What copies get wrong, for a match."""
+
     perceptron = [] if "single" in match.stages else common.activation_switches("activation", "activation in between")
     channel = [
         *_pool_switches(),
@@ -200,6 +202,8 @@ def spatial_switches() -> list[Switch]:
 
 
 def remarks(match: Match, fit: Fit) -> Sequence[Finding]:
+    """Findings on the sizes of a match, at shapes that the module takes."""
+
     return [] if "hidden" not in match.sizes else common.width_note(match.sizes["hidden"], fit.channels, 16)
 
 
@@ -217,6 +221,8 @@ def start(case: Case) -> Sequence[Finding]:
 
 
 def layer(fit: Fit, match: Match | None, *, strict: bool) -> nn.Module:
+    """Our layer, with the sizes of a match or else the published ones."""
+
     hidden = match.sizes.get("hidden") or None if match else None
     size = match.extent("kernel", 7, strict=strict) if match else 7
     return CBAM(fit.channels, hidden_channels=hidden, kernel_size=size, spatial_dims=len(fit.space))
@@ -255,6 +261,8 @@ def compute_spatial(
 
 
 def layer_spatial(fit: Fit, match: Match | None, *, strict: bool) -> nn.Module:
+    """Our spatial gate, with the sizes of a match or else the published ones."""
+
     size = match.extent("kernel", 7, strict=strict) if match else 7
     return SpatialGate(fit.channels, size, spatial_dims=len(fit.space))
 

@@ -52,6 +52,8 @@ def across(z: Tensor, conv: Stage, edges: str) -> Tensor:
 
 
 def switches(match: Match) -> Sequence[Switch]:
+    """What copies get wrong, for a match."""
+
     even = match.stages["conv"].kernel[0] % 2 == 0
     middle = "an odd kernel has a middle; this one's stands left of its two middles"
     return [
@@ -77,6 +79,8 @@ def switches(match: Match) -> Sequence[Switch]:
 
 
 def remarks(match: Match, fit: Fit) -> Sequence[Finding]:
+    """Findings on the sizes of a match, at shapes that the module takes."""
+
     size, formula = match.stages["conv"].kernel[0], adaptive_kernel_size(fit.channels)
     if size not in PUBLISHED_SIZES:
         return [Finding("kernel-size", f"the published kernels are odd and at most 9 long; this one's is {size}")]
@@ -91,6 +95,8 @@ def remarks(match: Match, fit: Fit) -> Sequence[Finding]:
 
 
 def layer(fit: Fit, match: Match | None, *, strict: bool) -> nn.Module:
+    """Our layer, with the sizes of a match or else the published ones."""
+
     formula = adaptive_kernel_size(fit.channels)
     size = match.extent("conv", formula, strict=strict) if match else formula
     return ECA(fit.channels, size if size % 2 else formula)

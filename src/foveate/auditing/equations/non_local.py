@@ -140,6 +140,8 @@ def _pooled(x: Tensor, pooling: str, extent: str) -> Tensor:
 
 
 def variants(match: Match) -> Sequence[Variant]:
+    """The published choices for a match, the likeliest first."""
+
     if "concat" in match.stages:
         pairs = [("concatenation", "none")]
     elif "theta" not in match.stages:
@@ -173,6 +175,8 @@ def layer(
     scale: bool = False,
     pool: str = "none",
 ) -> nn.Module:
+    """Our layer, with the sizes of a match or else the published ones."""
+
     if match is None or not match.structure.published:
         return NonLocal(fit.channels)
     norm = "none" if match.stages["out"].norm is None else "batch"

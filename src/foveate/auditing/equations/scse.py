@@ -54,6 +54,8 @@ def compute(
 
 
 def variants(match: Match) -> Sequence[Variant]:
+    """The published choices for a match, the likeliest first."""
+
     forms = {
         "add": "adds the two scaled features, as in the first paper",
         "max": "takes the larger of the two scaled features, as the authors' code does",
@@ -62,6 +64,8 @@ def variants(match: Match) -> Sequence[Variant]:
 
 
 def switches(match: Match) -> Sequence[Switch]:
+    """What copies get wrong, for a match."""
+
     return [
         *choice(
             "combine",
@@ -87,6 +91,8 @@ def switches(match: Match) -> Sequence[Switch]:
 
 
 def layer(fit: Fit, match: Match | None, *, strict: bool, combine: str = "add") -> nn.Module:
+    """Our layer, with the sizes of a match or else the published ones."""
+
     hidden = match.sizes["hidden"] or None if match else None
     return ScSE(fit.channels, hidden_channels=hidden, combine=combine)
 

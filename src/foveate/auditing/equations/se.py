@@ -38,6 +38,8 @@ def compute(
 
 
 def switches(match: Match) -> Sequence[Switch]:
+    """What copies get wrong, for a match."""
+
     inner = () if "single" in match.stages else common.activation_switches("activation", "activation in between")
     return [
         *squeeze_switches(),
@@ -62,11 +64,15 @@ def squeeze_switches() -> list[Switch]:
 
 
 def remarks(match: Match, fit: Fit) -> Sequence[Finding]:
+    """Findings on the sizes of a match, at shapes that the module takes."""
+
     hidden = match.sizes.get("hidden")
     return [] if hidden is None else common.width_note(hidden, fit.channels, 16)
 
 
 def layer(fit: Fit, match: Match | None, *, strict: bool) -> nn.Module:
+    """Our layer, with the sizes of a match or else the published ones."""
+
     if match is None or "hidden" not in match.sizes:
         return SE(fit.channels)
     biased = any(stage.bias is not None for stage in match.stages.values())
