@@ -2,6 +2,7 @@
 # make test    sets everything up and runs all tests
 # make fast    the tests that take under a minute
 # make check   formatting, lint and types
+# make bench   measures ratios against peers, for minutes; benchmarks/README.md says what was measured
 # make docs    draws the figures and tables of docs/ anew
 
 PYTHON ?= python3
@@ -9,21 +10,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test fast check docs
+.PHONY: demo test fast check bench docs
 
 demo: $(VENV)/.core
 	$(BIN)/foveate compare --out demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q --numprocesses 2
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal
 
 fast: $(VENV)/.test
-	$(BIN)/python -m pytest -q --numprocesses 2 -m "not slow"
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal -m "not slow"
 
 check: $(VENV)/.check
-	$(BIN)/ruff format --check src tests docs examples
-	$(BIN)/ruff check src tests docs examples
+	$(BIN)/ruff format --check src tests docs examples benchmarks
+	$(BIN)/ruff check src tests docs examples benchmarks
 	$(BIN)/pyright
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/attention_gate.py
 
 docs: $(VENV)/.core
 	$(BIN)/python docs/make.py

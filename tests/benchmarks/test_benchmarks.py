@@ -1,0 +1,69 @@
+"""The scripts of benchmarks/ run, and the times of which they make ratios are what they say."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """What imports a script of benchmarks/, for the length of a test."""
+
+    def loaded(name):
+        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return loaded
+
+
+def test_steps_take_turns_and_the_first_quartile_of_what_counts_is_told(load, monkeypatch):
+    timing, now, order = load("timing"), [0.0], []
+    # Seconds of each turn, the first two not counted; of the other five the first quartile is the second smallest.
+    lasting = {"slow": [9, 9, 5, 1, 3, 4, 2], "fast": [9, 9, 0.5, 0.1, 0.3, 0.4, 0.2]}
+
+    def step(name):
+        order.append(name)
+        now[0] += lasting[name][order.count(name) - 1]
+
+    monkeypatch.setattr(timing.time, "process_time", lambda: 2 * now[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    found = timing.interleaved({name: lambda name=name: step(name) for name in lasting}, turns=5)
+    assert (found["slow"].wall_ms, found["slow"].cpu_ms) == pytest.approx((2000, 4000))
+    assert (found["fast"].wall_ms, found["fast"].cpu_ms) == pytest.approx((200, 400))
+    assert order[:4] in (["slow", "fast", "fast", "slow"], ["fast", "slow", "slow", "fast"])
+    assert order == (order[:4] * 4)[:14]
+
+
+def test_one_turn_has_no_quartile(load):
+    with pytest.raises(ValueError, match="turns must be at least 2; got 1"):
+        load("timing").interleaved({"step": lambda: None}, turns=1)
+
+
+def test_threads_are_set_before_torch_is_there_to_read_them(load, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", object())
+    with pytest.raises(RuntimeError, match="set_threads comes before the import of torch"):
+        load("timing").set_threads(1)
+
+
+@pytest.mark.slow
+def test_what_the_gate_costs_is_measured_and_told(load, monkeypatch, tmp_path, capsys):
+    load("timing")
+    script = load("attention_gate")
+    monkeypatch.setattr(script, "WIDTHS", (2, 3, 5))
+    monkeypatch.setattr(script, "set_threads", lambda count: None)
+    monkeypatch.setattr(script, "in_fresh_process", lambda function, *given: function(*given))
+    script.main(size=8, large=16, turns=2, peers=False, json_file=tmp_path / "found.json")
+    said = capsys.readouterr().out
+    assert "| attention_unet, two gates |" in said
+    assert "MONAI" not in said
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert 0 < found["memory"]["followed"] < found["memory"]["process"]
+    assert found["times"].keys() == {"unet", "attention_unet", "attention_unet, two gates"}
