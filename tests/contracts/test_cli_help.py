@@ -10,7 +10,7 @@ TRAINING |= {"--precision", "--set"}
 OPTIONS = {
     "compare": TRAINING | {"--mechanisms", "--seeds", "--where", "--engine", "--workers", "--address", "--json"},
     "train": TRAINING | {"--mechanism", "--init", "--seed"},
-    "evaluate": {"--data", "--split", "--json"},
+    "evaluate": {"--data", "--split", "--out", "--json"},
     "predict": {"--out"},
     "attend": {"--out"},
     "report": set(),

@@ -24,18 +24,37 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     data: Annotated[str | None, typer.Option(help="Other data than the run's own.")] = None,
     split: Annotated[Split, typer.Option(help="The part of the data to measure on.")] = Split.test,
+    out: Annotated[
+        Path | None, typer.Option(help="A CSV file for a row of each picture, or of each case and class.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a finished run on a split of its own or other data.
+    """Measure a finished run on a split of its own or other data; scans with 95 % intervals over the cases.
 
     Example: foveate evaluate runs/se --split test
+
+    Example: foveate evaluate runs/gates --split val --out cases.csv
     """
     from foveate.tasks.run import evaluate as measure
 
-    metrics = measure(run, data, split.value)
+    metrics = measure(run, data, split.value, rows=out)
     if as_json:
         print(json.dumps(metrics, indent=2))
         return
-    width = max(map(len, metrics))
+    ends = {name for name in metrics if name.partition(".")[0].endswith(("_low", "_high"))}
+    width = max(len(name) for name in metrics if name not in ends)
     for name, value in metrics.items():
-        print(f"{name:<{width}}  {'not defined' if value is None else format(value, '.4f')}")
+        if name not in ends:
+            print(f"{name:<{width}}  {shown(value)}{interval(metrics, name)}")
+
+
+def shown(value: float | None) -> str:
+    """Counts as they are, measures to four digits."""
+    return "not defined" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def interval(metrics: dict[str, float | None], name: str) -> str:
+    """The interval of a measure, as dice_low.CLASS and dice_high.CLASS hold that of dice.CLASS; nothing without one."""
+    measure, dot, kind = name.partition(".")
+    low, high = (metrics.get(f"{measure}_{end}{dot}{kind}") for end in ("low", "high"))
+    return "" if low is None or high is None else f"  95 %: {low:.4f} to {high:.4f}"

@@ -53,6 +53,8 @@ def train(
     Example: foveate train classify --data photos --network resnet18 --mechanism cbam --epochs 20 --out runs/cbam
 
     Example: foveate train segment --data Task04_Hippocampus --network attention-unet --max-time 15m --out runs/gates
+
+    Example: foveate train segment --data Task04_Hippocampus --set fold=0 --set folds=5 --out runs/fold0
     """
     seconds = check_budget(epochs, max_time)
     from foveate.cli.progress import run_progress

@@ -73,6 +73,10 @@ class Volumes:
                         raise DataError(f"{self.source} has {key} twice, {places}")
                     held[key] = split
 
+    def names(self) -> dict[str, list[str]]:
+        """The names of the cases of each split, as a `split_file` holds them."""
+        return {split: [case.name for case in cases] for split, cases in self.splits.items()}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Volume:

@@ -71,9 +71,11 @@ def _job(config: TrainingConfig, out: Path, progress: Report | None, command: st
 
 
 def evaluate(
-    run: Path, data: str | None = None, split: str = "test", *, device: str = "auto"
+    run: Path, data: str | None = None, split: str = "test", *, device: str = "auto", rows: Path | None = None
 ) -> dict[str, float | None]:
     """The metrics of a finished run on a split of some data; its own where none is given.
+
+    A CSV file of `rows` takes a row for each picture, or for each case and class.
 
     Raises:
         DataError: The data has other classes than the run.
@@ -85,14 +87,19 @@ def evaluate(
     if _segments(run):
         from foveate.tasks.segment.run import evaluate as evaluate_segmentation
 
-        return evaluate_segmentation(run, data, split, device=device)
+        return evaluate_segmentation(run, data, split, device=device, rows=rows)
     network, config = load_run(run)
     preprocess = read_preprocess(run)
     pictures = open_pictures(data or config.data)
     if pictures.classes != preprocess.classes:
         raise DataError(f"{pictures.source} has classes {pictures.classes}; the run knows {preprocess.classes}")
     chosen, where = pictures.splits[split], pick_device(device)
-    return scoring.measure(scoring.classify(network.to(where), preprocess, chosen, where), scoring.labels_of(chosen))
+    logits, labels = scoring.classify(network.to(where), preprocess, chosen, where), scoring.labels_of(chosen)
+    if rows is not None:
+        names = [chosen.name(index) for index in range(len(chosen))]
+        with files.world_errors(rows):
+            scoring.write_predictions(rows, names, logits, pictures.classes, labels)
+    return scoring.measure(logits, labels)
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str = "auto") -> Path:

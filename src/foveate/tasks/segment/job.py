@@ -1,6 +1,7 @@
 """One call of train that segments, from the files to the summary."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from foveate.tasks.fit import fit, steady
 from foveate.tasks.resume import Checkpoint, Standing, take_up
 from foveate.tasks.samples import EpochBatches
 from foveate.tasks.segment.config import SegmentConfig
+from foveate.tasks.segment.looks import gate_health, write_slices
 from foveate.tasks.segment.memory import check_memory
 from foveate.tasks.segment.metrics import summarise, write_scores
 from foveate.tasks.segment.module import PatchModule, Segmenter, patches_per_epoch
@@ -77,6 +79,7 @@ class SegmentJob:
             return Preparation.from_json(path.read_text(encoding="utf-8"))
         check_cases(self.volumes, lambda done, count: self._tell("check", done / count))
         found = prepare_for(self.config, self.volumes, lambda index: read_case(train[index], self.volumes), len(train))
+        write_atomic(self.out / files.SPLITS, json.dumps(self.volumes.names(), indent=1) + "\n")
         write_atomic(path, found.to_json())
         return found
 
@@ -111,6 +114,7 @@ class SegmentJob:
         told = lambda done: self._tell("score", done / len(cases), ended)  # noqa: E731
         scores = score_cases(self.network, self.preparation, self.config, self.volumes, cases, device, told)
         write_scores(self.out / files.CASES, scores)
+        write_slices(self.out / files.MAPS, self.network, self.preparation, self.config, self.volumes, device)
         metrics = summarise(scores) | {"val_dice": self._val_dice(ended.standing)}
         found, standing = environment(), ended.standing
         splits = self.volumes.splits
@@ -133,7 +137,7 @@ class SegmentJob:
             train_size=len(splits["train"]),
             val_size=len(splits["val"]),
             test_size=len(splits["test"]),
-            gate_health={},
+            gate_health=gate_health(self.network, self.preparation, self.volumes, device),
             pointing={},
             versions=found["versions"],
             machine=found["machine"] | {"threads": standing.threads, "device": str(device)},

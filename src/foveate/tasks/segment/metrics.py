@@ -147,8 +147,9 @@ def surface_distances(
 def summarise(scores: Sequence[Score]) -> dict[str, float | None]:
     """Means over cases and their 95 % t intervals, of all classes together and of each, and the counts of states.
 
-    The keys are a measure, as "dice", with "_low" and "_high" for its interval, and "dice.CLASS" for one class. Of all
-    classes together, a case counts with the mean over those of its classes where the measure is defined.
+    The keys are a measure, as "dice", with "_low" and "_high" for its interval, and "dice.CLASS" and "dice_low.CLASS"
+    for one class. Of all classes together, a case counts with the mean over those of its classes where the measure is
+    defined.
     """
     found: dict[str, float | None] = {"cases": len({score.case for score in scores})}
     for state in STATES:
@@ -163,7 +164,8 @@ def summarise(scores: Sequence[Score]) -> dict[str, float | None]:
         found |= {name: mean, f"{name}_low": low, f"{name}_high": high}
         for structure in structures:
             chosen = [getattr(score, name) for score in scores if score.structure == structure]
-            found[f"{name}.{structure}"] = interval([value for value in chosen if value is not None])[0]
+            mean, low, high = interval([value for value in chosen if value is not None])
+            found |= {f"{name}.{structure}": mean, f"{name}_low.{structure}": low, f"{name}_high.{structure}": high}
     return found
 
 

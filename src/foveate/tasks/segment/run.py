@@ -1,16 +1,13 @@
 """Evaluate, predict and attend with a finished run that segments."""
 
 import dataclasses
-import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from foveate.capture import capture, taps
+from foveate.capture import taps
 from foveate.data import SUFFIXES
 from foveate.data.nifti import NIFTI, is_nifti
 from foveate.data.scans import read_image
@@ -20,11 +17,12 @@ from foveate.errors import DataError
 from foveate.tasks import files
 from foveate.tasks.environment import pick_device
 from foveate.tasks.segment.inference import slide
-from foveate.tasks.segment.metrics import summarise
+from foveate.tasks.segment.looks import looker, placed_taps
+from foveate.tasks.segment.metrics import summarise, write_scores
 from foveate.tasks.segment.network import load_run, preparation_of
 from foveate.tasks.segment.overlays import write_overlay
 from foveate.tasks.segment.preparation import Preparation, Prepared
-from foveate.tasks.segment.scoring import infer, open_data, score_cases
+from foveate.tasks.segment.scoring import infer, open_data, open_other, score_cases
 
 __all__ = ["attend", "evaluate", "predict"]
 
@@ -34,16 +32,23 @@ DICOM = (".dcm", ".dicom", ".ima")
 Inputs = dict[str, tuple[Path, ...] | Path]  # the files of each, a folder of a DICOM series
 
 
-def evaluate(run: Path, data: str | None, split: str, *, device: str) -> dict[str, float | None]:
-    """Means over the cases of a split, with intervals, and the counts of missed and absent structures."""
+def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path | None) -> dict[str, float | None]:
+    """Means over the cases of a split, with intervals, and the counts of missed and absent structures.
+
+    A row for each case and class is written to `rows`.
+    """
     network, config, preparation = load_run(run)
-    volumes = open_data(config, data)
+    volumes = open_data(config) if data is None else open_other(data, Path(run) / files.SPLITS)
     if volumes.classes != preparation.classes:
         raise DataError(f"{volumes.source} has classes {volumes.classes}; the run knows {preparation.classes}")
     cases = volumes.splits[split]
     if not cases:
         raise DataError(f"{volumes.source} has no case in its {split} split")
-    return summarise(score_cases(network, preparation, config, volumes, cases, pick_device(device)))
+    scores = score_cases(network, preparation, config, volumes, cases, pick_device(device))
+    if rows is not None:
+        with files.world_errors(rows):
+            write_scores(rows, scores)
+    return summarise(scores)
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Path:
@@ -77,45 +82,22 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> list
     given = given_inputs(inputs, preparation_of(run))
     network, _, preparation = load_run(run)
     where, out = pick_device(device), Path(out)
-    names = [name for name, axes in taps(network).items() if axes.endswith("*space")]
-    if not names:
+    axes = placed_taps(taps(network))
+    if not axes:
         raise LookupError(f"{type(network).__name__} of {run} has no gate or map with places to look at")
-    look = _looker(network.to(where), names, len(preparation.patch_size))
+    look = looker(network.to(where), axes, len(preparation.patch_size))
     written: list[Path] = []
     with files.world_errors(out):
         for volume in read_inputs(given, preparation):
             ready = preparation.prepare(volume)
             found = slide(look, ready.image[None], preparation.patch_size, overlap=0.5, device=where)[0]
-            for name, seen in zip(names, found, strict=True):
+            for name, seen in zip(axes, found, strict=True):
                 own = ready.grid.back(seen[None])[0]
                 path = named(out, volume, name)
                 write_map(path, own.clamp(0, 1) if path.suffix == ".png" else own, volume)
                 written.append(path)
                 written.append(_overlay(out / f"{volume.name}.{name}.overlay.png", ready, own, volume))
     return written
-
-
-def _looker(network: nn.Module, names: list[str], dims: int) -> Callable[[Tensor], Tensor]:
-    """From patches to the maps of a network on the patches' grid, (batch, map, *space)."""
-    strides = getattr(network, "strides", [(1,) * dims])
-    steps = [math.prod(axis) for axis in zip(*strides, strict=True)]
-
-    def look(patches: Tensor) -> Tensor:
-        size = patches.shape[2:]
-        lack = [-length % step for length, step in zip(size, steps, strict=True)]
-        padded = F.pad(patches, [part for missing in reversed(lack) for part in (0, missing)])
-        with capture(network, only=names) as maps:
-            network(padded)
-        mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[dims]
-        found = []
-        for name in names:
-            seen = maps[name].float()
-            seen = seen if seen.ndim == 2 + dims else seen.unsqueeze(1)
-            large = F.interpolate(seen.mean(dim=1, keepdim=True), padded.shape[2:], mode=mode, align_corners=False)
-            found.append(large[(..., *(slice(length) for length in size))])
-        return torch.cat(found, dim=1)
-
-    return look
 
 
 def _overlay(path: Path, ready: Prepared, over: Tensor, volume: Volume, *, labels: bool = False) -> Path:

@@ -1,10 +1,14 @@
 """Predict whole cases with a network, and hold them against their labels."""
 
+import json
 from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from foveate.data.faults import read_errors
 from foveate.data.scans import read_case
 from foveate.data.volumes import Case, Volume, Volumes, open_volumes
 from foveate.tasks.segment.config import SegmentConfig
@@ -12,14 +16,27 @@ from foveate.tasks.segment.inference import Prediction, keep_largest, predict_ca
 from foveate.tasks.segment.metrics import Score, score_case
 from foveate.tasks.segment.preparation import Preparation, Prepared
 
-__all__ = ["infer", "open_data", "score_cases"]
+__all__ = ["infer", "open_data", "open_other", "score_cases"]
 
 
-def open_data(config: SegmentConfig, data: str | None = None) -> Volumes:
-    """The data of a run, or other data, split as the run says."""
-    if data is not None:
-        return open_volumes(data)
+def open_data(config: SegmentConfig) -> Volumes:
+    """The data of a run, split as it says."""
     return open_volumes(config.data, fold=config.fold, folds=config.folds, split_file=config.split_file)
+
+
+def open_other(data: str, splits: Path) -> Volumes:
+    """Other data than a run's own, split as they say; those of the same cases, perhaps in another place, as the run's.
+
+    Args:
+        data: Where they are.
+        splits: The file of the run that names the cases of each split.
+    """
+    found = open_volumes(data)
+    with read_errors(splits):
+        held = json.loads(splits.read_text(encoding="utf-8")) if splits.exists() else {}
+    # Else what a fold validates elsewhere would be measured on cases that the run was trained with.
+    same = sorted(chain(*held.values())) == sorted(chain(*found.names().values()))
+    return open_volumes(data, split_file=splits) if same and held != found.names() else found
 
 
 def score_cases(
