@@ -132,11 +132,13 @@ def test_a_real_study_from_pictures_to_verdicts(pictures, tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
+import foveate.compare.work
 from foveate.compare import Study, compare
 from foveate.tasks.config import RunConfig
+foveate.compare.work.ROUNDS, foveate.compare.work.MEASURE_MS = 1, 1.0  # in the workers too: they import this
 if __name__ == "__main__":
     base = RunConfig(data=sys.argv[2], network="resnet_tiny", epochs=40, batch_size=8, device="cpu")
-    compare(Study(base=base, arms=("none", "se"), seeds=(0,)), Path(sys.argv[1]))
+    compare(Study(base=base, arms=("none", "se"), seeds=(0,)), Path(sys.argv[1]), workers=1)
 """
 
 

@@ -340,10 +340,13 @@ def test_rare_classes_weigh_more():
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_network(shapes: Path, tmp_path: Path):
+def test_two_processes_train_one_network_and_repeat_themselves(shapes: Path, tmp_path: Path):
     told: list[Progress] = []
     config = small(shapes, devices=2, epochs=2, mechanism="se", learning_rate=6e-3)
     both = train(config, tmp_path / "both", progress=told.append)
+    train(config, tmp_path / "again")
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("both", "again"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
     assert (both.steps, both.epochs, both.stopped_by) == (14, 2, "epochs")
     assert any(state.stage == "train" and state.fraction > 0 for state in told)
     # One process with the same pictures in each step: normalisation apart, the same training.
@@ -354,12 +357,7 @@ def test_two_processes_train_one_network(shapes: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_two_processes_repeat_themselves_and_tell_a_loss_that_is_not_finite(shapes: Path, tmp_path: Path):
-    config = small(shapes, devices=2, epochs=1)
-    train(config, tmp_path / "one")
-    train(config, tmp_path / "two")
-    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+def test_two_processes_tell_a_loss_that_is_not_finite(shapes: Path, tmp_path: Path):
     with pytest.raises(TrainingError, match=r"^the (validation )?loss is \w+ (in|after) epoch \d, step \d+"):
         train(
             small(shapes, devices=2, epochs=3, learning_rate=1e30, optimizer="sgd", warmup_epochs=0), tmp_path / "nan"
@@ -375,3 +373,4 @@ def test_the_summary_is_plain_json(shapes: Path, tmp_path: Path):
     assert held["versions"]["torch"] == torch.__version__
     assert held["machine"]["threads"] == 1
     assert held["command"].startswith("foveate train classify --data ")
+

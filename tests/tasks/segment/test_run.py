@@ -1,6 +1,7 @@
 """Whole runs on the balls: train, resume, evaluate, predict and attend."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,13 +9,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from foveate.errors import DataError, RunError, TrainingError
 from foveate.tasks import keeper
+from foveate.tasks.resume import Standing
 from foveate.tasks.run import attend, evaluate, predict, train
 from foveate.tasks.segment import memory
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.module import Segmenter
+from foveate.tasks.segment.network import build_network
+from foveate.tasks.segment.preparation import Preparation
 from foveate.tasks.summary import Progress, read_summary
 
 SMALL = {
@@ -226,3 +231,57 @@ def test_a_run_without_gates_has_nothing_to_attend_to(balls: Path, tmp_path: Pat
     train(small(balls, network="unet", epochs=1, patches_per_epoch=4, augment="none"), out)
     with pytest.raises(LookupError, match=r"has no gate or map with places to look at$"):
         attend(out, [balls / "imagesTr" / "ball_08.nii.gz"], tmp_path / "maps", device="cpu")
+
+
+@pytest.mark.parametrize("layout", [True, False])
+def test_weights_train_in_the_layout_that_was_asked_for(tmp_path: Path, layout: bool):
+    network = nn.Sequential(nn.Conv1d(2, 3, 3), nn.Conv2d(2, 3, 3), nn.Conv3d(2, 3, 3))
+    config = small(tmp_path, channels_last=layout)
+    Segmenter(network, None, config, [], 1, Standing(threads=1), None)  # pyright: ignore[reportArgumentType]
+    row, picture, volume = (layer.weight for layer in network)
+    assert row.is_contiguous()
+    assert picture.is_contiguous(memory_format=torch.channels_last) == layout
+    assert volume.is_contiguous(memory_format=torch.channels_last_3d) == layout
+
+
+@pytest.mark.slow
+def test_a_network_of_monai_is_trained_as_it_is_and_opened_again(balls: Path, tmp_path: Path):
+    options = {"channels": [4, 8], "strides": [2], "num_res_units": 1}
+    config = small(balls, network="monai/UNet", network_options=options, epochs=1)
+    summary = train(config, tmp_path / "run")
+    assert (summary.network, summary.sites) == ("monai/UNet", [])
+    found = evaluate(tmp_path / "run", None, "test", device="cpu")
+    assert found["dice"] == summary.metrics["dice"]
+    again = train(dataclasses.replace(config, init=str(tmp_path / "run" / "model.safetensors")), tmp_path / "again")
+    assert again.parameters == summary.parameters
+
+
+PREPARATION = Preparation(["background", "ball"], [0, 1], ["MRI"], 3, (1.0, 1.0, 1.0), [], (16, 16, 8))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "error", "sentence"),
+    [
+        ({"network": "monai/Unett"}, LookupError, 'MONAI has no network "Unett"; did you mean "'),
+        ({"network": "monai/UNet", "width": 2.0}, ValueError, "monai/UNet is taken as it is: width must be 1.0"),
+        ({"network": "monai/UNet", "mechanism": "se"}, ValueError, "monai/UNet is taken as it is: mechanism must be n"),
+        ({"network": "monai/UNet", "network_options": {"depth": 3}}, ValueError, "with options {'depth': 3} cannot be"),
+        (
+            {"network": "monai/AttentionUnet", "network_options": {"channels": [2, 4, 8, 16, 32], "strides": [2] * 4}},
+            ValueError,
+            r"monai/AttentionUnet does not take patches of \(16, 16, 8\): ",
+        ),
+        (
+            {
+                "network": "monai/VarAutoEncoder",
+                "network_options": {"in_shape": [1, 16, 16, 8], "latent_size": 2, "channels": [2], "strides": [2]},
+            },
+            ValueError,
+            "monai/VarAutoEncoder",
+        ),
+    ],
+)
+def test_a_network_of_monai_that_does_not_fit_is_a_sentence(tmp_path: Path, changes, error, sentence):
+    with pytest.raises(error, match=sentence):
+        build_network(small(tmp_path, **({"network_options": {}} | changes)), PREPARATION)

@@ -14,7 +14,7 @@ class SegmentConfig(TrainingConfig):
 
     Args:
         data: A folder in the layout of the Medical Segmentation Decathlon or nnU-Net, or pairs of folders.
-        network: A name of the networks' catalogue, such as "attention_unet".
+        network: A name of the networks' catalogue, such as "attention_unet", or "monai/NAME" for one of MONAI's.
         fold: Which fold of the training cases is for validation. Default: their last tenth.
         folds: How many there are.
         split_file: A JSON file of "train", "val" and "test", or nnU-Net's splits_final.json with a fold.
@@ -35,6 +35,8 @@ class SegmentConfig(TrainingConfig):
         overlap: Of neighbouring windows in inference.
         flips: Average the predictions over flips in inference.
         largest_component: Keep the largest connected part of each class.
+        channels_last: Train in the memory layout with the channels last, in which convolutions of few channels are
+            quicker; some networks are not, and the last bits of the numbers differ.
         cache_mib: Memory for prepared cases; those beyond it are prepared again each time.
     """
 
@@ -60,6 +62,7 @@ class SegmentConfig(TrainingConfig):
     overlap: float = 0.5
     flips: bool = False
     largest_component: bool = False
+    channels_last: bool = True
     cache_mib: int = 4096
 
     def check(self) -> None:

@@ -21,6 +21,7 @@ __all__ = ["PatchModule", "Segmenter", "patches_per_epoch"]
 
 FEWEST = 100  # patches in an epoch, if nothing else is asked for
 NO_CASE = -1
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the axes of a weight
 
 
 def patches_per_epoch(config: SegmentConfig, cases: int) -> int:
@@ -53,6 +54,8 @@ class Segmenter(Learner):
         standing: Standing,
         cases: CaseStore,
     ) -> None:
+        if config.channels_last:
+            arrange(network)
         super().__init__(network, config, new, steps_per_epoch, standing)
         self.preparation, self.cases, self.segment = preparation, cases, config
         self.val_dice = MeanMetric(nan_strategy="ignore")
@@ -110,6 +113,13 @@ def mean_dice(predicted: Tensor, truth: Tensor, num_classes: int) -> float:
         if total:
             scores.append(2 * int((found & there).sum()) / total)
     return sum(scores) / len(scores) if scores else float("nan")
+
+
+def arrange(network: nn.Module) -> None:
+    """Bring the weights to the layout with the channels last; a convolution answers in the layout of its weight."""
+    for parameter in network.parameters():
+        if parameter.ndim in LAYOUTS:
+            parameter.data = parameter.data.contiguous(memory_format=LAYOUTS[parameter.ndim])
 
 
 class PatchModule(L.LightningDataModule):
