@@ -28,6 +28,7 @@ __all__ = ["AGSononet", "ag_sononet8", "ag_sononet16", "ag_sononet32"]
 
 CONVS = (3, 3, 3, 2, 2)
 AGGREGATIONS = ("concat", "mean", "deep_sup", "ft")
+ANSWER_WEIGHTS = {"mean": (1.0, 1.0, 1.0), "deep_sup": (1.0, 0.1, 0.1, 0.1)}  # of the release's losses
 PSI_BIASES = {"sigmoid": 3.0, "softmax": 10.0}  # where the release starts psi's bias; else where torch does
 
 
@@ -152,6 +153,16 @@ class AGSononet(nn.Module):
             case _:
                 joined = self.classifier(torch.cat(features, dim=1))
                 return joined if self.aggregation == "concat" else [joined, *logits]
+
+    @property
+    def answer_weights(self) -> tuple[float, ...]:
+        """How much the loss of each logits counts in training, where forward gives a list."""
+        return ANSWER_WEIGHTS.get(self.aggregation, (1.0,))
+
+    @property
+    def head_names(self) -> list[str]:
+        """The modules that give classes."""
+        return [name for name, _ in self.named_children() if name.startswith("classifier")]
 
     def probabilities(self, logits: Tensor | list[Tensor]) -> Tensor:
         """One answer of forward's, as released: the mean of the three probabilities, the first of four, or the one."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from foveate.capture import capture, channel_profile, health, pointing_hits, taps
 from foveate.data import Split
 from foveate.files import write_atomic
+from foveate.tasks.answers import logits_of
 from foveate.tasks.preprocess import Preprocess
 from foveate.tasks.samples import PictureSet
 from foveate.tasks.stage import Stage, as_grid, grad_cam, last_stage
@@ -162,7 +163,7 @@ def _see(
             logits, heat = grad_cam(network, stage, images, labels)
             return logits, as_grid(heat)
         with torch.no_grad():
-            return network(images).float(), None
+            return logits_of(network, network(images)), None
 
     if not watched:
         return *run(), {}

@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from foveate.data import Pictures, Split
+from foveate.tasks.answers import logits_of, loss_of
 from foveate.tasks.config import RunConfig
 from foveate.tasks.learner import Learner
 from foveate.tasks.preprocess import Preprocess
@@ -64,13 +65,13 @@ class Classifier(Learner):
 
     def loss_of(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
         images, labels = batch
-        logits = self.network(self.preprocess.normalise(images))
-        loss = F.cross_entropy(logits.float(), labels, weight=self.weights, label_smoothing=self.label_smoothing)
-        return loss, len(labels)
+        answers = self.network(self.preprocess.normalise(images))
+        options = {"weight": self.weights, "label_smoothing": self.label_smoothing}
+        return loss_of(self.network, answers, labels, **options), len(labels)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
-        logits = self.network(self.preprocess.normalise(images)).float()
+        logits = logits_of(self.network, self.network(self.preprocess.normalise(images)))
         self.val_loss.update(F.cross_entropy(logits, labels, reduction="none"))
         self.val_accuracy.update(logits, labels)
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from foveate.data import Pictures, open_pictures
 from foveate.errors import CheckpointError
+from foveate.layers import AttentionGate
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import environment
-from foveate.tasks.weights import fetch_published, head_of, load_into, read_weights, start_from
+from foveate.tasks.weights import fetch_published, heads_of, load_into, read_weights, start_from
 
 __all__ = ["build", "build_network", "environment", "input_shape", "new_modules"]
 
@@ -51,17 +52,18 @@ def build_network(config: RunConfig, num_classes: int, shape: Shape) -> tuple[nn
             sites = _insert(network, config, shape)
     new = new_modules(config, network, sites)
     if config.init is not None:
-        start_from(network, config.init, new, [head_of(network, num_classes)], ours=_ours(config))
+        start_from(network, config.init, new, heads_of(network, num_classes), ours=_ours(config))
     elif config.pretrained and not config.network.startswith("timm/"):  # timm loads its own
         name = config.network.rpartition("/")[2]
-        load_into(network, fetch_published(name), f"the published {name}", new, [head_of(network, num_classes)])
+        load_into(network, fetch_published(name), f"the published {name}", new, heads_of(network, num_classes))
     return network, sites
 
 
 def new_modules(config: RunConfig, network: nn.Module, sites: list[dict[str, Any]]) -> list[str]:
-    """The names of the modules that are the mechanism: those the host did not have."""
+    """The names of the modules that are the mechanism: those the host did not have, and a network's own gates."""
     names = [site["name"] for site in sites]
-    return names if _built_in(config) else [f"{name}.inserted" for name in names]
+    gates = [name for name, module in network.named_modules() if isinstance(module, AttentionGate)]
+    return [*(names if _built_in(config) else [f"{name}.inserted" for name in names]), *gates]
 
 
 def input_shape(config: RunConfig, pictures: Pictures) -> Shape:

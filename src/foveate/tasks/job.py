@@ -19,7 +19,7 @@ from foveate.tasks.preprocess import KEY, preprocess_for
 from foveate.tasks.resume import Checkpoint, Standing, take_up
 from foveate.tasks.samples import EpochBatches
 from foveate.tasks.summary import Progress, Summary
-from foveate.tasks.weights import features_of, head_of
+from foveate.tasks.weights import features_of, head_of, heads_of
 
 __all__ = ["Job"]
 
@@ -60,7 +60,7 @@ class Job:
         config, train = self.config, self.pictures.splits["train"]
         weights = class_weights(train, len(self.preprocess.classes)) if config.class_weights else None
         steps = EpochBatches.per_epoch(len(train), config.batch_size)
-        learning = [*self.new, self.head]
+        learning = [*self.new, *heads_of(self.network, len(self.preprocess.classes))]
         learner = Classifier(self.network, self.preprocess, config, learning, weights, steps, standing)
         return learner, PictureModule(self.pictures, self.preprocess, config, standing)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from foveate.data import Split
 from foveate.files import write_atomic
+from foveate.tasks.answers import logits_of
 from foveate.tasks.preprocess import Preprocess
 from foveate.tasks.samples import PictureSet, WholeBatches
 
@@ -27,7 +28,8 @@ def classify(network: nn.Module, preprocess: Preprocess, split: Split, device: t
     found = []
     for indices in WholeBatches(len(pictures), BATCH):
         images, _ = pictures.__getitems__(indices)
-        found.append(network(preprocess.normalise(images.to(device))).float().cpu())
+        answers = network(preprocess.normalise(images.to(device)))
+        found.append(logits_of(network, answers).cpu())
     return torch.cat(found)
 
 

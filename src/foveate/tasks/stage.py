@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from foveate.tasks.answers import evidence_of, logits_of
+
 __all__ = ["Stage", "as_grid", "grad_cam", "last_stage"]
 
 Layout = Literal["channels_first", "channels_last", "tokens"]
@@ -94,9 +96,10 @@ def grad_cam(network: nn.Module, stage: Stage, images: Tensor, labels: Tensor | 
     hook = network.get_submodule(stage.name).register_forward_hook(cut)
     try:
         with torch.enable_grad(), _frozen(network):
-            logits = network(images).float()
+            answers = network(images)
+            logits = logits_of(network, answers)
             asked = logits.argmax(dim=1) if labels is None else labels
-            (gradient,) = torch.autograd.grad(logits.gather(1, asked[:, None]).sum(), held)
+            (gradient,) = torch.autograd.grad(evidence_of(network, answers).gather(1, asked[:, None]).sum(), held)
     finally:
         hook.remove()
     features = held[0].detach().float()

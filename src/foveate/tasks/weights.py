@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from foveate.errors import CheckpointError
 from foveate.networks.published import Inspection, inspect, read_file
 
-__all__ = ["features_of", "fetch_published", "head_of", "load_into", "read_weights", "start_from"]
+__all__ = ["features_of", "fetch_published", "head_of", "heads_of", "load_into", "read_weights", "start_from"]
 
 # What changes a network's numbers and no key or shape tells.
 DECISIVE = ("stride_in", "stem_pool", "branch_relu", "combine", "pools", "order", "squeeze", "pairwise", "scale")
@@ -81,7 +81,7 @@ def load_into(
         state: What to load.
         source: What to call it in an error.
         new: Names of modules that keep their start where the source has nothing of them: the mechanisms.
-        head: Names of modules that keep their start where the source has other shapes too: the classifier.
+        head: Names of modules that keep their start where the source has other shapes or keys too: the classifier.
 
     Raises:
         CheckpointError: If anything else does not fit.
@@ -97,7 +97,7 @@ def load_into(
     }
     missing = [key for key in own if key not in fitting and not key.startswith(prefixes)]
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    strange = [key for key in fitting if key not in own]
+    strange = [key for key in fitting if key not in own and not key.startswith(heads)]
     wrong = [key for key in fitting if key in own and own[key].shape != fitting[key].shape]
     if wrong:
         shapes = f"has {tuple(fitting[wrong[0]].shape)} where the network has {tuple(own[wrong[0]].shape)}"
@@ -128,6 +128,11 @@ def head_of(network: nn.Module, num_classes: int) -> str:
     if not found:
         raise ValueError(f"{type(network).__name__} has no layer that gives {num_classes} classes; it is no classifier")
     return found
+
+
+def heads_of(network: nn.Module, num_classes: int) -> list[str]:
+    """The names of the modules that give classes: the classifier, or what a network of ours says."""
+    return getattr(network, "head_names", None) or [head_of(network, num_classes)]
 
 
 def features_of(network: nn.Module, head: str) -> int:
