@@ -203,7 +203,7 @@ def test_runs_that_differ_in_more_than_arm_and_seed_are_noted(tmp_path):
     changes = {"versions": {"torch": "2.9"}, "machine": {"device": "cuda", "gpu": "H100"}, "train_size": 97}
     write_json(path, read_json(path) | changes)
     told = "the version of torch (unknown, 2.9), the device (unknown, cuda), the GPU (unknown, H100)"
-    told += ", the number of training pictures (101, 97)"
+    told += ", the amount of training data (101, 97)"
     assert summarise(tmp_path).notes == ("a note", f"finished runs differ in more than arm and seed: {told}")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from foveate.compare.statistics import BETTER, UNSHOWN, WORSE, ArmResult, summarise
+from foveate.compare.result import ArmResult, summarise
+from foveate.compare.statistics import BETTER, UNSHOWN, WORSE
 from foveate.report.answer import answer
 from foveate.report.read import read_study
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from foveate.compare.statistics import BETTER, UNSHOWN, ArmResult, summarise
+from foveate.compare.result import ArmResult, summarise
+from foveate.compare.statistics import BETTER, UNSHOWN
 from foveate.layers.catalogue import MECHANISMS
 from foveate.report.answer import answer
 from foveate.report.pairs import FIRST_PARTS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from foveate.compare.statistics import summarise
+from foveate.compare.result import summarise
 from foveate.report import study_table
 from foveate.report.tables import Cell, Table, clipped, counted, measures_table, percent, points, signed
 

@@ -31,8 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
-SHOWN = ("Arm", "Accuracy", "Difference", "Verdict", "Latency")  # of the report's columns, what fits 80 characters
-ARMS = "none,se,eca,eca-spatial,cbam,bam,nonlocal,placebo,wider"
+SHOWN = (
+    "Arm",
+    "Accuracy",
+    "Dice",
+    "Difference",
+    "Verdict",
+    "Latency",
+)  # of the report's columns, what fits 80 characters
 
 
 class EngineName(StrEnum):
@@ -47,8 +53,12 @@ def compare(
     data: Data = "demo",
     network: Network = None,
     mechanisms: Annotated[
-        str, typer.Option(help="Arms, by comma: mechanisms, chains by +, none, and the controls placebo and wider.")
-    ] = ARMS,
+        str | None,
+        typer.Option(
+            help="Arms, by comma: mechanisms, chains by +, none, and the controls placebo and wider; to segment also "
+            "attention-gate. Default: what suits the task, both controls among it."
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm, with seeds 0, 1, ...")] = 3,
     epochs: Epochs = None,
     max_time: MaxTime = None,
@@ -77,13 +87,19 @@ def compare(
     the others are reported and the exit status is 2.
 
     Example: foveate compare classify --data photos --network timm/resnet50 --mechanisms none,se,cbam --epochs 20
+
+    Example: foveate compare segment --data Task04_Hippocampus --mechanisms none,attention-gate,wider --max-time 15m
     """
     seconds = check_budget(epochs, max_time)
     from foveate.compare import Study
     from foveate.compare import compare as run
+    from foveate.compare.task import task_named
     from foveate.report import write_report
-    from foveate.tasks.config import config_for
+    from foveate.tasks.config import config_for, kind_of_config
 
+    if task is Task.segment and data == "demo":
+        raise ValueError("segment needs --data: a folder of scans or pictures with labels; none was given")
+    about = task_named(task.value)
     options = given(
         settings,
         task=task.value,
@@ -95,8 +111,12 @@ def compare(
         devices=devices,
         precision=precision,
     )
-    arms = tuple(arm.strip() for arm in mechanisms.split(","))
-    study = Study(base=config_for(data, **options), arms=arms, seeds=tuple(range(seeds)), where=where)
+    arms = about.arms if mechanisms is None else tuple(arm.strip() for arm in mechanisms.split(","))
+    if task is Task.classify:
+        base = config_for(data, **options)
+    else:
+        base = kind_of_config(task.value).from_dict({**about.settings, "data": data, **options})
+    study = Study(base=base, arms=arms, seeds=tuple(range(seeds)), where=where)
     from foveate.cli.progress import board
 
     with board() as drawn:

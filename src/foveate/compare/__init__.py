@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from foveate.compare.engine import LocalEngine, RayEngine
     from foveate.compare.progress import StudyProgress
-    from foveate.compare.statistics import ArmResult, StudyResult, summarise
+    from foveate.compare.result import ArmResult, StudyResult, summarise
     from foveate.compare.study import Study, compare
 
 __all__ = [
@@ -27,9 +27,9 @@ _FILES = {
     "LocalEngine": "engine",
     "RayEngine": "engine",
     "StudyProgress": "progress",
-    "ArmResult": "statistics",
-    "StudyResult": "statistics",
-    "summarise": "statistics",
+    "ArmResult": "result",
+    "StudyResult": "result",
+    "summarise": "result",
     "Study": "study",
     "compare": "study",
 }

@@ -112,7 +112,7 @@ def notes_on(plan: Mapping[str, Any]) -> list[str]:
 
 
 def notes_on_runs(runs: Mapping[str, Mapping[int, Summary]]) -> list[str]:
-    """In what finished runs, by arm and seed, differ besides arm and seed: versions, device, training pictures."""
+    """In what finished runs, by arm and seed, differ besides arm and seed: versions, device, training data."""
     finished = [run for by_seed in runs.values() for run in by_seed.values()]
     facts: dict[str, list[Any]] = {
         f"the version of {name}": [run.versions.get(name) for run in finished]
@@ -120,7 +120,7 @@ def notes_on_runs(runs: Mapping[str, Mapping[int, Summary]]) -> list[str]:
     }
     facts["the device"] = [run.machine.get("device") for run in finished]
     facts["the GPU"] = [run.machine.get("gpu") for run in finished]
-    facts["the number of training pictures"] = [run.train_size for run in finished]
+    facts["the amount of training data"] = [run.train_size for run in finished]
     told = [
         f"{name} ({', '.join('unknown' if value is None else str(value) for value in dict.fromkeys(values))})"
         for name, values in facts.items()

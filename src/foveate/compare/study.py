@@ -29,10 +29,11 @@ from foveate.compare.folder import (
 )
 from foveate.compare.plan import asked_runs, lacks_costs, notes_on, recall, unfinished_runs, unknown_arms
 from foveate.compare.progress import StudyProgress, Tracker
-from foveate.compare.statistics import StudyResult, summarise
+from foveate.compare.result import StudyResult, summarise
+from foveate.compare.task import task_named
 from foveate.compare.work import Work
 from foveate.errors import RunError
-from foveate.tasks.config import RunConfig
+from foveate.tasks.config import RunConfig, TrainingConfig
 from foveate.tasks.summary import Summary
 
 __all__ = ["Study", "compare"]
@@ -45,15 +46,15 @@ class Study:
     """What to compare.
 
     Args:
-        base: What all runs share. Its data and init are looked up from here, so that a worker elsewhere finds them.
+        base: What all runs share. Its files are looked up from here, so that a worker elsewhere finds them.
         arms: Mechanisms by name, chains among them, "none", and the controls "placebo" and "wider".
         seeds: One run of every arm for each.
         baseline: The arm that the others are compared with.
-        where: Pattern of the modules that every mechanism follows. Default: the host's usual places.
+        where: Pattern of the modules that every mechanism follows, to classify. Default: the host's usual places.
         options: Arm -> options of its mechanism.
     """
 
-    base: RunConfig
+    base: TrainingConfig
     arms: tuple[str, ...]
     seeds: tuple[int, ...] = (0, 1, 2)
     baseline: str = "none"
@@ -75,9 +76,11 @@ class Study:
             raise ValueError(f'the arms must hold the baseline "{self.baseline}"; got {", ".join(self.arms)}')
         if unknown := [arm for arm in self.options if arm not in self.arms]:
             raise LookupError(f'options for "{unknown[0]}", which is no arm; there are {", ".join(self.arms)}')
-        data = self.base.data if self.base.data == "demo" else _absolute(self.base.data)
-        init = self.base.init and _absolute(self.base.init)
-        shared = dataclasses.replace(self.base, data=data, init=init, threads=self.base.threads or 1)
+        if self.where is not None and not isinstance(self.base, RunConfig):
+            raise ValueError(f"where is for runs that classify; got {self.where!r} for {self.base.task}")
+        given = {name: getattr(self.base, name, None) for name in ("data", "init", "split_file")}
+        paths = {name: _absolute(path) for name, path in given.items() if path is not None and path != "demo"}
+        shared = dataclasses.replace(self.base, **paths, threads=self.base.threads or 1)
         object.__setattr__(self, "base", shared)
 
     def entry(self, arm: str) -> dict[str, Any]:
@@ -86,22 +89,24 @@ class Study:
         options = dict(self.options.get(arm, {}))
         return {"arm": arm, "mechanism": mechanism, "options": options, "width": self.base.width}
 
-    def config(self, entry: Mapping[str, Any], seed: int) -> RunConfig:
+    def config(self, entry: Mapping[str, Any], seed: int) -> TrainingConfig:
         """The configuration of the run of an arm, given as its entry, with a seed."""
-        where = None if entry["mechanism"] == "none" else self.where
         own = {name: entry[name] for name in ("arm", "mechanism", "options", "width")}
-        return dataclasses.replace(self.base, **own, where=where, seed=seed)
+        if isinstance(self.base, RunConfig):
+            own["where"] = None if entry["mechanism"] == "none" else self.where
+        return dataclasses.replace(self.base, **own, seed=seed)
 
     def plan(self) -> dict[str, Any]:
         """What study.json says before anything is known of the arms."""
         config = {name: value for name, value in dataclasses.asdict(self.base).items() if name not in OWN}
         budget = {"epochs": self.base.epochs, "max_time_s": self.base.max_time_s}
+        identity = isinstance(self.base, RunConfig) and self.base.identity
         return {
             "version": VERSION,
             "task": self.base.task,
             "data": self.base.data,
             "network": self.base.network,
-            "start": "identity" if self.base.identity else "published",
+            "start": "identity" if identity else "published",
             "baseline": self.baseline,
             "budget": {name: value for name, value in budget.items() if value is not None},
             "arms": [],
@@ -209,7 +214,7 @@ class _Session:
     def _found(self, engine: Engine, new: list[str], known: dict[str, int]) -> dict[str, Any]:
         config = {arm: self.study.config(self.study.entry(arm), self.study.seeds[0]) for arm in new}
         wider = config.pop(WIDER, None)
-        trained = self.study.base.pretrained or self.study.base.init is not None
+        trained = getattr(self.study.base, "pretrained", False) or self.study.base.init is not None
         reason = why_not_wider(self.study.base.network, trained=trained) if wider else ""
         job = Job("survey", self.work.survey, (config, None if reason else wider, known))
         found = self._ask(engine, job, "survey", "building")
@@ -265,8 +270,9 @@ class _Session:
             sentence = event.value if event.kind == "failed" else "it ended without a summary"
             sentence = result.sentence if isinstance(result, Failure) else sentence
             return Event(event.key, "failed", sentence), f"{arm}, seed {seed}, failed: {sentence}"
-        accuracy = result.metrics.get("accuracy")
-        told = "" if accuracy is None else f"accuracy {accuracy:.4f} "
+        measure = next(iter(task_named(result.task).metrics))
+        value = result.metrics.get(measure)
+        told = "" if value is None else f"{measure} {value:.4f} "
         return event, f"{arm}, seed {seed}: {told}after {result.training_seconds:.0f} s of training"
 
     def save(self) -> None:
@@ -278,21 +284,20 @@ class _Session:
 
 def _check_names(study: Study, arms: Sequence[str]) -> None:
     """Refuse a mechanism or a network that there is not, before any worker starts."""
-    from foveate.layers import catalogue as mechanisms
     from foveate.networks import catalogue as networks
 
     if "/" not in study.base.network:
         networks.describe(study.base.network, study.base.task)
     for arm in arms:
         if arm not in ("none", WIDER):
-            mechanisms.describe(arm)
+            task_named(study.base.task).check(arm)
 
 
 def _absolute(path: str) -> str:
     return str(Path(path).expanduser().resolve())
 
 
-def _suited_engine(base: RunConfig, workers: int | None = None) -> LocalEngine:
+def _suited_engine(base: TrainingConfig, workers: int | None = None) -> LocalEngine:
     """Workers of this machine: as many as asked for, or one for each GPU if runs go there, else for a run's cores."""
     gpus: list[str] = []
     if base.device in ("auto", "cuda"):

@@ -13,8 +13,9 @@ from typing import Any
 
 from foveate.compare.controls import WIDER, matching_width
 from foveate.compare.folder import locked, run_folder
+from foveate.compare.task import task_named
 from foveate.errors import RunError
-from foveate.tasks.config import RunConfig
+from foveate.tasks.config import TrainingConfig
 
 __all__ = ["Report", "Work", "measure_arms", "survey_arms", "train_arm"]
 
@@ -23,13 +24,14 @@ Report = Callable[[Any], None]
 ROUNDS = 3  # of measuring every arm in turn, so that a machine that warms up or is disturbed treats all alike
 REPEATS = 8, 200  # in each round, at least and at most
 MEASURE_MS = 300.0  # of inferences, and of training steps, in each round, unless the most repeats take less
+LONGEST_MS = 4000.0  # for the least repeats; of what is heavier there are fewer, but two
 WARMUP = 3  # inferences
-STEP_MACS = 10e9  # a training step is measured on as many pictures as this lets through, and never on more than a batch
+STEP_MACS = 10e9  # a training step is measured on as many inputs as this lets through, and never on more than a batch
 ORPHAN_S = 60.0  # for the worker of a killed study to let go of its run
 
 
 def survey_arms(
-    configs: Mapping[str, RunConfig], wider: RunConfig | None, known: Mapping[str, int], *, report: Report
+    configs: Mapping[str, TrainingConfig], wider: TrainingConfig | None, known: Mapping[str, int], *, report: Report
 ) -> dict[str, Any]:
     """Build every network once, before anything is trained, and count.
 
@@ -44,15 +46,15 @@ def survey_arms(
         arm -> a sentence. "versions" and "machine" of the process that counted.
     """
     from foveate.compare.cost import count_parameters
-    from foveate.data import open_pictures
     from foveate.tasks.environment import environment
-    from foveate.tasks.hosts import build
 
-    pictures = open_pictures(next(config for config in (*configs.values(), wider) if config is not None).data)
+    first = next(config for config in (*configs.values(), wider) if config is not None)
+    task = task_named(first.task)
+    opened = task.open(first)
     arms: dict[str, dict[str, Any]] = {}
     for arm, config in configs.items():
         report(arm)
-        network, _, sites = build(config, pictures=pictures)
+        network, _, sites = task.build(config, opened)
         if config.mechanism != "none" and not sites:
             raise RunError(f"{config.network} has no place for {config.mechanism}; name one with where")
         arms[arm] = {"parameters": count_parameters(network), "sites": len(sites)}
@@ -63,7 +65,7 @@ def survey_arms(
         largest = max(counts, key=lambda arm: counts[arm])
 
         def count(width: float) -> int:
-            return count_parameters(build(dataclasses.replace(wider, width=width), pictures=pictures, device="meta")[0])
+            return count_parameters(task.build(dataclasses.replace(wider, width=width), opened, device="meta")[0])
 
         if count(wider.width) >= counts[largest]:
             left_out[WIDER] = f"{WIDER} was left out: no arm has more parameters than the host"
@@ -73,27 +75,26 @@ def survey_arms(
     return {"arms": arms, "left_out": left_out, **environment()}
 
 
-def measure_arms(configs: Mapping[str, RunConfig], *, report: Report) -> dict[str, dict[str, Any]]:
+def measure_arms(configs: Mapping[str, TrainingConfig], *, report: Report) -> dict[str, dict[str, Any]]:
     """What each arm costs, measured in turn and in rounds on one worker while no other works.
 
-    Latency is of one picture; a training step is of `step_batch` pictures, the same for every arm. Times are medians
-    over the rounds of the median (or 95th percentile) in each, and a round repeats what is quick more often.
+    Latency is of one picture or patch; a training step is of `step_batch` of them, the same for every arm. Times are
+    medians over the rounds of the median (or 95th percentile) in each, and a round repeats what is quick more often.
 
     Returns:
         Arm -> the fields of Cost, "batch" and "step_batch".
     """
     from foveate.compare.cost import count_macs
-    from foveate.data import open_pictures
     from foveate.tasks.environment import pick_device
-    from foveate.tasks.hosts import build
 
     first = next(iter(configs.values()))  # data, batch size and device are the same in all
-    pictures = open_pictures(first.data)
-    built = {arm: build(config, pictures=pictures) for arm, config in configs.items()}
+    task = task_named(first.task)
+    opened = task.open(first)
+    built = {arm: task.build(config, opened) for arm, config in configs.items()}
     networks = {arm: network.to(pick_device(first.device)) for arm, (network, _, _) in built.items()}
     shape = next(shape for _, shape, _ in built.values())
     macs = max(count_macs(network, (1, *shape)) for network in networks.values())
-    step_batch = max(2, min(first.batch_size, int(STEP_MACS / max(macs, 1))))
+    step_batch = max(task.least_batch, min(first.batch_size, int(STEP_MACS / max(macs, 1))))
     rounds: dict[str, list[dict[str, Any]]] = {arm: [] for arm in configs}
     for _ in range(ROUNDS):
         for arm, network in networks.items():
@@ -104,7 +105,7 @@ def measure_arms(configs: Mapping[str, RunConfig], *, report: Report) -> dict[st
 
 
 def train_arm(
-    config: RunConfig,
+    config: TrainingConfig,
     study: Path,
     *,
     report: Report,
@@ -135,15 +136,15 @@ class Work:
 
 
 def _measure(network: Any, inference: Sequence[int], step: Sequence[int]) -> dict[str, Any]:
-    """What a network costs, by one round: as many repeats as MEASURE_MS holds, by a first look at the least of them."""
+    """What a network costs, by one round: as many repeats as MEASURE_MS holds, by a first look at two."""
     from foveate.compare.cost import profile
 
     def once(**how: Any) -> dict[str, Any]:
         return dataclasses.asdict(profile(network, inference, step_input_shape=step, **how))
 
-    cost = once(repeats=REPEATS[0], warmup=1)  # two steps more, for the memory, warm a step up
+    cost = once(repeats=2, warmup=1)  # two steps more, for the memory, warm a step up
     inferences, steps = _repeats(cost["latency_ms"]), _repeats(cost["step_ms"])
-    if steps >= 2 * REPEATS[0]:  # the look fell well short
+    if steps > 2:
         cost = once(repeats=steps, warmup=1)
     calm = once(train=False, repeats=inferences, warmup=WARMUP)
     return cost | {name: calm[name] for name in ("latency_ms", "latency_p95_ms")}
@@ -151,8 +152,8 @@ def _measure(network: Any, inference: Sequence[int], step: Sequence[int]) -> dic
 
 def _repeats(once_ms: float) -> int:
     """How often to repeat in a round what takes this long once."""
-    least, most = REPEATS
-    return min(most, max(least, math.ceil(MEASURE_MS / once_ms)))
+    least = max(2, min(REPEATS[0], int(LONGEST_MS / once_ms)))
+    return min(REPEATS[1], max(least, math.ceil(MEASURE_MS / once_ms)))
 
 
 def _middle(costs: list[dict[str, Any]]) -> dict[str, Any]:

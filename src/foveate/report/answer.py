@@ -4,11 +4,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foveate.compare.statistics import BETTER, UNSHOWN, WORSE, ArmResult, StudyResult
+from foveate.compare.result import ArmResult, StudyResult
+from foveate.compare.statistics import ALPHA, BETTER, UNSHOWN, WORSE
 from foveate.report.figures import CONTROLS
 from foveate.report.pairs import beyond_size, chains
 from foveate.report.read import Study, dig, number
 from foveate.report.tables import cost_of, mean_of, percent, signed
+from foveate.report.words import words_for
 
 __all__ = ["Answer", "answer", "max_time_of"]
 
@@ -28,6 +30,7 @@ def answer(study: Study, result: StudyResult) -> Answer:
     found = (
         _resolution(result),
         _uncorrected(result),
+        _seeds_differ(result),
         chains(study, result),
         _controls(result),
         beyond_size(result),
@@ -59,11 +62,13 @@ def _sentence(study: Study, result: StudyResult) -> str:
     if not compared:
         return f"No mechanism has a finished run to compare with {result.baseline}."
     if all(arm.p is None for arm in compared):
+        if words_for(result.task).by_case:
+            return "Only one case was tested: a difference between two arms cannot be told from chance."
         seeds = "One seed each" if len(study.seeds) == 1 else "Only one seed is finished"
         return f"{seeds}: a difference between two arms cannot be told from chance."
     better, worse = ([arm for arm in compared if arm.verdict == verdict] for verdict in (BETTER, WORSE))
     if not better and not worse:
-        return f"No mechanism shows a difference to {result.baseline} at {_seeds(compared)}."
+        return f"No mechanism shows a difference to {result.baseline} at {_counted(result, compared)}."
     told = [f"{_listed([_difference(arm) for arm in better])} over {result.baseline}"] if better else []
     if worse:
         told.append(f"{_listed([_difference(arm) for arm in worse])} below {result.baseline}")
@@ -71,7 +76,7 @@ def _sentence(study: Study, result: StudyResult) -> str:
     others = {0: "", 1: " The one other mechanism shows no difference."}.get(
         rest, f" The {rest} others show no difference."
     )
-    return f"{'; '.join(told)}, at {_seeds(compared)}.{others}"
+    return f"{'; '.join(told)}, at {_counted(result, compared)}.{others}"
 
 
 def _difference(arm: ArmResult) -> str:
@@ -81,11 +86,19 @@ def _difference(arm: ArmResult) -> str:
     return f"{told} [{signed(arm.diff_low * 100)}, {signed(arm.diff_high * 100)}]"
 
 
-def _seeds(arms: Sequence[ArmResult]) -> str:
-    counts = sorted({arm.pairs for arm in arms if arm.pairs})
-    if len(counts) > 1:
-        return f"{counts[0]} to {counts[-1]} seeds"
-    return f"{counts[0]} seeds" if counts else "no seeds"
+def _counted(result: StudyResult, arms: Sequence[ArmResult]) -> str:
+    """On how much a comparison stands: seeds, or cases and the seeds of each."""
+    if not words_for(result.task).by_case:
+        return _range([arm.pairs for arm in arms], "seed")
+    seeds = _range([len(arm.seed_differences) for arm in arms], "seed")
+    return f"{_range([arm.pairs for arm in arms], 'case')} and {seeds}"
+
+
+def _range(counts: Sequence[int], unit: str) -> str:
+    known = sorted({count for count in counts if count})
+    if len(known) > 1:
+        return f"{known[0]} to {known[-1]} {unit}s"
+    return f"{known[0]} {unit}{'s' if known[0] != 1 else ''}" if known else f"no {unit}s"
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -102,8 +115,9 @@ def _resolution(result: StudyResult) -> tuple[str, str] | None:
     if not reaches:
         return None
     reach = statistics.median(reaches) * 100
+    unit = words_for(result.task).unit
     told = f"the intervals of the differences reach {PLUS_MINUS}{reach:.1f} points in the median"
-    return "What it could see", f"{told}; anything smaller cannot be told from chance here. More seeds narrow them."
+    return "What it could see", f"{told}; anything smaller cannot be told from chance here. More {unit}s narrow them."
 
 
 def _uncorrected(result: StudyResult) -> tuple[str, str] | None:
@@ -115,13 +129,31 @@ def _uncorrected(result: StudyResult) -> tuple[str, str] | None:
         and arm.diff_low is not None
         and arm.diff_high is not None
         and not arm.diff_low <= 0 <= arm.diff_high
+        and arm.p_corrected is not None
+        and arm.p_corrected >= ALPHA
     ]
     if not near:
         return None
+    unit = words_for(result.task).unit
     told = _listed([f"{arm.arm} (corrected p {arm.p_corrected:.2f})" for arm in near])
     tests = sum(arm.p is not None for arm in result.arms)
-    many = f"among {tests} comparisons that may happen by chance" if tests > 1 else "one test of so few seeds is weak"
-    return "Not enough", f"the interval of {told} excludes zero, but {many}; more seeds would tell."
+    many = (
+        f"among {tests} comparisons that may happen by chance" if tests > 1 else f"one test of so few {unit}s is weak"
+    )
+    return "Not enough", f"the interval of {told} excludes zero, but {many}; more {unit}s would tell."
+
+
+def _seeds_differ(result: StudyResult) -> tuple[str, str] | None:
+    """Arms that the cases would tell apart, though not every training does; nothing where seeds are what is paired."""
+    near = [
+        f"{arm.arm} ({_listed([signed(value * 100) for value in arm.seed_differences])})"
+        for arm in _mechanisms(result)
+        if arm.verdict == UNSHOWN and arm.p_corrected is not None and arm.p_corrected < ALPHA and arm.seed_differences
+    ]
+    if not near:
+        return None
+    told = f"over the cases {_listed(near)} would count as a difference, but not in every seed has it the same sign"
+    return "Not in every training", f"{told}, so it may be owed to how one training ended; more seeds would tell."
 
 
 def _controls(result: StudyResult) -> tuple[str, str] | None:

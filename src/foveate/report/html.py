@@ -14,29 +14,21 @@ import jinja2
 from markupsafe import Markup
 
 from foveate.compare.folder import read_plan
-from foveate.compare.statistics import ArmResult, StudyResult, summarise
+from foveate.compare.result import ArmResult, StudyResult, summarise
 from foveate.errors import RunError
 from foveate.report import figures, looks, records, tables
 from foveate.report.answer import answer, max_time_of
 from foveate.report.overlays import colour_bar_uri
-from foveate.report.read import Run, Study, dig, kind_of_folder, mapping, number, read_run, read_study
+from foveate.report.read import Run, Study, dig, kind_of_folder, number, read_run, read_study
+from foveate.report.words import Words, words_for
 
 __all__ = ["study_table", "write_report"]
 
 MEASURES = {
     "val_accuracy": ("Validation accuracy, %", 100.0),
+    "val_dice": ("Validation Dice, %", 100.0),
     "val_loss": ("Validation loss", 1.0),
     "train_loss": ("Training loss", 1.0),
-}
-METRICS = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro F1",
-    "auroc": "AUROC",
-    "loss": "Loss",
-    "val_accuracy": "Validation accuracy",
-    "pointing.network": "Pointing, network",
-    "pointing.mechanism": "Pointing, mechanism",
 }
 
 
@@ -79,7 +71,7 @@ def _study_and_result(folder: Path) -> tuple[Study, StudyResult]:
     plan = read_plan(folder)
     study = read_study(folder)
     try:
-        result = summarise(folder, tuple(METRICS))
+        result = summarise(folder, tuple(words_for(plan["task"]).metrics))
         failures = tuple((failure.arm, failure.seed, failure.sentence) for failure in result.failures)
     except RunError as error:  # no run is finished, or costs.json is damaged: the page says so and shows the rest
         result = _empty_result(study, plan)
@@ -110,6 +102,7 @@ def _empty_result(study: Study, plan: dict[str, Any]) -> StudyResult:
 
 def _study_page(folder: Path) -> str:
     study, result = _study_and_result(folder)
+    words = words_for(result.task)
     style = figures.styles(study.arms, study.baseline)
     arms = {arm: study.finished(arm) for arm in study.arms}
     looked = looks.looks_of_study(arms, style)
@@ -121,24 +114,25 @@ def _study_page(folder: Path) -> str:
     looked_at = max((number(dig(run.summary, "pointing", "samples")) or 0 for run in study.runs.values()), default=0)
     return _render(
         "study.html.j2",
+        words=words,
         looked_at=int(looked_at),
         subject=_subject(study),
         study=study,
         result=result,
         answer=answer(study, result),
-        facts=_study_facts(study, result),
+        facts=_study_facts(study, result, words),
         notices=_notices(study),
         notes=[note for note in result.notes if note not in _left_out(study)],
         style=style,
         results=tables.results_table(study, result),
-        measures=tables.measures_table(result, METRICS),
-        scatters=_scatters(study, result, style),
+        measures=tables.measures_table(result, words.metrics),
+        scatters=_scatters(study, result, words, style),
         curves=_curves(arms, style, study.baseline, timed),
         looks=looked,
         layers=_layers(looked),
         pointing=figures.dots(pointing, style, chance, "share of pictures, %"),
         health=records.health_tables(arms),
-        runs=records.runs_table(study, METRICS),
+        runs=records.runs_table(study, words.names),
         timed=timed,
         problems=_problems(study, looked),
     )
@@ -146,14 +140,22 @@ def _study_page(folder: Path) -> str:
 
 def _run_page(folder: Path) -> str:
     run = read_run(folder)
+    words = words_for(run.config.get("task"))
     looked = looks.looks_of_run(run)
     style = {run.arm: figures.Style("hue0", figures.MARKERS["circle"], "", False)}
     curves = _curves({run.arm: [run]}, style, "", number(run.config.get("max_time_s")) is not None)
     return _render(
         "run.html.j2",
+        words=words,
         run=run,
         facts=_run_facts(run),
-        metrics=[(METRICS.get(name, name), number(value)) for name, value in mapping(run.summary, "metrics").items()],
+        metrics=[
+            (
+                words.names.get(name, name.replace("_", " ")),
+                f"{value:.4g}" if isinstance(value, int) else f"{value:.4f}",
+            )
+            for name, value in records.plain_metrics(run).items()
+        ],
         style=style,
         curves=curves,
         looks=looked,
@@ -195,7 +197,7 @@ def _subject(study: Study) -> str:
     return "cluttered digits" if data == "demo" else Path(data).stem or data
 
 
-def _study_facts(study: Study, result: StudyResult) -> list[tuple[str, str]]:
+def _study_facts(study: Study, result: StudyResult, words: Words) -> list[tuple[str, str]]:
     plan = study.plan
     first = next((run for run in study.runs.values() if run.finished), None)
     sizes = [number(dig(first.summary, name)) if first else None for name in ("train_size", "val_size", "test_size")]
@@ -212,7 +214,7 @@ def _study_facts(study: Study, result: StudyResult) -> list[tuple[str, str]]:
     facts = [
         ("Data", "embedded cluttered digits (demo)" if data == "demo" else data),
         (
-            "Pictures: train, validation, test",
+            f"{words.samples.capitalize()}: train, validation, test",
             ", ".join(f"{size:,.0f}" for size in sizes if size is not None) or tables.DASH,
         ),
         ("Network", str(plan.get("network"))),
@@ -277,7 +279,9 @@ def _pointing(runs: list[Run], whose: str) -> list[float]:
     return [value for run in runs if (value := number(dig(run.summary, "pointing", whose))) is not None]
 
 
-def _scatters(study: Study, result: StudyResult, style: dict[str, figures.Style]) -> list[tuple[str, figures.Scatter]]:
+def _scatters(
+    study: Study, result: StudyResult, words: Words, style: dict[str, figures.Style]
+) -> list[tuple[str, figures.Scatter]]:
     drawn = []
     for name, heading, title, unit in (
         ("latency_ms", "Quality against latency", "latency of an inference, ms", "ms"),
@@ -292,7 +296,13 @@ def _scatters(study: Study, result: StudyResult, style: dict[str, figures.Style]
             interval = tables.bracketed(low, high, tables.points)
             hint = f"{tables.points(arm.mean)} % {interval}".rstrip() + f", {cost:,.6g} {unit}"
             entries.append(figures.Entry(arm.arm, cost, arm.mean, low, high, hint))
-        chart = figures.scatter(entries, style, (title, "accuracy, %"), factor=100, baseline=study.baseline)
+        chart = figures.scatter(
+            entries,
+            style,
+            (title, f"{words.quality if words.by_case else words.quality.lower()}, %"),
+            factor=100,
+            baseline=study.baseline,
+        )
         if chart:
             drawn.append((heading, chart))
     return drawn

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foveate.report.figures import CONTROLS, Style
-from foveate.report.overlays import Overlay, Profile, largest_side, overlays, picture_uri, profile
+from foveate.report.overlays import Overlay, Profile, largest_side, outline_uri, overlays, picture_uri, profile
 from foveate.report.read import Map, Maps, Run, Sample, dig, number, read_maps
 from foveate.report.tables import MINUS, percent
 
 __all__ = ["Looks", "MapColumn", "Picture", "ProfileColumn", "looks_of_run", "looks_of_study"]
 
+TRUE, PREDICTED = (255, 255, 255), (255, 61, 127)  # colours of outlines, as the style sheet's key has them
 KINDS = {"spatial": "gates", "rows": "rows of weights"}
 TO = " \N{EN DASH} "
 
@@ -25,6 +26,7 @@ class Picture:
     ratio: float
     small: bool  # few pixels: better drawn as the squares they are
     box: tuple[float, float, float, float] | None
+    outline: str  # what is to be found in it, as a picture to lay over it; empty where that is not known
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Looks:
     classes: tuple[str, ...] = ()
     own: tuple[MapColumn, ...] = ()
     network: tuple[MapColumn, ...] = ()
+    predicted: tuple[MapColumn, ...] = ()
     profiles: tuple[ProfileColumn, ...] = ()
     without: tuple[str, ...] = ()  # arms that have no spatial map of their own
     seeds: str = ""
@@ -96,6 +99,11 @@ class Looks:
     def placed(self) -> bool:
         """Whether any true place is known."""
         return any(picture.box is not None for picture in self.pictures)
+
+    @property
+    def outlined(self) -> bool:
+        """Whether what is to be found in the pictures is outlined."""
+        return any(picture.outline for picture in self.pictures)
 
     @property
     def pointed(self) -> bool:
@@ -122,9 +130,9 @@ def looks_of_study(arms: dict[str, list[Run]], style: dict[str, Style]) -> Looks
         problems.append(f"{arm} was looked at on other samples than the first arm, so its maps are left out")
         del chosen[arm]
     side = largest_side(maps for _, maps in chosen.values())
-    own, network, profiles, without = [], [], [], []
+    own, network, predicted, profiles, without = [], [], [], [], []
     for arm, (run, maps) in chosen.items():
-        spatial, evidence, channels = _by_kind(maps.maps)
+        spatial, evidence, channels, predictions = _by_kind(maps.maps)
         if spatial:
             note = " and ".join(dict.fromkeys(KINDS[entry.kind] for entry in spatial))
             own.append(MapColumn(arm, style[arm], note, _layers(spatial, maps, side, run)))
@@ -132,6 +140,8 @@ def looks_of_study(arms: dict[str, list[Run]], style: dict[str, Style]) -> Looks
             without.append(arm)
         if evidence:
             network.append(MapColumn(arm, style[arm], "", _layers(evidence, maps, side, run)))
+        if predictions:
+            predicted.append(MapColumn(arm, style[arm], "", _predicted(predictions, maps, arm)))
         if channels and arm not in CONTROLS:
             profiles.append(ProfileColumn(arm, style[arm], _profile_layers(channels, arm)))
     seeds = {run.seed for run, _ in chosen.values()}
@@ -140,10 +150,17 @@ def looks_of_study(arms: dict[str, list[Run]], style: dict[str, Style]) -> Looks
         if len(seeds) == 1
         else ", ".join(f"{arm}: seed {run.seed}" for arm, (run, _) in chosen.items())
     )
-    classes = next(iter(chosen.values()))[1].classes
     return Looks(
-        _pictures(samples), classes, tuple(own), tuple(network), tuple(profiles), tuple(without), told, tuple(problems)
-    )  # fmt: skip
+        pictures=_pictures(samples),
+        classes=next(iter(chosen.values()))[1].classes,
+        own=tuple(own),
+        network=tuple(network),
+        predicted=tuple(predicted),
+        profiles=tuple(profiles),
+        without=tuple(without),
+        seeds=told,
+        problems=tuple(problems),
+    )
 
 
 def looks_of_run(run: Run) -> Looks:
@@ -152,7 +169,7 @@ def looks_of_run(run: Run) -> Looks:
     if maps is None or not maps.samples or not maps.maps:
         return Looks(problems=maps.problems if maps else ())
     side = largest_side([maps])
-    spatial, evidence, channels = _by_kind(maps.maps)
+    spatial, evidence, channels, predictions = _by_kind(maps.maps)
     own, network = (
         tuple(
             MapColumn(short, None, "", _layers([entry], maps, side, run))
@@ -161,19 +178,30 @@ def looks_of_run(run: Run) -> Looks:
         for entries in (spatial, evidence)
     )
     profiles = (ProfileColumn(run.arm, None, _profile_layers(channels, run.arm)),) if channels else ()
-    return Looks(_pictures(maps.samples), maps.classes, own, network, profiles, (), f"seed {run.seed}", maps.problems)
+    predicted = (MapColumn(run.arm, None, "", _predicted(predictions, maps, run.arm)),) if predictions else ()
+    return Looks(
+        pictures=_pictures(maps.samples),
+        classes=maps.classes,
+        own=own,
+        network=network,
+        predicted=predicted,
+        profiles=profiles,
+        seeds=f"seed {run.seed}",
+        problems=maps.problems,
+    )
 
 
 def _names(samples: Sequence[Sample]) -> list[str]:
     return [sample.name for sample in samples]
 
 
-def _by_kind(maps: Sequence[Map]) -> tuple[list[Map], list[Map], list[Map]]:
-    """The mechanism's own spatial maps, the network's, and the channel profiles."""
+def _by_kind(maps: Sequence[Map]) -> tuple[list[Map], list[Map], list[Map], list[Map]]:
+    """The mechanism's own spatial maps, the network's, the channel profiles, and what was predicted."""
     return (
         [entry for entry in maps if entry.kind in ("spatial", "rows")],
         [entry for entry in maps if entry.kind == "network"],
         [entry for entry in maps if entry.kind == "channel_profile"],
+        [entry for entry in maps if entry.kind == "prediction"],
     )
 
 
@@ -184,8 +212,27 @@ def _pictures(samples: Sequence[Sample]) -> tuple[Picture, ...]:
         box = sample.box
         drawn = None if box is None else (box[0] * 100, box[1] * 100, (box[2] - box[0]) * 100, (box[3] - box[1]) * 100)
         uri = picture_uri(sample.picture)
-        pictures.append(Picture(uri, sample.name, sample.label, width / height, max(height, width) <= 64, drawn))
+        outline = "" if sample.truth is None else outline_uri(sample.truth, TRUE)
+        small = max(height, width) <= 64
+        pictures.append(Picture(uri, sample.name, sample.label, width / height, small, drawn, outline))
     return tuple(pictures)
+
+
+def _predicted(entries: Sequence[Map], maps: Maps, arm: str) -> tuple[Layer, ...]:
+    """The outlines of what was predicted, each with what its run said of it."""
+    return tuple(
+        Layer(
+            entry.tap,
+            entry.tap,
+            tuple(
+                MapCell(outline_uri(classes, PREDICTED), told, f"{arm} on {sample.name}: {told}", None, None, None)
+                for classes, sample in zip(entry.values, maps.samples, strict=True)
+                for told in (sample.prediction,)
+            ),
+            "",
+        )
+        for entry in entries
+    )
 
 
 def _layers(entries: Sequence[Map], maps: Maps, side: int, run: Run) -> tuple[Layer, ...]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from foveate.report.read import Map, Maps, Sample
 
-__all__ = ["Overlay", "Profile", "colour_bar_uri", "largest_side", "overlays", "picture_uri", "profile"]
+__all__ = ["Overlay", "Profile", "colour_bar_uri", "largest_side", "outline_uri", "overlays", "picture_uri", "profile"]
 
 COLOUR_MAP = "viridis"  # perceptually uniform, and readable with every common kind of colour blindness
 LEVELS = 64
@@ -54,6 +54,17 @@ def picture_uri(picture: np.ndarray) -> str:
     image = Image.fromarray(picture)
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     return _png(image)
+
+
+def outline_uri(classes: np.ndarray, colour: tuple[int, int, int]) -> str:
+    """The borders of all classes in one colour, two pixels wide, and nothing between them."""
+    border = np.zeros(classes.shape, bool)
+    down, right = (np.diff(classes.astype(np.int16), axis=axis) != 0 for axis in (0, 1))
+    for part, changes in ((np.s_[1:], down), (np.s_[:-1], down), (np.s_[:, 1:], right), (np.s_[:, :-1], right)):
+        border[part] |= changes
+    image = Image.fromarray(border.astype(np.uint8)).convert("P")
+    image.putpalette((0, 0, 0, *colour))
+    return _png(image, transparency=0)
 
 
 def overlays(entry: Map, samples: Sequence[Sample], side: int) -> list[Overlay]:
@@ -100,8 +111,9 @@ def largest_side(collections: Iterable[Maps]) -> int:
 
 
 def _overlay(values: np.ndarray, sample: Sample, point: tuple[float, float] | None, side: int) -> Overlay:
-    values = np.nan_to_num(values)
-    low, high = float(values.min()), float(values.max())
+    values = np.where(np.isnan(values), np.nan, np.nan_to_num(values))
+    known = values[~np.isnan(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
     height, width = values.shape
     drawn = Image.fromarray(values)
     if max(height, width) > side:
@@ -132,11 +144,13 @@ def _is_flat(low: float, high: float) -> bool:
 
 
 def _heat(values: np.ndarray, low: float, high: float) -> str:
-    """Values between low and high in the page's one colour map; a flat map in its middle colour."""
+    """Values between low and high in the page's one colour map; a flat map in its middle colour, no number in none."""
     scaled = np.full(values.shape, 0.5) if _is_flat(low, high) else (values - low) / (high - low)
-    image = Image.fromarray((scaled * (LEVELS - 1)).round().clip(0, LEVELS - 1).astype(np.uint8)).convert("P")
+    levels = (np.nan_to_num(scaled) * (LEVELS - 1)).round().clip(0, LEVELS - 1)
+    beyond = np.isnan(values)
+    image = Image.fromarray(np.where(beyond, LEVELS, levels).astype(np.uint8)).convert("P")
     image.putpalette(_palette())
-    return _png(image)
+    return _png(image, **({"transparency": LEVELS} if beyond.any() else {}))
 
 
 @functools.cache
@@ -145,7 +159,7 @@ def _palette() -> bytes:
     return (colours * 255).round().astype(np.uint8).tobytes()
 
 
-def _png(image: Image.Image) -> str:
+def _png(image: Image.Image, **options: int) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG", optimize=True, **options)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

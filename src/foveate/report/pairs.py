@@ -6,19 +6,12 @@ catalogue's one named chain is made of is repeated below, and a test holds it to
 
 from collections.abc import Sequence
 
-from foveate.compare.statistics import (
-    BETTER,
-    WORSE,
-    ArmResult,
-    Difference,
-    StudyResult,
-    holm,
-    paired_difference,
-    verdict,
-)
+from foveate.compare.result import StudyResult, difference_between
+from foveate.compare.statistics import BETTER, WORSE, Difference, holm, verdict
 from foveate.report.figures import CONTROLS
 from foveate.report.read import Study, dig, listed
 from foveate.report.tables import bracketed, signed
+from foveate.report.words import words_for
 
 __all__ = ["FIRST_PARTS", "beyond_size", "chains"]
 
@@ -63,33 +56,29 @@ def _compared(
     words: dict[str, str],
     unshown: str = "no difference shown",
 ) -> str:
-    """Each pair's difference by seed with its verdict in words; empty where no pair has a value on both sides.
+    """Each pair's difference with its verdict in words; empty where no pair has a value on both sides.
 
-    A pair with the baseline is left to the table.
+    They are paired as the arms of the table are; a pair with the baseline is left to the table.
     """
     pairs = [(arm, other) for arm, other in pairs if other != result.baseline]
     arms = {arm.arm: arm for arm in result.arms}
     known = [(a, b) for a, b in pairs if a in arms and b in arms and arms[a].values and arms[b].values]
-    differences = [paired_difference(_by_seed(arms[a]), _by_seed(arms[b])) for a, b in known]
+    differences = [difference_between(result, a, b) for a, b in known]
     corrected = holm([difference.p for difference in differences])
     many = sum(p is not None for p in corrected) > 1
     told = []
     for (arm, other), difference, p in zip(known, differences, corrected, strict=True):
         found = words.get(verdict(difference, p, higher_is_better=True), unshown)
-        told.append(f"{arm} over {other}: {_measured(difference, p, many, found)}")
+        told.append(f"{arm} over {other}: {_measured(difference, p, many, found, words_for(result.task).unit)}")
     return "; ".join(told)
 
 
-def _by_seed(arm: ArmResult) -> dict[int, float]:
-    return dict(zip(arm.seeds, arm.values, strict=True))
-
-
-def _measured(difference: Difference, p: float | None, many: bool, found: str) -> str:
+def _measured(difference: Difference, p: float | None, many: bool, found: str, unit: str) -> str:
     if difference.mean is None:
         return "no seed in common, so nothing can be told"
     points = f"{signed(difference.mean * 100)} points"
     if p is None:
-        return f"{points} at one seed, which cannot be told from chance"
+        return f"{points} at one {unit}, which cannot be told from chance"
     interval = bracketed(difference.low, difference.high, lambda value: signed(value * 100)) or "(no interval)"
     shown = "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-    return f"{points} {interval}, {'corrected p' if many else 'p'} {shown}, at {difference.pairs} seeds: {found}"
+    return f"{points} {interval}, {'corrected p' if many else 'p'} {shown}, at {difference.pairs} {unit}s: {found}"

@@ -28,7 +28,7 @@ __all__ = [
     "read_study",
 ]
 
-KINDS = ("channel_profile", "spatial", "rows", "network")
+KINDS = ("channel_profile", "spatial", "rows", "network", "prediction")
 
 
 def number(value: object) -> float | None:
@@ -87,11 +87,15 @@ class Sample:
     picture: np.ndarray  # (height, width, 3), uint8
     box: tuple[float, float, float, float] | None  # left, top, right, bottom of the true place, in 0..1
     image_size: tuple[int, int]  # (height, width) that the network saw, in whose pixels the box was given
+    truth: np.ndarray | None = None  # (height, width), the true class of each pixel, where that is to be found
 
 
 @dataclass(frozen=True)
 class Map:
-    """One entry of maps.json. `values`: (class, channel) for a channel profile, else (sample, height, width)."""
+    """One entry of maps.json. `values`: (class, channel) for a channel profile, else (sample, height, width).
+
+    A prediction holds classes, other maps numbers; what is not a number lies beyond the picture.
+    """
 
     tap: str
     kind: str
@@ -231,7 +235,7 @@ def read_maps(run: Run) -> Maps | None:
         return Maps((), (), (), (f"maps.npz could not be read ({type(error).__name__})",))
     problems: list[str] = []
     classes = tuple(str(name) for name in listed(index.get("classes")))
-    samples = _samples(index, loaded.get("images"), classes)
+    samples = _samples(index, loaded.get("images"), loaded.get("truth"), classes)
     if not samples:
         problems.append("maps.npz has no pictures of the samples")
     maps: list[Map] = []
@@ -281,14 +285,17 @@ def _read_curves(path: Path) -> tuple[list[dict[str, float | None]], str | None]
     return whole, None if whole else "metrics.csv has no rows, so the run has no curves"
 
 
-def _samples(index: dict[str, Any], images: np.ndarray | None, classes: Sequence[str]) -> tuple[Sample, ...]:
+def _samples(
+    index: dict[str, Any], images: np.ndarray | None, truths: np.ndarray | None, classes: Sequence[str]
+) -> tuple[Sample, ...]:
     entries = listed(index.get("samples"))
     if images is None or images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
         return ()
     size = [number(side) or 0 for side in listed(index.get("image_size"))]
     height, width = size if len(size) == 2 and min(size) > 0 else images.shape[1:3]  # boxes are in pixels of image_size
     samples = []
-    for entry, picture in zip(entries, images, strict=False):
+    known_truths = truths is not None and truths.shape == images.shape[:3] and truths.dtype.kind in "iu"
+    for place, (entry, picture) in enumerate(zip(entries, images, strict=False)):
         box = [number(value) for value in listed(dig(entry, "box_xyxy"))]
         known = [
             value / side for value, side in zip(box, (width, height, width, height), strict=False) if value is not None
@@ -301,6 +308,7 @@ def _samples(index: dict[str, Any], images: np.ndarray | None, classes: Sequence
                 picture=picture,
                 box=(known[0], known[1], known[2], known[3]) if len(known) == len(box) == 4 else None,
                 image_size=(int(height), int(width)),
+                truth=truths[place] if truths is not None and known_truths else None,
             )
         )
     return tuple(samples)

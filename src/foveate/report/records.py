@@ -11,7 +11,7 @@ from foveate.report.figures import CONTROLS
 from foveate.report.read import Run, Study, dig, mapping, number
 from foveate.report.tables import DASH, MINUS, NOTHING, Cell, Column, Group, Row, Table, mean_of
 
-__all__ = ["Confusion", "confusion", "health_tables", "runs_table"]
+__all__ = ["Confusion", "confusion", "health_tables", "plain_metrics", "runs_table"]
 
 LARGEST_CONFUSION = 30
 
@@ -43,9 +43,15 @@ def confusion(path: Path) -> Confusion | None:
     return Confusion(tuple(named), counts, shares)
 
 
+def plain_metrics(run: Run) -> dict[str, float]:
+    """The metrics of a run without the ends of their intervals and without those of single classes."""
+    found = {name: value for name, value in mapping(run.summary, "metrics").items() if number(value) is not None}
+    return {name: value for name, value in found.items() if "." not in name and not name.endswith(("_low", "_high"))}
+
+
 def runs_table(study: Study, names: dict[str, str]) -> Table:
     """Every run that was asked for, with its numbers or with what it lacks."""
-    metrics = list(dict.fromkeys(name for run in study.runs.values() for name in mapping(run.summary, "metrics")))
+    metrics = list(dict.fromkeys(name for run in study.runs.values() for name in plain_metrics(run)))
     columns = [Column("Arm", numeric=False), Column("Seed")]
     columns += [Column(names.get(name, str(name))) for name in metrics]
     columns += [
@@ -65,8 +71,10 @@ def runs_table(study: Study, names: dict[str, str]) -> Table:
 def _run_cells(study: Study, arm: str, seed: int, run: Run | None, metrics: Sequence[str]) -> list[Cell]:
     cells = [Cell(arm, arm), Cell(str(seed), seed)]
     for name in metrics:
-        value = run.metric(name) if run else None
-        cells.append(NOTHING if value is None else Cell(f"{value:.4f}", value))
+        value = plain_metrics(run).get(name) if run else None
+        cells.append(
+            NOTHING if value is None else Cell(str(value) if isinstance(value, int) else f"{value:.4f}", value)
+        )
     for name, form in (("epochs", "{:.4g}"), ("steps", "{:,.0f}"), ("training_seconds", "{:,.1f}")):
         value = number(run.summary.get(name)) if run else None
         cells.append(NOTHING if value is None else Cell(form.format(value), value))
@@ -98,7 +106,7 @@ def health_tables(study_runs: dict[str, list[Run]]) -> list[tuple[str, str, bool
         Column("Spread", "standard deviation"),
         Column("Entropy", "0 decided, 1 undecided"),
         Column("Saturation", "share at the ends"),
-        Column("Variation", "over pictures"),
+        Column("Variation", "over inputs"),
         Column("Alive", "runs", numeric=False),
     )
     told = []

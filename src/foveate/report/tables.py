@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from foveate.compare.statistics import BETTER, WORSE, ArmResult, StudyResult
+from foveate.compare.result import ArmResult, StudyResult
+from foveate.compare.statistics import BETTER, WORSE, mean_interval
 from foveate.report.figures import CONTROLS
 from foveate.report.read import Run, Study, dig, listed, mapping, number
+from foveate.report.words import Words, words_for
 
 __all__ = ["DASH", "MINUS", "NOTHING", "Cell", "Column", "Group", "Row", "Table", "bracketed", "clipped", "cost_of"]
 __all__ += ["counted", "mean_of", "measures_table", "percent", "points", "results_table", "signed"]
 
+UNBOUNDED = ("loss", "_ml", "_mm")  # the ends of the names of metrics that are no shares
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 
 
@@ -124,32 +127,37 @@ def mean_of(runs: Iterable[Run], *keys: str) -> float | None:
 
 def results_table(study: Study, result: StudyResult) -> Table:
     """The main table: a row an arm; the controls are a group of their own."""
+    words = words_for(result.task)
     timed = number(dig(study.plan, "budget", "max_time_s")) is not None
     chance = next(
         (value for arm in study.arms if (value := mean_of(study.finished(arm), "pointing", "chance")) is not None), None
     )
     batch = cost_of(study, study.baseline, "step_batch")
+    inputs = "" if batch is None else f", {batch:.0f} {words.one}{'s' if batch != 1 else ''}"
     columns = [
         Column("Arm", numeric=False),
         Column("Sites"),
-        Column("Accuracy", "%"),
-        Column(f"Difference to {study.baseline}", "points, paired by seed"),
+        Column(words.quality, "%"),
+        Column(f"Difference to {study.baseline}", f"points, paired by {words.unit}"),
+        *([Column("In each seed", "points")] if words.by_case else []),
         Column("p", "corrected"),
         Column("Verdict", numeric=False),
+        *(Column(title, note) for _, title, note in words.beside),
         Column("Parameters"),
-        Column("MACs", "a picture"),
+        Column("MACs", f"a {words.one}"),
         Column("Latency", "ms"),
-        Column("Training step", "ms" if batch is None else f"ms, {batch:.0f} pictures"),
+        Column("Training step", f"ms{inputs}"),
         Column("Memory", "MiB"),
-        Column("Pointing", "%" if chance is None else f"%, chance {chance * 100:.0f}"),
     ]
+    if not words.by_case:
+        columns.append(Column("Pointing", "%" if chance is None else f"%, chance {chance * 100:.0f}"))
     if timed:
         columns.insert(2, Column("Epochs", "in the time given"))
     ends = [end for arm in result.arms for end in (arm.diff_low, arm.diff_high) if end is not None]
     span = (min([0.0, *ends]), max([0.0, *ends]))
     groups: dict[bool, list[Row]] = {False: [], True: []}
     for arm in result.arms:
-        cells = _result_cells(study, arm, span)
+        cells = _result_cells(study, result, arm, span)
         if timed:
             cells.insert(2, _epochs_cell(study.finished(arm.arm)))
         groups[arm.arm in CONTROLS].append(Row(tuple(cells), arm.arm))
@@ -158,22 +166,24 @@ def results_table(study: Study, result: StudyResult) -> Table:
     return Table("Results of each arm", tuple(columns), tuple(group for group in titled if group.rows))
 
 
-def _result_cells(study: Study, arm: ArmResult, span: tuple[float, float]) -> list[Cell]:
-    runs = study.finished(arm.arm)
-    return [
+def _result_cells(study: Study, result: StudyResult, arm: ArmResult, span: tuple[float, float]) -> list[Cell]:
+    runs, words = study.finished(arm.arm), words_for(result.task)
+    cells = [
         _arm_cell(study, arm.arm, runs),
         _sites_cell(runs),
-        _quality_cell(arm),
+        _quality_cell(arm, words),
         _difference_cell(arm, span),
+        *([_seeds_cell(arm)] if words.by_case else []),
         NOTHING if arm.p_corrected is None else Cell(_probability(arm.p_corrected), arm.p_corrected),
         _verdict_cell(arm),
+        *(_beside_cell(result, arm.arm, name) for name, _, _ in words.beside),
         _cost_cell(study, arm.arm, "parameters"),
         _cost_cell(study, arm.arm, "macs"),
         _time_cell(study, arm.arm, "latency_ms", "latency_p95_ms"),
         _time_cell(study, arm.arm, "step_ms", "step_p95_ms"),
         _memory_cell(study, arm.arm),
-        _pointing_cell(runs),
     ]
+    return cells if words.by_case else [*cells, _pointing_cell(runs)]
 
 
 def _arm_cell(study: Study, arm: str, runs: Sequence[Run]) -> Cell:
@@ -196,10 +206,11 @@ def _sites_cell(runs: Sequence[Run]) -> Cell:
     return Cell(str(count), count)
 
 
-def _quality_cell(arm: ArmResult) -> Cell:
+def _quality_cell(arm: ArmResult, words: Words) -> Cell:
     if arm.mean is None:
         return NOTHING
-    return Cell(points(arm.mean), arm.mean, bracketed(*clipped(arm.low, arm.high), points) or "one seed: no interval")
+    interval = bracketed(*clipped(arm.low, arm.high), points) or f"one {words.unit}: no interval"
+    return Cell(points(arm.mean), arm.mean, interval)
 
 
 def _difference_cell(arm: ArmResult, span: tuple[float, float]) -> Cell:
@@ -211,6 +222,27 @@ def _difference_cell(arm: ArmResult, span: tuple[float, float]) -> Cell:
     low, mean, high, zero = ((value - span[0]) / width for value in (arm.diff_low, arm.difference, arm.diff_high, 0.0))
     interval = bracketed(arm.diff_low, arm.diff_high, lambda value: signed(value * 100))
     return Cell(signed(arm.difference * 100), arm.difference, interval, interval=(low, mean, high, zero))
+
+
+def _seeds_cell(arm: ArmResult) -> Cell:
+    """The mean difference over the cases in each seed, and its interval over the seeds."""
+    if not arm.seed_differences:
+        return NOTHING
+    told = "; ".join(signed(value * 100) for value in arm.seed_differences)
+    found = mean_interval(arm.seed_differences)
+    interval = bracketed(found.low, found.high, lambda value: signed(value * 100))
+    return Cell(told, found.mean, f"over seeds {interval}" if interval else "trained once")
+
+
+def _beside_cell(result: StudyResult, arm: str, metric: str) -> Cell:
+    """The mean of another metric over the cases, and its difference to the baseline with its interval; no verdict."""
+    found = next((each for each in result.metrics.get(metric, ()) if each.arm == arm), None)
+    if found is None or found.mean is None:
+        return NOTHING
+    if found.difference is None:
+        return Cell(f"{found.mean:.3g}", found.mean)
+    interval = bracketed(found.diff_low, found.diff_high, lambda value: signed(value, 2))
+    return Cell(f"{found.mean:.3g}", found.mean, f"{signed(found.difference, 2)} {interval}".rstrip())
 
 
 def _verdict_cell(arm: ArmResult) -> Cell:
@@ -279,5 +311,5 @@ def measures_table(result: StudyResult, names: dict[str, str]) -> Table:
 def _measure_cell(arm: ArmResult, name: str) -> Cell:
     if arm.mean is None:
         return NOTHING
-    low, high = (arm.low, arm.high) if name.endswith("loss") else clipped(arm.low, arm.high)
+    low, high = (arm.low, arm.high) if name.endswith(UNBOUNDED) else clipped(arm.low, arm.high)
     return Cell(f"{arm.mean:.3f}", arm.mean, bracketed(low, high, lambda value: points(value, 1, 3)))

@@ -28,9 +28,11 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import stdtrit
 
+from foveate.errors import RunError
 from foveate.files import write_atomic
 
-__all__ = ["COLUMNS", "MEASURES", "TOLERANCE_MM", "Score", "score_case", "summarise", "write_scores"]
+__all__ = ["COLUMNS", "MEASURES", "TOLERANCE_MM", "Score", "read_scores", "score_case", "summarise"]
+__all__ += ["write_scores"]
 
 TOLERANCE_MM = 1.0  # of surface Dice
 MEASURES = ("dice", "precision", "recall", "false_positive_ml", "hd95_mm", "surface_dice", "assd_mm")
@@ -190,3 +192,23 @@ def write_scores(path: Path, scores: Sequence[Score]) -> None:
         row = dataclasses.asdict(score).values()
         writer.writerow([round(value, 6) if isinstance(value, float) else value for value in row])
     write_atomic(path, text.getvalue())
+
+
+def read_scores(path: Path) -> list[Score]:
+    """Read what write_scores wrote.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        return [Score(**{name: _read_cell(name, row[name]) for name in COLUMNS}) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise RunError(f"{path} cannot be read as the scores of cases: {error}") from None
+
+
+def _read_cell(name: str, text: str) -> Any:
+    if name in ("case", "structure", "state"):
+        return text
+    return float(text) if text else None

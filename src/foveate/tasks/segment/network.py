@@ -1,50 +1,98 @@
 """Build the network of a run that segments."""
 
 import dataclasses
+import difflib
+import importlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from foveate.errors import CheckpointError, RunError
+from foveate.errors import CheckpointError, MissingExtra, RunError
 from foveate.networks import catalogue
 from foveate.networks.published import read_file
 from foveate.tasks import files
 from foveate.tasks.segment.config import SegmentConfig
+from foveate.tasks.segment.gates import mechanism_options, sites_of
 from foveate.tasks.segment.preparation import KEY, Preparation
 from foveate.tasks.summary import read_summary
 from foveate.tasks.weights import start_from
 
 __all__ = ["build_network", "load_run", "new_modules", "preparation_of"]
 
+MONAI = "monai/"
 DECIDED = ("num_classes", "in_channels", "spatial_dims", "mechanism", "options", "width", "deep_supervision")
 
 
 def build_network(config: SegmentConfig, preparation: Preparation) -> tuple[nn.Module, list[dict[str, Any]]]:
     """The network of a run, its weights drawn from the seed or taken from `init`, and the sites of its mechanism."""
-    catalogue.describe(config.network, config.task)
     taken = sorted(set(DECIDED) & set(config.network_options))
     if taken:
         raise ValueError(f"network_options cannot set {', '.join(taken)}; the run decides that")
-    options: dict[str, Any] = dict(config.network_options)
-    if config.mechanism != "none":
-        options |= {"mechanism": config.mechanism, "options": config.options or None}
+    build = _monai if config.network.startswith(MONAI) else _own
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = catalogue.build(
-            config.network,
-            num_classes=len(preparation.classes),
-            in_channels=len(preparation.modalities),
-            spatial_dims=preparation.spatial_dims,
-            width=config.width,
-            deep_supervision=config.deep_supervision,
-            **options,
-        )
-    sites: dict[str, int] = getattr(network, "sites", {})
+        network = build(config, preparation)
     if config.init is not None:
-        start_from(network, config.init, new_modules(network), ("heads", "final"), ours=True)
-    return network, [{"name": name, "channels": channels} for name, channels in sites.items()]
+        start_from(network, config.init, new_modules(network), ("heads", "final"), ours=build is _own)
+    return network, sites_of(network, config.mechanism)
+
+
+def _own(config: SegmentConfig, preparation: Preparation) -> nn.Module:
+    """A network of the catalogue."""
+    catalogue.describe(config.network, config.task)
+    return catalogue.build(
+        config.network,
+        num_classes=len(preparation.classes),
+        in_channels=len(preparation.modalities),
+        spatial_dims=preparation.spatial_dims,
+        width=config.width,
+        deep_supervision=config.deep_supervision,
+        **config.network_options,
+        **mechanism_options(config),
+    )
+
+
+def _monai(config: SegmentConfig, preparation: Preparation) -> nn.Module:
+    """A network of MONAI, as it is: "monai/UNet" with its own options."""
+    try:
+        nets = importlib.import_module("monai.networks.nets")
+    except ImportError:
+        raise MissingExtra("monai", "medical") from None
+    name = config.network.removeprefix(MONAI)
+    kind = getattr(nets, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        near = difflib.get_close_matches(name, dir(nets), n=1)
+        raise LookupError(f'MONAI has no network "{name}"' + (f'; did you mean "{near[0]}"?' if near else ""))
+    for given, usual in (("mechanism", "none"), ("width", 1.0), ("deep_supervision", False)):
+        if getattr(config, given) != usual:
+            raise ValueError(f"{config.network} is taken as it is: {given} must be {usual}")
+    sizes = {"in_channels": len(preparation.modalities), "out_channels": len(preparation.classes)}
+    try:
+        network = kind(spatial_dims=preparation.spatial_dims, **sizes, **config.network_options)
+    except TypeError as error:
+        raise ValueError(f"{config.network} with options {config.network_options} cannot be built: {error}") from None
+    _check_answer(network, config, preparation)
+    return network
+
+
+def _check_answer(network: nn.Module, config: SegmentConfig, preparation: Preparation) -> None:
+    """Refuse a foreign network that does not give a class for each voxel of a patch."""
+    space = preparation.patch_size
+    wanted = (2, len(preparation.classes), *space)
+    try:
+        with torch.no_grad():
+            found = network.eval()(torch.zeros(2, len(preparation.modalities), *space))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{config.network} does not take patches of {space}: {reason}") from None
+    network.train()
+    if not isinstance(found, torch.Tensor) or found.shape != wanted:
+        kind = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        raise ValueError(
+            f"a network that segments gives {wanted} for patches of {space}; {config.network} gives {kind}"
+        )
 
 
 def new_modules(network: nn.Module) -> list[str]:

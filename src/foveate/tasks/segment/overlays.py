@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foveate.files import write_atomic
 
-__all__ = ["planes", "write_overlay"]
+__all__ = ["grey_levels", "planes", "slice_of", "write_overlay"]
 
 SMALLEST_SIDE = 224  # to which small slices are enlarged
 COLOURS, LABEL_COLOURS = "inferno", "tab10"
@@ -29,9 +29,7 @@ def planes(image: Tensor, over: Tensor, spacing: Sequence[float], *, labels: boo
         spacing: Of each axis.
         labels: Whether `over` holds classes.
     """
-    grey, marks = image.float().numpy(), over.numpy()
-    low, high = np.percentile(grey, (1, 99))
-    grey = np.clip((grey - low) / max(float(high - low), 1e-8), 0, 1)
+    grey, marks = grey_levels(image.float().numpy()), over.numpy()
     highest = float(marks.max()) or 1.0
     if grey.ndim == 2:
         return _drawn(grey, marks, highest, _pixels(grey.shape, spacing), labels)
@@ -40,8 +38,7 @@ def planes(image: Tensor, over: Tensor, spacing: Sequence[float], *, labels: boo
     drawn = []
     for axis in (2, 1, 0):
         across, up = (rest for rest in range(3) if rest != axis)
-        cuts = [np.rot90(volume.take(at[axis], axis=axis)) for volume in (grey, marks)]  # superior or anterior above
-        cuts = [cut[:, ::-1] if across == 0 else cut for cut in cuts]
+        cuts = [slice_of(volume, axis, at[axis]) for volume in (grey, marks)]
         drawn.append(_drawn(cuts[0], cuts[1], highest, (sides[up], sides[across]), labels))
     sheet = Image.new("RGB", (sum(each.width + GAP for each in drawn) - GAP, max(each.height for each in drawn)))
     left = 0
@@ -49,6 +46,20 @@ def planes(image: Tensor, over: Tensor, spacing: Sequence[float], *, labels: boo
         sheet.paste(each, (left, 0))
         left += each.width + GAP
     return sheet
+
+
+def grey_levels(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Numbers as grey from 0 to 1, but for the hundredth at each end."""
+    low, high = np.percentile(image, (1, 99))
+    return np.clip((image - low) / max(float(high - low), 1e-8), 0, 1)
+
+
+def slice_of(volume: np.ndarray[Any, Any], axis: int, at: int) -> np.ndarray[Any, Any]:
+    """A slice with superior or anterior above and the patient's right on the left; a picture stays as it is."""
+    if volume.ndim == 2:
+        return volume
+    cut = np.rot90(volume.take(at, axis=axis))
+    return cut if axis == 0 else cut[:, ::-1]
 
 
 def write_overlay(path: Path, image: Tensor, over: Tensor, spacing: Sequence[float], *, labels: bool = False) -> Path:

@@ -1,0 +1,254 @@
+"""What a study found: every arm by every metric, read from the folders of its runs."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foveate.compare.cases import Runs, case_values, paired_by_case
+from foveate.compare.controls import PLACEBO
+from foveate.compare.folder import Failure, read_failures, read_json, read_plan, read_result, run_folder
+from foveate.compare.plan import notes_on_runs
+from foveate.compare.statistics import (
+    Difference,
+    holm,
+    mean_interval,
+    paired_difference,
+    verdict,
+)
+from foveate.compare.task import Task, task_named
+from foveate.errors import RunError
+from foveate.tasks.files import CASES
+from foveate.tasks.segment.metrics import Score, read_scores
+from foveate.tasks.summary import Summary
+
+__all__ = ["ArmResult", "StudyResult", "difference_between", "summarise"]
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm by one metric.
+
+    Args:
+        seeds: The seeds of finished runs that have this metric; `values` are in the same order.
+        mean: Over `values`, or over the cases of a task that pairs them, with its 95 % interval `low` to `high`; None
+            where there are too few.
+        difference: To the baseline, over the `pairs` seeds or cases that both have, with its interval `diff_low` to
+            `diff_high`.
+        p: Of the paired test; `p_corrected` is Holm's, over the arms.
+        verdict: "better", "worse" or "no difference shown"; empty for the baseline.
+        remark: Why something is missing, such as "one seed: no interval"; empty where nothing is.
+        seed_differences: Where cases are paired, the mean difference in each seed that both have.
+    """
+
+    arm: str
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    pairs: int = 0
+    difference: float | None = None
+    diff_low: float | None = None
+    diff_high: float | None = None
+    p: float | None = None
+    p_corrected: float | None = None
+    verdict: str = ""
+    remark: str = ""
+    seed_differences: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found.
+
+    Args:
+        arms: By the first metric (accuracy, or Dice), in the order of the study.
+        metrics: The same by every metric.
+        costs: Arm -> cost, as in costs.json.
+        sites: Arm -> places of its mechanism in the network, as its runs counted them.
+        dead_gates: Arm -> taps that are dead in a run, as "name (seed N)"; only arms that have some.
+        failures: Runs that failed: arm, seed and a sentence.
+        notes: What the reader must know, such as a control that could not be made.
+        finished: Finished runs, of `total` that the study asks for.
+    """
+
+    folder: Path
+    task: str
+    data: str
+    network: str
+    start: str
+    baseline: str
+    seeds: tuple[int, ...]
+    arms: tuple[ArmResult, ...]
+    metrics: dict[str, tuple[ArmResult, ...]]
+    costs: dict[str, dict[str, Any]]
+    sites: dict[str, int]
+    dead_gates: dict[str, tuple[str, ...]]
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...]
+    finished: int
+    total: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self) | {"folder": str(self.folder)}
+
+
+def summarise(study: Path, metrics: Sequence[str] | None = None) -> StudyResult:
+    """Read a study folder and say what its finished runs show.
+
+    Args:
+        study: The folder of `foveate compare`.
+        metrics: Dotted names in summary.json; the first one is `StudyResult.arms`. Default: those of the task.
+
+    Raises:
+        RunError: If the folder is no study, or no run of it is finished.
+    """
+    study = Path(study)
+    plan = read_plan(study)
+    task = task_named(plan["task"])
+    names = [arm["arm"] for arm in plan["arms"]]
+    asked = [(arm, seed) for arm in names for seed in plan["seeds"]]
+    failures = {(failure.arm, failure.seed): failure for failure in read_failures(study)}
+    runs: dict[str, dict[int, Summary]] = {name: {} for name in names}
+    scores: dict[str, dict[int, Sequence[Score]]] = {name: {} for name in names}
+    for arm in plan["arms"]:
+        for seed in plan["seeds"]:
+            read = read_result(study, arm, seed)
+            if task.by_case and isinstance(read, Summary):
+                read = _with_scores(study, read, scores[arm["arm"]])
+            if isinstance(read, Failure):
+                failures.setdefault((read.arm, read.seed), read)
+            elif read is not None:
+                runs[arm["arm"]][seed] = read
+                failures.pop((arm["arm"], seed), None)
+    if not any(runs.values()):
+        first = next(iter(failures.values()), None)
+        told = f"; {first.arm}, seed {first.seed}: {first.sentence}" if first else ""
+        raise RunError(f"{study} has no finished run{told}")
+    metrics = tuple(task.metrics) if metrics is None else metrics
+    compared = {metric: _compare_arms(task, runs, scores, plan["baseline"], metric) for metric in metrics}
+    dead = {name: _dead_gates(runs[name]) for name in names if name != PLACEBO}  # whose gates are held on purpose
+    return StudyResult(
+        folder=study,
+        **{name: plan[name] for name in ("task", "data", "network", "start", "baseline")},
+        seeds=tuple(plan["seeds"]),
+        arms=compared[metrics[0]],
+        metrics=compared,
+        costs=read_json(study / "costs.json") or {},
+        sites={name: max((len(run.sites) for run in runs[name].values()), default=0) for name in names},
+        dead_gates={name: taps for name, taps in dead.items() if taps},
+        failures=tuple(failures.values()),
+        notes=(*plan["notes"], *notes_on_runs(runs), *_note_on_seeds(task, compared[metrics[0]])),
+        finished=sum(len(by_seed) for by_seed in runs.values()),
+        total=len(asked),
+    )
+
+
+def difference_between(result: StudyResult, arm: str, other: str) -> Difference:
+    """Two arms of a study by its first metric, paired as the study's arms are with the baseline."""
+    task = task_named(result.task)
+    found = {each.arm: each for each in result.arms}
+    if not task.by_case:
+        return paired_difference(
+            *(dict(zip(found[name].seeds, found[name].values, strict=True)) for name in (arm, other))
+        )
+    ours, theirs = (
+        {seed: read_scores(run_folder(result.folder, name, seed) / CASES) for seed in found[name].seeds}
+        for name in (arm, other)
+    )
+    return paired_by_case(ours, theirs, next(iter(result.metrics)))
+
+
+def _with_scores(study: Path, summary: Summary, scores: dict[int, Sequence[Score]]) -> Summary | Failure:
+    """A run whose scores of cases were read into `scores`, or why they could not be."""
+    folder = run_folder(study, summary.arm, summary.seed)
+    try:
+        scores[summary.seed] = read_scores(folder / CASES)
+    except RunError as error:
+        again = f"remove {folder} and run again to train the run anew"
+        return Failure(summary.arm, summary.seed, f"{error}; {again}")
+    return summary
+
+
+def _compare_arms(
+    task: Task,
+    runs: Mapping[str, Mapping[int, Summary]],
+    scores: Mapping[str, Runs],
+    baseline: str,
+    metric: str,
+) -> tuple[ArmResult, ...]:
+    if metric not in task.higher_is_better:
+        raise LookupError(f'no metric "{metric}"; there are {", ".join(task.higher_is_better)}')
+    values = {name: _values(by_seed, metric) for name, by_seed in runs.items()}
+    others = [name for name in runs if name != baseline]
+    if task.by_case:
+        units = {name: case_values(each, metric) for name, each in scores.items()}
+        differences = {name: paired_by_case(scores[name], scores.get(baseline, {}), metric) for name in others}
+    else:
+        units = values
+        differences = {name: paired_difference(values[name], values.get(baseline, {})) for name in others}
+    corrected = dict(zip(others, holm([differences[name].p for name in others]), strict=True))
+    results = []
+    for name, by_seed in values.items():
+        result = ArmResult(name, tuple(by_seed), tuple(by_seed.values()))
+        if units[name]:
+            result = dataclasses.replace(result, **dataclasses.asdict(mean_interval(list(units[name].values()))))
+        if name in differences:
+            difference = differences[name]
+            result = dataclasses.replace(
+                result,
+                pairs=difference.pairs,
+                difference=difference.mean,
+                diff_low=difference.low,
+                diff_high=difference.high,
+                seed_differences=difference.seeds,
+                p=difference.p,
+                p_corrected=corrected[name],
+                verdict=verdict(difference, corrected[name], higher_is_better=task.higher_is_better[metric]),
+                remark=_remark(task, difference, by_seed, values.get(baseline, {}), baseline),
+            )
+        results.append(result)
+    return tuple(results)
+
+
+def _values(by_seed: Mapping[int, Summary], metric: str) -> dict[int, float]:
+    """The metric of each run that has it; a missing or infinite one is no value."""
+    room, _, name = metric.rpartition(".")
+    found = {seed: getattr(run, room or "metrics").get(name) for seed, run in by_seed.items()}
+    return {seed: value for seed, value in found.items() if isinstance(value, int | float) and math.isfinite(value)}
+
+
+def _remark(
+    task: Task, difference: Difference, arm: Mapping[int, float], baseline: Mapping[int, float], name: str
+) -> str:
+    seeds = len(arm.keys() | baseline.keys())
+    if not difference.pairs:
+        return f"no seed in common with {name}" if seeds else "not measured"
+    shared = len(difference.seeds) if task.by_case else difference.pairs
+    told = [] if shared == seeds else [f"{shared} of {seeds} seeds in common with {name}"]
+    if difference.pairs == 1:
+        told.append("one case: no interval" if task.by_case else "one seed: no interval")
+    elif difference.low is None:
+        told.append("equal differences: sign test")
+    return "; ".join(told)
+
+
+def _note_on_seeds(task: Task, arms: Sequence[ArmResult]) -> list[str]:
+    """That nothing is known of other trainings, where each arm was trained once."""
+    trained = max((len(arm.seeds) for arm in arms), default=0)
+    if not task.by_case or trained != 1:
+        return []
+    return ["training was not repeated: with one seed the cases say nothing of how another training would have ended"]
+
+
+def _dead_gates(by_seed: Mapping[int, Summary]) -> tuple[str, ...]:
+    return tuple(
+        f"{tap} (seed {seed})"
+        for seed, run in by_seed.items()
+        for tap, health in run.gate_health.items()
+        if health.get("alive") is False
+    )

@@ -1,0 +1,84 @@
+"""What the page calls things, by the task of a study or a run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from foveate.compare.task import TASKS
+
+__all__ = ["Words", "words_for"]
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of one task.
+
+    Args:
+        task: Its name.
+        quality: What arms are judged by, a share that is shown in percent.
+        unit: What is paired between arms, and what intervals run over.
+        samples: What is tested.
+        one: What a network takes at once.
+        metrics: Names in summary.json and what they are called, the quality first.
+        beside: Metrics with a column of their own in the main table: name, heading, note.
+    """
+
+    task: str
+    quality: str
+    unit: str
+    samples: str
+    one: str
+    metrics: dict[str, str]
+    beside: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What metrics are called, those of validation too."""
+        return {"val_dice": "Validation Dice", **self.metrics}
+
+    @property
+    def by_case(self) -> bool:
+        """Whether arms are paired case by case."""
+        return TASKS[self.task].by_case
+
+
+WORDS = {
+    "classify": Words(
+        task="classify",
+        quality="Accuracy",
+        unit="seed",
+        samples="pictures",
+        one="picture",
+        metrics={
+            "accuracy": "Accuracy",
+            "balanced_accuracy": "Balanced accuracy",
+            "macro_f1": "Macro F1",
+            "auroc": "AUROC",
+            "loss": "Loss",
+            "val_accuracy": "Validation accuracy",
+            "pointing.network": "Pointing, network",
+            "pointing.mechanism": "Pointing, mechanism",
+        },
+    ),
+    "segment": Words(
+        task="segment",
+        quality="Dice",
+        unit="case",
+        samples="cases",
+        one="patch",
+        metrics={
+            "dice": "Dice",
+            "false_positive_ml": "False positives, ml",
+            "hd95_mm": "HD95, mm",
+            "surface_dice": "Surface Dice",
+            "assd_mm": "Surface distance, mm",
+            "precision": "Precision",
+            "recall": "Recall",
+        },
+        beside=(("false_positive_ml", "False positives", "ml a case"), ("hd95_mm", "HD95", "mm")),
+    ),
+}
+
+
+def words_for(task: Any) -> Words:
+    """The words of a task; of one that nobody knows those of classification."""
+    return WORDS.get(str(task), WORDS["classify"])
