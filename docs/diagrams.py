@@ -8,6 +8,7 @@ BOX_HEIGHT = 34
 GAP = 26
 ROW = 62
 CHARACTER = 7.2
+HEAD = 7  # of an arrow
 
 
 @dataclass(frozen=True)
@@ -100,23 +101,38 @@ def draw(columns: list[list[Box]]) -> str:
         for box in column:
             middle = height / 2 if len(column) == 1 else ROW * (box.row + 0.5)
             here.append((x, x + width, middle))
-            stroke, fill = ("#c2410c", "#ffedd5") if box.tap else ("#64748b", "#f8fafc")
-            parts.append(
-                f'<rect x="{x:.0f}" y="{middle - BOX_HEIGHT / 2:.0f}" width="{width:.0f}" height="{BOX_HEIGHT}" rx="6" '
-                f'fill="{fill}" stroke="{stroke}" stroke-width="1.5"/>'
-                f'<text x="{x + width / 2:.0f}" y="{middle + 4:.0f}" text-anchor="middle">{escape(box.text)}</text>'
-            )
+            parts.append(drawn(box.text, x, middle, width, tap=box.tap))
         pairs = zip(before, here, strict=True) if len(before) == len(here) else [(b, h) for b in before for h in here]
         for (_, left, y_left), (right, _, y_right) in pairs:
-            parts.append(f'<path d="M{left:.0f} {y_left:.0f} L{right - 7:.0f} {y_right:.0f}" marker-end="url(#head)"/>')
+            parts.append(arrow((left, y_left), (right - HEAD, y_right)))
         before, x = here, x + width + GAP
-    total = x - GAP + 8
+    return page(parts, x - GAP + 8, height)
+
+
+def drawn(text: str, left: float, middle: float, width: float, *, tap: bool = False) -> str:
+    """A box with its text."""
+    stroke, fill = ("#c2410c", "#ffedd5") if tap else ("#64748b", "#f8fafc")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total:.0f} {height}" width="{total:.0f}" role="img" '
+        f'<rect x="{left:.0f}" y="{middle - BOX_HEIGHT / 2:.0f}" width="{width:.0f}" height="{BOX_HEIGHT}" rx="6" '
+        f'fill="{fill}" stroke="{stroke}" stroke-width="1.5"/>'
+        f'<text x="{left + width / 2:.0f}" y="{middle + 4:.0f}" text-anchor="middle">{escape(text)}</text>'
+    )
+
+
+def arrow(*points: tuple[float, float]) -> str:
+    """A line through points, with a head at the last."""
+    line = " L".join(f"{x:.0f} {y:.0f}" for x, y in points)
+    return f'<path d="M{line}" marker-end="url(#head)"/>'
+
+
+def page(parts: list[str], width: float, height: int) -> str:
+    """Boxes and arrows as SVG, on white."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" role="img" '
         'font-family="system-ui, sans-serif" font-size="12.5" fill="#0f172a" stroke-linecap="round">'
         '<defs><marker id="head" viewBox="0 0 8 8" refX="4" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0 L8 4 L0 8 z" fill="#64748b" stroke="none"/></marker></defs>'
-        f'<rect width="{total:.0f}" height="{height}" rx="8" fill="#ffffff"/>'
+        f'<rect width="{width:.0f}" height="{height}" rx="8" fill="#ffffff"/>'
         f'<g stroke="none">{"".join(p for p in parts if p.startswith("<rect"))}</g>'
         f'<g stroke="#64748b" stroke-width="1.5" fill="none">{"".join(p for p in parts if p.startswith("<path"))}</g>'
         "</svg>\n"

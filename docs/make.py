@@ -1,7 +1,8 @@
 """Draw the figures and fill the tables of docs/: make docs, after make demo.
 
-Diagrams come from docs/diagrams.py, conformance is measured by docs/conformance.py, costs are counted here, and the
-pictures of what each mechanism attends to come from the comparison of `make demo`.
+Diagrams come from docs/diagrams.py and docs/architectures.py, conformance is measured by docs/conformance.py, costs are
+counted by docs/costs.py, and the pictures of what each mechanism attends to come from the comparison of `make demo`,
+those of the attention gate from a run that segments scans: python docs/make.py demo RUN.
 """
 
 import json
@@ -9,10 +10,13 @@ import re
 import sys
 from pathlib import Path
 
+import architectures
 import conformance
+import costs
+import diagrams
 import matplotlib
 import numpy as np
-from diagrams import DIAGRAMS, draw_all
+from gates import draw_gates
 from numpy.typing import NDArray
 
 matplotlib.use("Agg")
@@ -21,54 +25,6 @@ from matplotlib import pyplot
 DOCS = Path(__file__).parent
 FIGURES = DOCS / "figures"
 SAMPLES = 6
-
-
-def costs(name: str) -> str:
-    """What a mechanism adds to a ResNet-50 on a 224 x 224 picture, counted."""
-    import torch
-
-    from foveate import layers, networks
-    from foveate.compare.cost import count_macs, count_parameters
-
-    with torch.device("meta"):
-        layer = layers.catalogue.build(name, 256)
-        plain, gated = networks.resnet50(), networks.resnet50(mechanism=name)
-        picture = torch.empty(1, 3, 224, 224)
-        parameters = [count_parameters(network) for network in (plain, gated)]
-        macs = [count_macs(network.eval(), picture) for network in (plain, gated)]
-    return (
-        "| | parameters | MACs at 224 x 224 |\n|---|---:|---:|\n"
-        f"| one layer, 256 channels | {count_parameters(layer):,} | |\n"
-        f"| ResNet-50 | {parameters[0]:,} | {macs[0]:,} |\n"
-        f"| ResNet-50 with `{name}` | {parameters[1]:,} (+{parameters[1] / parameters[0] - 1:.2%}) "
-        f"| {macs[1]:,} (+{macs[1] / macs[0] - 1:.2%}) |\n\n"
-        "MACs are those of convolutions, linear layers and matrix products. What a mechanism costs in time, on your\n"
-        "machine and at your sizes, is what `foveate compare` and `foveate profile` measure.\n"
-    )
-
-
-def gate_costs() -> str:
-    """What attention gates add to a U-Net on a volume, counted."""
-    import torch
-
-    from foveate import layers, networks
-    from foveate.compare.cost import count_macs, count_parameters
-
-    with torch.device("meta"):
-        gate = layers.AttentionGate(64, 128, 64, spatial_dims=3)
-        hosts = [networks.attention_unet(num_classes=4, spatial_dims=3, gates=gates).eval() for gates in (0, 1, 2)]
-        volume = torch.empty(1, 1, 64, 64, 64)
-        parameters, macs = map(count_parameters, hosts), [count_macs(host, volume) for host in hosts]
-    names = ("U-Net in 3-D, four classes", "with a gate on each connection but the first", "with two")
-    rows = "".join(
-        f"| {name} | {count:,} | {work:,}{f' (+{work / macs[0] - 1:.2%})' if work > macs[0] else ''} |\n"
-        for name, count, work in zip(names, parameters, macs, strict=True)
-    )
-    return (
-        "| | parameters | MACs at 64 x 64 x 64 |\n|---|---:|---:|\n"
-        f"| one gate in 3-D, 64 channels, 128 of the signal | {count_parameters(gate):,} | |\n{rows}\n"
-        "MACs are those of convolutions, linear layers and matrix products.\n"
-    )
 
 
 def fill(page: Path, marker: str, text: str) -> None:
@@ -134,18 +90,23 @@ def draw_point(axes: pyplot.Axes, points: list, index: int, size: tuple[int, ...
 
 
 def main() -> None:
-    """Everything that docs/ generates; pictures of maps only where the comparison has a run."""
-    draw_all(FIGURES)
+    """Everything that docs/ generates; pictures of maps only where there is a run to take them from."""
+    diagrams.draw_all(FIGURES)
+    architectures.draw_all(FIGURES)
     conformance.write(DOCS / "conformance.md")
-    demo = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS.parent / "demo"
-    for name in DIAGRAMS:
-        cost = gate_costs() if name == "attention_gate" else costs(name)
+    demo, *runs = map(Path, sys.argv[1:] or [DOCS.parent / "demo"])
+    for name in diagrams.DIAGRAMS:
+        cost = costs.of_gates() if name == "attention_gate" else costs.of_mechanism(name)
         fill(DOCS / "mechanisms" / f"{name}.md", f"cost:{name}", cost)
         run = demo / "runs" / name / "seed0"
         if run.is_dir():
             draw_maps(run, FIGURES / f"{name}-maps.png")
-        else:
+        elif name != "attention_gate":
             print(f"{run} is not there: no picture of what {name} attends to was drawn")
+    for name, cost in (("unet", costs.of_unets), ("sononet", costs.of_sononets)):
+        fill(DOCS / "networks" / f"{name}.md", f"cost:{name}", cost())
+    for run in runs:
+        draw_gates(run, FIGURES / "attention_gate-maps.png")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,82 @@
+"""The tables of costs in docs/mechanisms and docs/networks, counted on the meta device."""
+
+from typing import Any
+
+import torch
+
+from foveate import networks
+from foveate.compare.cost import count_macs, count_parameters
+from foveate.layers import AttentionGate, catalogue
+
+AGGREGATIONS = ("concat", "mean", "deep_sup", "ft")
+COUNTED = "MACs are those of convolutions, linear layers and matrix products.\n"
+
+
+def of_mechanism(name: str) -> str:
+    """What a mechanism adds to a ResNet-50 on a 224 x 224 picture, counted."""
+    with torch.device("meta"):
+        layer = catalogue.build(name, 256)
+        plain, gated = networks.resnet50(), networks.resnet50(mechanism=name)
+        picture = torch.empty(1, 3, 224, 224)
+        parameters = [count_parameters(network) for network in (plain, gated)]
+        macs = [count_macs(network.eval(), picture) for network in (plain, gated)]
+    return (
+        "| | parameters | MACs at 224 x 224 |\n|---|---:|---:|\n"
+        f"| one layer, 256 channels | {count_parameters(layer):,} | |\n"
+        f"| ResNet-50 | {parameters[0]:,} | {macs[0]:,} |\n"
+        f"| ResNet-50 with `{name}` | {parameters[1]:,} (+{parameters[1] / parameters[0] - 1:.2%}) "
+        f"| {macs[1]:,} (+{macs[1] / macs[0] - 1:.2%}) |\n\n"
+        "MACs are those of convolutions, linear layers and matrix products. What a mechanism costs in time, on your\n"
+        "machine and at your sizes, is what `foveate compare` and `foveate profile` measure.\n"
+    )
+
+
+def of_gates() -> str:
+    """What attention gates add to a U-Net on a volume, counted."""
+    with torch.device("meta"):
+        gate = AttentionGate(64, 128, 64, spatial_dims=3)
+        hosts = [networks.attention_unet(num_classes=4, spatial_dims=3, gates=gates).eval() for gates in (0, 1, 2)]
+        volume = torch.empty(1, 1, 64, 64, 64)
+        parameters, macs = map(count_parameters, hosts), [count_macs(host, volume) for host in hosts]
+    names = ("U-Net in 3-D, four classes", "with a gate on each connection but the first", "with two")
+    rows = "".join(
+        f"| {name} | {count:,} | {work:,}{f' (+{work / macs[0] - 1:.2%})' if work > macs[0] else ''} |\n"
+        for name, count, work in zip(names, parameters, macs, strict=True)
+    )
+    return (
+        "| | parameters | MACs at 64 x 64 x 64 |\n|---|---:|---:|\n"
+        f"| one gate in 3-D, 64 channels, 128 of the signal | {count_parameters(gate):,} | |\n{rows}\n{COUNTED}"
+    )
+
+
+def of_unets() -> str:
+    """U-Net with and without gates, in 3-D with four classes and in 2-D with two, counted."""
+    rows = [
+        "| | 3-D, parameters | MACs at 64 x 64 x 64 | 2-D, parameters | MACs at 160 x 160 |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    given: dict[str, dict[str, Any]] = {
+        "`unet()`": {"gates": 0},
+        "`attention_unet()`": {"gates": 1},
+        "`attention_unet(gates=2)`": {"gates": 2},
+        "`unet(fused_heads=False)`": {"gates": 0, "fused_heads": False},
+    }
+    for name, options in given.items():
+        cells = []
+        for classes, space in ((4, (64, 64, 64)), (2, (160, 160))):
+            with torch.device("meta"):
+                network = networks.unet(num_classes=classes, spatial_dims=len(space), **options)
+            cells += [f"{count_parameters(network):,}", f"{count_macs(network, (1, 1, *space)):,}"]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*rows, "", COUNTED])
+
+
+def of_sononets() -> str:
+    """AG-Sononet with every aggregation, counted."""
+    rows = [f"| | {' | '.join(AGGREGATIONS)} | MACs at 208 x 272 |", f"|---|{'---:|' * (1 + len(AGGREGATIONS))}"]
+    for name in ("ag_sononet8", "ag_sononet16", "ag_sononet32"):
+        with torch.device("meta"):
+            made = [getattr(networks, name)(aggregation=aggregation) for aggregation in AGGREGATIONS]
+        cells = [f"{count_parameters(network):,}" for network in made]
+        rows.append(f"| `{name}` | {' | '.join(cells)} | {count_macs(made[0], (1, 1, 208, 272)):,} |")
+    return "\n".join([*rows, "", f"Parameters with one channel and 14 classes. {COUNTED}"])

@@ -1,0 +1,42 @@
+"""What the pages on networks, the gate and segmentation show can be run, and the commands that they name exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from foveate.cli.app import app
+from foveate.cli.options import parse_settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [DOCS / "segment.md", DOCS / "mechanisms" / "attention_gate.md", *sorted((DOCS / "networks").glob("*.md"))]
+COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_what_a_page_shows_runs(page):
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    assert blocks
+    names: dict = {}
+    for code in blocks:
+        exec(code, names)
+
+
+def test_the_commands_of_the_pages_are_taken():
+    text = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")
+    lines = re.findall(r"^foveate (.*)", text, flags=re.MULTILINE)
+    assert len(lines) > 5
+    for line in lines:
+        name, *words = shlex.split(line, comments=True)
+        given = COMMANDS[name].make_context(name, words).params
+        parse_settings(given.get("settings"), given.get("task") or "classify")
+
+
+def test_every_setting_that_the_page_on_segmentation_shows_is_one():
+    settings = re.findall(r"`(?:--set )?([a-z_]+=[^`\n]*)`", (DOCS / "segment.md").read_text())
+    assert len(settings) > 5
+    for setting in " --set ".join(settings).split(" --set "):
+        parse_settings([setting], "segment")
