@@ -92,6 +92,16 @@ def test_what_nobody_foresaw_is_a_sentence_too(foveate, monkeypatch):
     assert foveate("report", "demo") == (2, "", told)
 
 
+def test_a_warning_of_ours_is_a_sentence_and_one_of_others_says_where():
+    import foveate.cli as cli
+
+    told = cli.formatted("no weights fit", UserWarning, str(Path(cli.__file__).parent.parent / "tasks" / "x.py"), 3)
+    assert told == "foveate: no weights fit\n"
+    assert cli.formatted("beware", UserWarning, "/elsewhere/x.py", 3).startswith(
+        "/elsewhere/x.py:3: UserWarning: beware"
+    )
+
+
 @pytest.mark.slow
 def test_a_run_goes_from_training_to_pictures(foveate, photos, tmp_path):
     run = tmp_path / "run"

@@ -65,6 +65,7 @@ def test_a_list_that_nobody_explains_is_refused():
         logits_of(nn.Identity(), answers(2))
 
 
+@pytest.mark.filterwarnings("ignore:.* has no weights that fit")
 @pytest.mark.parametrize(("aggregation", "num_classes"), [("mean", 5), ("ft", 3), ("deep_sup", 3), ("concat", 3)])
 def test_every_way_to_answer_starts_from_a_network_that_answers_thrice(
     tmp_path: Path, aggregation: str, num_classes: int

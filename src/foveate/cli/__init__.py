@@ -2,16 +2,22 @@
 
 import os
 import sys
+import warnings
+from pathlib import Path
 
 from foveate.errors import FoveateError
 
 __all__ = ["main"]
+
+OURS = Path(__file__).parents[1]
+with_place = warnings.formatwarning
 
 
 def main() -> None:
     """Run the command line; what went wrong is a sentence and exit status 2, and a traceback only with --debug."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
+    warnings.formatwarning = formatted
     arguments = [argument for argument in arguments if argument != "--debug"]
 
     from foveate.cli.app import app
@@ -35,6 +41,12 @@ def main() -> None:
             raise
         print(f"foveate: {type(error).__name__}: {sentence(error)}; --debug shows where", file=sys.stderr)
         sys.exit(2)
+
+
+def formatted(message: Warning | str, kind: type[Warning], file: str, number: int, line: str | None = None) -> str:
+    """A warning of ours as a sentence; those of others with the place that they come from."""
+    ours = OURS in Path(file).parents
+    return f"foveate: {message}\n" if ours else with_place(message, kind, file, number, line)
 
 
 def sentence(error: Exception) -> str:

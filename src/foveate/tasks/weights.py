@@ -1,5 +1,6 @@
 """Weights from elsewhere: checkpoints on disk and those that libraries publish, loaded without running their code."""
 
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def read_weights(path: str | Path, *, ours: bool) -> dict[str, Tensor]:
 def start_from(
     network: nn.Module, path: str | Path, new: Collection[str], head: Collection[str], *, ours: bool
 ) -> None:
-    """Load a checkpoint into a network.
+    """Load a checkpoint into a network, and warn of what gives classes and starts anew.
 
     Args:
         network: The host, perhaps with mechanisms.
@@ -43,7 +44,11 @@ def start_from(
             theirs, here = made.setting(name) or USUAL.get(name), own.setting(name) or USUAL.get(name)
             if theirs is not None and here is not None and theirs != here:
                 raise CheckpointError(f"{path} was made with {name}={theirs!r}; the network has {here!r}")
-    load_into(network, state, str(path), new, head)
+    anew = load_into(network, state, str(path), new, head)
+    if anew:
+        warnings.warn(
+            f"{path} has no weights that fit {', '.join(anew)}; what gives the classes starts anew", stacklevel=2
+        )
 
 
 def _read(path: str | Path, ours: bool) -> tuple[dict[str, Tensor], Inspection | None]:
@@ -73,8 +78,8 @@ def fetch_published(name: str) -> dict[str, Tensor]:
 
 def load_into(
     network: nn.Module, state: Mapping[str, Tensor], source: str, new: Collection[str], head: Collection[str] = ()
-) -> None:
-    """Load weights of a host into a network.
+) -> list[str]:
+    """Load weights of a host into a network; the names in `head` that keep their start.
 
     Args:
         network: The host, perhaps with mechanisms.
@@ -110,6 +115,7 @@ def load_into(
         ]
         raise CheckpointError(f"{source} does not fit: of its keys {' and '.join(told)}")
     network.load_state_dict(fitting, strict=False)
+    return [name for name in head if any(key.startswith(f"{name}.") and key not in fitting for key in own)]
 
 
 def head_of(network: nn.Module, num_classes: int) -> str:

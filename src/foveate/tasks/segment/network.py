@@ -98,7 +98,7 @@ def _check_answer(network: nn.Module, config: SegmentConfig, preparation: Prepar
 def new_modules(network: nn.Module) -> list[str]:
     """The names of the modules that a plain U-Net of the same widths does not have, and of those that give classes."""
     sites: dict[str, int] = getattr(network, "sites", {})
-    gates = [name for name, _ in network.named_modules() if name.endswith(".gates") or name == "gating"]
+    gates = [name for name, _ in network.named_modules() if name.endswith((".gates", ".combine", "gating"))]
     return [*sites, *gates]
 
 
