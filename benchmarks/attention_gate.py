@@ -29,7 +29,7 @@ WIDTHS = (16, 32, 64, 128, 256)
 GIB = 2**30
 LIMIT_GIB = 8  # what a step at 96 x 96 x 96 may take
 OURS = ("unet", "attention_unet", "attention_unet, two gates")
-THEIRS = ("MONAI UNet", "MONAI AttentionUnet, no gates", "MONAI AttentionUnet")
+THEIRS = ("MONAI UNet", "MONAI AttentionUnet ungated", "MONAI AttentionUnet")
 # What each is held against: the U-Net of its library, and itself without gates.
 BASES: dict[str, tuple[str, str | None]] = dict.fromkeys(OURS[1:], (OURS[0], OURS[0]))
 BASES |= {THEIRS[1]: (THEIRS[0], None), THEIRS[2]: (THEIRS[0], THEIRS[1])}
@@ -138,8 +138,8 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
 def show(times: dict[str, Times], memory: dict[str, float], size: int, large: int, threads: int) -> None:
     """Print the numbers."""
     table = Table(box=MARKDOWN)  # which can be pasted into README.md
-    table.add_column("network")
-    for heading in ("CPU ms", "wall ms", "x its U-Net", "x without gates"):
+    table.add_column("network", no_wrap=True)
+    for heading in ("CPU ms", "wall ms", "x its U-Net", "x ungated"):
         table.add_column(heading, justify="right")
     for name, each in times.items():
         ratios = [f"{each.cpu_ms / times[base].cpu_ms:.3f}" if base else "" for base in BASES.get(name, ())]
