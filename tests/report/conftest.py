@@ -285,3 +285,11 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(tmp_path: Path, pristine: Path) -> Path:
     """Nine arms, three seeds, one failed run, one arm with dead gates; a copy of one's own."""
     return shutil.copytree(pristine, tmp_path / "study")
+
+
+@pytest.fixture(scope="session")
+def segmentations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three arms that segment, two seeds, six cases."""
+    from tests.report import segmented
+
+    return segmented.write_study(tmp_path_factory.mktemp("segmentations"))

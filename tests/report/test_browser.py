@@ -143,6 +143,25 @@ def test_the_page_of_a_run_is_quiet_and_fits(study: Path) -> None:
     assert complaints(log) == []
 
 
+@pytest.mark.parametrize("width", [390, 1400])
+def test_the_page_of_segmentations_fits_and_lays_outlines_over_maps(segmentations: Path, width: int) -> None:
+    script = """
+        const cells = Array.from(page.querySelectorAll('table[data-maps="predicted"] td .look'));
+        const outline = page.querySelector('table[data-maps="own"] td .outline');
+        const style = (element) => view.getComputedStyle(element);
+        const results = page.querySelector(".results").parentElement;
+        return { cells: cells.length, opaque: cells.every((cell) => style(cell.querySelector("img")).opacity === "1"),
+          outline: style(outline).backgroundImage.startsWith("url("),
+          results: results.scrollWidth - results.clientWidth,
+          wide: [page.documentElement.scrollWidth, view.innerWidth] };
+    """
+    told, log = ask(segmentations, script, width=width)
+    assert (told["cells"], told["opaque"], told["outline"]) == (3, True, True)
+    assert told["wide"][0] <= told["wide"][1]
+    assert width < 1400 or told["results"] <= 0
+    assert complaints(log) == []
+
+
 def test_a_script_that_is_not_the_page_s_own_does_not_run(study: Path) -> None:
     told, log = ask(
         study,

@@ -149,7 +149,7 @@ def _heat(values: np.ndarray, low: float, high: float) -> str:
     levels = (np.nan_to_num(scaled) * (LEVELS - 1)).round().clip(0, LEVELS - 1)
     beyond = np.isnan(values)
     image = Image.fromarray(np.where(beyond, LEVELS, levels).astype(np.uint8)).convert("P")
-    image.putpalette(_palette())
+    image.putpalette(_palette() + b"\0\0\0")  # a viewer takes no transparency of a colour that the palette lacks
     return _png(image, **({"transparency": LEVELS} if beyond.any() else {}))
 
 

@@ -1,5 +1,6 @@
 """The table of results, and what all tables are made of. Cells hold text to read and a value to sort by."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -140,8 +141,8 @@ def results_table(study: Study, result: StudyResult) -> Table:
         Column(words.quality, "%"),
         Column(f"Difference to {study.baseline}", f"points, paired by {words.unit}"),
         *([Column("In each seed", "points")] if words.by_case else []),
-        Column("p", "corrected"),
-        Column("Verdict", numeric=False),
+        *([] if words.by_case else [Column("p", "corrected")]),
+        Column("Verdict", "corrected p" if words.by_case else "", numeric=False),
         *(Column(title, note) for _, title, note in words.beside),
         Column("Parameters"),
         Column("MACs", f"a {words.one}"),
@@ -168,14 +169,15 @@ def results_table(study: Study, result: StudyResult) -> Table:
 
 def _result_cells(study: Study, result: StudyResult, arm: ArmResult, span: tuple[float, float]) -> list[Cell]:
     runs, words = study.finished(arm.arm), words_for(result.task)
+    p = "" if arm.p_corrected is None else _probability(arm.p_corrected)
     cells = [
         _arm_cell(study, arm.arm, runs),
         _sites_cell(runs),
         _quality_cell(arm, words),
         _difference_cell(arm, span),
         *([_seeds_cell(arm)] if words.by_case else []),
-        NOTHING if arm.p_corrected is None else Cell(_probability(arm.p_corrected), arm.p_corrected),
-        _verdict_cell(arm),
+        *([] if words.by_case else [Cell(p, arm.p_corrected) if p else NOTHING]),
+        dataclasses.replace(_verdict_cell(arm), sub=f"p{SPACE}{p}" if words.by_case and p else ""),
         *(_beside_cell(result, arm.arm, name) for name, _, _ in words.beside),
         _cost_cell(study, arm.arm, "parameters"),
         _cost_cell(study, arm.arm, "macs"),

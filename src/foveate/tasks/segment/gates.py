@@ -29,7 +29,10 @@ def parts_of(mechanism: str) -> tuple[bool, str]:
         raise ValueError(f"{GATE} stands on a skip connection once; got {mechanism}")
     others = "+".join(part for part in parts if part != GATE) or "none"
     if others != "none":
-        describe(others)
+        try:
+            describe(others)
+        except LookupError as error:
+            raise LookupError(f"{error.args[0]}; to segment there is {GATE} too") from None
     return GATE in parts, others
 
 

@@ -108,7 +108,8 @@ def write_slices(
     so the same in every arm of a study.
     """
     cases = _labelled(volumes)
-    cases = cases[:: -(-len(cases) // CASES)]
+    count = min(CASES, len(cases))
+    cases = [cases[number * len(cases) // count] for number in range(count)]
     if not cases:
         return
     axes = placed_taps(own_taps(network.to(device).eval(), new_modules(network)))
