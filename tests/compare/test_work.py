@@ -101,6 +101,14 @@ def test_what_is_quick_is_measured_more_often(once_ms, repeats):
 
 
 @pytest.mark.slow
+def test_heavy_networks_are_measured_in_fewer_rounds(pictures, monkeypatch):
+    monkeypatch.setattr("foveate.compare.work.ROUNDS_S", 0.0)
+    told = []
+    measure_arms(configs(study_of(pictures, ("none", "se"))), report=told.append)
+    assert told == ["none", "se"]
+
+
+@pytest.mark.slow
 def test_a_heavy_training_step_is_measured_on_few_pictures(pictures, monkeypatch):
     monkeypatch.setattr("foveate.compare.work.STEP_MACS", 3.5 * count_macs(resnet_tiny(in_channels=1), (1, 1, 12, 12)))
     study = study_of(pictures, ("none",))

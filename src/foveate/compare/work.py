@@ -7,6 +7,7 @@ import dataclasses
 import math
 import platform
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = ["Report", "Work", "measure_arms", "survey_arms", "train_arm"]
 Report = Callable[[Any], None]
 
 ROUNDS = 3  # of measuring every arm in turn, so that a machine that warms up or is disturbed treats all alike
+ROUNDS_S = 180.0  # after which no further round begins: heavy networks are measured in fewer
 REPEATS = 8, 200  # in each round, at least and at most
 MEASURE_MS = 300.0  # of inferences, and of training steps, in each round, unless the most repeats take less
 LONGEST_MS = 4000.0  # for the least repeats; of what is heavier there are fewer, but two
@@ -96,7 +98,10 @@ def measure_arms(configs: Mapping[str, TrainingConfig], *, report: Report) -> di
     macs = max(count_macs(network, (1, *shape)) for network in networks.values())
     step_batch = max(task.least_batch, min(first.batch_size, int(STEP_MACS / max(macs, 1))))
     rounds: dict[str, list[dict[str, Any]]] = {arm: [] for arm in configs}
-    for _ in range(ROUNDS):
+    began = time.monotonic()
+    for number in range(ROUNDS):
+        if number and time.monotonic() - began > ROUNDS_S:
+            break
         for arm, network in networks.items():
             report(arm)
             rounds[arm].append(_measure(network, (1, *shape), (step_batch, *shape)))
