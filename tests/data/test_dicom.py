@@ -199,7 +199,7 @@ def test_one_slice_takes_its_thickness_and_needs_no_series(tmp_path: Path):
 def test_two_series_are_told_and_one_can_be_chosen(tmp_path: Path):
     save_series(tmp_path, SeriesDescription="thorax")
     save_slice(tmp_path / "9.dcm", stored()[0] * 0, (0, 0, 0), "1.2.4", SeriesDescription="scout")
-    told = r"must hold one series, .*; it holds 1\.2\.3 \(CT, thorax, 3 images\); 1\.2\.4 \(CT, scout, 1 image\)"
+    told = r"must hold one series; .*; it holds 1\.2\.3 \(CT, thorax, 3 images\); 1\.2\.4 \(CT, scout, 1 image\)"
     with pytest.raises(DataError, match=told):
         read_series(tmp_path)
     assert read_series(tmp_path, "1.2.4").image.shape == (1, COLUMNS, ROWS, 1)

@@ -1,4 +1,5 @@
 import gzip
+import logging
 import sys
 from pathlib import Path
 
@@ -117,6 +118,18 @@ def test_what_is_not_there_or_no_nifti_is_named(tmp_path: Path):
     (tmp_path / "text.nii").write_text("no scan " * 100)
     with pytest.raises(DataError, match=r"text\.nii is damaged and cannot be read: "):
         read_nifti(tmp_path / "text.nii")
+
+
+def test_nibabel_says_nothing_beside_our_sentence(tmp_path: Path, monkeypatch):
+    heard: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = heard.append
+    monkeypatch.setattr(nibabel.imageglobals.logger, "handlers", [listener])
+    (tmp_path / "text.nii").write_text("no scan " * 100)
+    for read in (read_nifti, read_nifti_shape):
+        with pytest.raises(DataError):
+            read(tmp_path / "text.nii")
+    assert heard == []
 
 
 def test_colour_and_complex_numbers_are_no_numbers(tmp_path: Path):

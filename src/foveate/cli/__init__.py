@@ -5,7 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from foveate.errors import FoveateError
+from foveate.errors import DataError, FoveateError
 
 __all__ = ["main"]
 
@@ -34,7 +34,8 @@ def main() -> None:
     except (FoveateError, LookupError, OSError, TypeError, ValueError) as error:
         if debug:
             raise
-        print(f"foveate: {sentence(error)}", file=sys.stderr)
+        faults = str(error).splitlines() if isinstance(error, DataError) else [sentence(error)]
+        print("\n".join(f"foveate: {fault}" for fault in faults), file=sys.stderr)
         sys.exit(2)
     except Exception as error:  # what a library raises when a device is full or missing, or a bug of ours
         if debug:

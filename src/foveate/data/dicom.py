@@ -108,7 +108,7 @@ def _choose(folder: Path, found: dict[str, list[Slice]], series: str | None) -> 
         for uid, files in found.items()
     ]
     listed = "; ".join(told[:8]) + (f"; and {len(told) - 8} more" if len(told) > 8 else "")
-    wanted = "must hold one series, or be given one by its UID" if series is None else f"has no series {series}"
+    wanted = "must hold one series; give a folder for each, or a UID" if series is None else f"has no series {series}"
     raise DataError(f"{folder} {wanted}; it holds {listed}")
 
 

@@ -50,7 +50,7 @@ def read_nifti(path: Path, dtype: type | None = None) -> Nifti:
         MissingExtra: If nibabel is not installed.
     """
     nibabel = _nibabel()
-    with read_errors(path):
+    with read_errors(path), nibabel.imageglobals.LoggingOutputSuppressor():
         content = _content(path)
         image = _image_class(nibabel, content).from_bytes(content)
     kind = image.header.get_data_dtype()
@@ -69,7 +69,7 @@ def read_nifti(path: Path, dtype: type | None = None) -> Nifti:
 def read_nifti_shape(path: Path) -> tuple[int, ...]:
     """(x, y, z) or (x, y, z, channel), from the header alone."""
     nibabel = _nibabel()
-    with read_errors(path):
+    with read_errors(path), nibabel.imageglobals.LoggingOutputSuppressor():
         content = _content(path, 540)
         header_class = _image_class(nibabel, content).header_class
         header = header_class(content[: header_class.sizeof_hdr])

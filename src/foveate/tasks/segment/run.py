@@ -56,6 +56,7 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Pat
     NAME.overlay.png, the label map over the scan; return `out`.
     """
     given = given_inputs(inputs, preparation_of(run))
+    _keep_apart(given, out)
     network, config, preparation = load_run(run)
     where, out = pick_device(device), Path(out)
     network.to(where)
@@ -80,6 +81,7 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> list
         LookupError: The network has no map with places.
     """
     given = given_inputs(inputs, preparation_of(run))
+    _keep_apart(given, out)
     network, _, preparation = load_run(run)
     where, out = pick_device(device), Path(out)
     axes = placed_taps(taps(network))
@@ -135,6 +137,13 @@ def given_inputs(inputs: Sequence[Path], preparation: Preparation) -> Inputs:
     if not given:
         raise DataError("at least one scan or picture is needed; none was given")
     return given
+
+
+def _keep_apart(given: Inputs, out: Path) -> None:
+    """Refuse to write among the scans, of which a label map would replace the one that it is called after."""
+    for images in given.values():
+        if isinstance(images, tuple) and any(image.resolve().parent == Path(out).resolve() for image in images):
+            raise ValueError(f"results must not replace the scans that they are called after; {out} holds {images[0]}")
 
 
 def read_inputs(given: Inputs, preparation: Preparation) -> Iterator[Volume]:
