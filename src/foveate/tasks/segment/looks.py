@@ -42,7 +42,7 @@ def gate_health(
 ) -> dict[str, dict[str, Any]]:
     """Health of each tap of the mechanism over patches of test cases; see foveate.capture.health.
 
-    A case that has to give a second patch gives a mirrored one, so that even a single case is two inputs.
+    A single case gives every second patch mirrored and at half its contrast, so that it is two inputs.
     """
     watched, cases = own_taps(network, new_modules(network)), _labelled(volumes)
     if not watched or not cases:
@@ -53,9 +53,10 @@ def gate_health(
         turn, index = divmod(number, len(cases))
         ready = preparation.prepare(read_case(cases[index], volumes))
         patch, _ = cut(ready, preparation.patch_size, 1.0, np.random.default_rng(turn))
-        mirrored = patch.flip(tuple(range(1, patch.ndim))) if turn % 2 else patch
+        if len(cases) == 1 and turn % 2:
+            patch = patch.flip(tuple(range(1, patch.ndim))) / 2
         with torch.no_grad(), capture(network, only=list(watched)) as maps:
-            network(mirrored[None].to(device))
+            network(patch[None].to(device))
         for name, values in kept.items():
             if len(values) < max(2, HEALTH_VALUES // maps[name].numel()):
                 values.append(maps[name].float().cpu())
