@@ -41,6 +41,16 @@ def test_a_cost_can_be_read_by_a_program(foveate):
     assert cost["latency_ms"] > 0
 
 
+@pytest.mark.parametrize(("shape", "convolutions"), [("1x32x32", 2), ("2x16x16x8", 3)])
+def test_a_network_that_segments_is_built_for_the_axes_that_are_asked_for(shape, convolutions):
+    from foveate.cli.profile import parse_shape
+    from foveate.tasks.run import open_network
+
+    network, taken = open_network("attention-unet", shape=parse_shape(shape))
+    assert taken == parse_shape(shape)
+    assert network.get_parameter("encoder.1.0.conv1.weight").shape == (16, taken[0], *[3] * convolutions)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -61,7 +71,11 @@ def test_a_cost_can_be_read_by_a_program(foveate):
         (("attend", "nowhere", "a.png", "--out", "out"), "nowhere"),
         (("report", "nowhere"), "nowhere"),
         (("profile", "resnet5"), 'no network "resnet5"'),
-        (("profile", "resnet50", "--input-shape", "224"), "an input shape is written like 3x224x224; got '224'"),
+        (
+            ("profile", "resnet50", "--input-shape", "224"),
+            "an input shape is written like 3x224x224 or 1x64x64x32; got '224'",
+        ),
+        (("profile", "resnet50", "--input-shape", "1x8x8x8"), "resnet50 takes channels, height and width; got 1x8x8x8"),
     ],
 )
 def test_what_went_wrong_is_one_sentence_and_status_two(foveate, tmp_path, monkeypatch, arguments, sentence):

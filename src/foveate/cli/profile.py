@@ -16,7 +16,8 @@ def profile(
         str, typer.Argument(help="A network's name, timm/NAME, torchvision/NAME, or the folder of a run.")
     ],
     input_shape: Annotated[
-        str | None, typer.Option(help="Channels, height and width, such as 3x224x224. Default: the network's own.")
+        str | None,
+        typer.Option(help="Channels and space, such as 3x224x224 or 1x64x64x32. Default: the network's own."),
     ] = None,
     mechanism: Annotated[str, typer.Option(help="Put this mechanism in first.")] = "none",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures in one input.")] = 1,
@@ -25,12 +26,13 @@ def profile(
     """Count parameters and MACs, and measure latency, training step and memory.
 
     Example: foveate profile resnet50 --mechanism se --input-shape 3x224x224
+
+    Example: foveate profile attention-unet --input-shape 1x64x64x32
     """
     from foveate.compare.cost import profile as measure
     from foveate.tasks.run import open_network
 
-    model, own_shape = open_network(network, mechanism)
-    shape = parse_shape(input_shape) if input_shape else own_shape
+    model, shape = open_network(network, mechanism, parse_shape(input_shape) if input_shape else None)
     cost = asdict(measure(model, (batch_size, *shape)))
     if as_json:
         print(
@@ -43,10 +45,10 @@ def profile(
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """Sizes written like 3x224x224."""
+    """Sizes written like 3x224x224 or 1x64x64x32: channels, then one to three axes of space."""
     sizes = text.lower().split("x")
-    if not all(size.isdigit() and int(size) > 0 for size in sizes) or len(sizes) != 3:
-        raise ValueError(f"an input shape is written like 3x224x224; got {text!r}")
+    if not all(size.isdigit() and int(size) > 0 for size in sizes) or not 2 <= len(sizes) <= 4:
+        raise ValueError(f"an input shape is written like 3x224x224 or 1x64x64x32; got {text!r}")
     return tuple(int(size) for size in sizes)
 
 

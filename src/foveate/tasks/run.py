@@ -177,8 +177,13 @@ def read_preprocess(run: Path) -> Preprocess:
         raise RunError(f"{path} cannot be read as the weights of a run: {error}") from None
 
 
-def open_network(network: str, mechanism: str = "none") -> tuple[nn.Module, tuple[int, ...]]:
-    """A network by name, with 1000 classes, or that of a run folder; and the (channels, *space) it takes."""
+def open_network(
+    network: str, mechanism: str = "none", shape: tuple[int, ...] | None = None
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """A network by name or that of a run folder, and the (channels, *space) that it takes.
+
+    By name it is built for `shape`, or else for what its paper shows it, with 1000 classes; one that segments with 2.
+    """
     if (Path(network) / files.CONFIG).is_file():
         if mechanism != "none":
             raise ValueError(f"{network} is a run, whose mechanism is settled; give a network's name with a mechanism")
@@ -186,16 +191,33 @@ def open_network(network: str, mechanism: str = "none") -> tuple[nn.Module, tupl
             from foveate.tasks.segment.network import load_run as load_segmentation
 
             found, _, preparation = load_segmentation(Path(network))
-            return found, (len(preparation.modalities), *preparation.patch_size)
+            return found, shape or (len(preparation.modalities), *preparation.patch_size)
         preprocess = read_preprocess(Path(network))
-        return load_run(Path(network))[0], (preprocess.channels, *preprocess.size)
-    shape = (3, 224, 224)
-    if "/" not in network:
-        from foveate.networks import catalogue
+        return load_run(Path(network))[0], shape or (preprocess.channels, *preprocess.size)
+    if "/" in network:
+        return _classifier(network, mechanism, shape or (3, 224, 224))
+    from foveate.networks import catalogue
 
-        channels, height, width = map(int, catalogue.describe(network).input.split("x"))
-        shape = (channels, height, width)
-    built, _ = build_network(RunConfig(network=network, mechanism=mechanism), 1000, shape)
+    entry = catalogue.describe(network)
+    build = _segmenter if entry.task == "segment" else _classifier
+    return build(network, mechanism, shape or tuple(map(int, entry.input.split("x"))))
+
+
+def _classifier(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
+    if len(shape) != 3:
+        raise ValueError(f"{network} takes channels, height and width; got {'x'.join(map(str, shape))}")
+    built, _ = build_network(RunConfig(network=network, mechanism=mechanism), 1000, (shape[0], shape[1], shape[2]))
+    return built.eval(), shape
+
+
+def _segmenter(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
+    from foveate.tasks.segment.config import SegmentConfig
+    from foveate.tasks.segment.network import build_network as build_segmenter
+    from foveate.tasks.segment.preparation import Preparation
+
+    channels = [str(number) for number in range(shape[0])]
+    prepared = Preparation(["background", "foreground"], [0, 1], channels, len(shape) - 1, None, [], shape[1:])
+    built, _ = build_segmenter(SegmentConfig(data="none", network=network, mechanism=mechanism), prepared)
     return built.eval(), shape
 
 
