@@ -150,10 +150,7 @@ def _run_page(folder: Path) -> str:
         run=run,
         facts=_run_facts(run),
         metrics=[
-            (
-                words.names.get(name, name.replace("_", " ")),
-                f"{value:.4g}" if isinstance(value, int) else f"{value:.4f}",
-            )
+            (words.names.get(name, name.replace("_", " ")), records.metric_text(value))
             for name, value in records.plain_metrics(run).items()
         ],
         style=style,
@@ -296,13 +293,8 @@ def _scatters(
             interval = tables.bracketed(low, high, tables.points)
             hint = f"{tables.points(arm.mean)} % {interval}".rstrip() + f", {cost:,.6g} {unit}"
             entries.append(figures.Entry(arm.arm, cost, arm.mean, low, high, hint))
-        chart = figures.scatter(
-            entries,
-            style,
-            (title, f"{words.quality if words.by_case else words.quality.lower()}, %"),
-            factor=100,
-            baseline=study.baseline,
-        )
+        titles = title, f"{words.quality}, %"
+        chart = figures.scatter(entries, style, titles, factor=100, baseline=study.baseline)
         if chart:
             drawn.append((heading, chart))
     return drawn

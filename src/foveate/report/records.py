@@ -11,7 +11,7 @@ from foveate.report.figures import CONTROLS
 from foveate.report.read import Run, Study, dig, mapping, number
 from foveate.report.tables import DASH, MINUS, NOTHING, Cell, Column, Group, Row, Table, mean_of
 
-__all__ = ["Confusion", "confusion", "health_tables", "plain_metrics", "runs_table"]
+__all__ = ["Confusion", "confusion", "health_tables", "metric_text", "plain_metrics", "runs_table"]
 
 LARGEST_CONFUSION = 30
 
@@ -47,6 +47,11 @@ def plain_metrics(run: Run) -> dict[str, float]:
     """The metrics of a run without the ends of their intervals and without those of single classes."""
     found = {name: value for name, value in mapping(run.summary, "metrics").items() if number(value) is not None}
     return {name: value for name, value in found.items() if "." not in name and not name.endswith(("_low", "_high"))}
+
+
+def metric_text(value: float) -> str:
+    """A count as it is, anything else to four digits."""
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def runs_table(study: Study, names: dict[str, str]) -> Table:

@@ -134,15 +134,16 @@ def results_table(study: Study, result: StudyResult) -> Table:
         (value for arm in study.arms if (value := mean_of(study.finished(arm), "pointing", "chance")) is not None), None
     )
     batch = cost_of(study, study.baseline, "step_batch")
-    inputs = "" if batch is None else f", {batch:.0f} {words.one}{'s' if batch != 1 else ''}"
+    inputs = "" if batch is None else f", {batch:.0f} {words.one if batch == 1 else words.many}"
+    judged = [Column("p", "corrected"), Column("Verdict", numeric=False)]
+    if words.by_case:
+        judged = [Column("In each seed", "points"), Column("Verdict", "corrected p", numeric=False)]
     columns = [
         Column("Arm", numeric=False),
         Column("Sites"),
         Column(words.quality, "%"),
         Column(f"Difference to {study.baseline}", f"points, paired by {words.unit}"),
-        *([Column("In each seed", "points")] if words.by_case else []),
-        *([] if words.by_case else [Column("p", "corrected")]),
-        Column("Verdict", "corrected p" if words.by_case else "", numeric=False),
+        *judged,
         *(Column(title, note) for _, title, note in words.beside),
         Column("Parameters"),
         Column("MACs", f"a {words.one}"),
@@ -169,15 +170,17 @@ def results_table(study: Study, result: StudyResult) -> Table:
 
 def _result_cells(study: Study, result: StudyResult, arm: ArmResult, span: tuple[float, float]) -> list[Cell]:
     runs, words = study.finished(arm.arm), words_for(result.task)
-    p = "" if arm.p_corrected is None else _probability(arm.p_corrected)
+    p, verdict = _probability_cell(arm), _verdict_cell(arm)
+    judged = [p, verdict]
+    if words.by_case:
+        told = "" if p is NOTHING else f"p{SPACE}{p.text}"
+        judged = [_seeds_cell(arm), dataclasses.replace(verdict, sub=told)]
     cells = [
         _arm_cell(study, arm.arm, runs),
         _sites_cell(runs),
         _quality_cell(arm, words),
         _difference_cell(arm, span),
-        *([_seeds_cell(arm)] if words.by_case else []),
-        *([] if words.by_case else [Cell(p, arm.p_corrected) if p else NOTHING]),
-        dataclasses.replace(_verdict_cell(arm), sub=f"p{SPACE}{p}" if words.by_case and p else ""),
+        *judged,
         *(_beside_cell(result, arm.arm, name) for name, _, _ in words.beside),
         _cost_cell(study, arm.arm, "parameters"),
         _cost_cell(study, arm.arm, "macs"),
@@ -255,8 +258,11 @@ def _verdict_cell(arm: ArmResult) -> Cell:
     return Cell(arm.verdict, arm.verdict, mark="told" if arm.verdict in (BETTER, WORSE) else "")
 
 
-def _probability(p: float) -> str:
-    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+def _probability_cell(arm: ArmResult) -> Cell:
+    p = arm.p_corrected
+    if p is None:
+        return NOTHING
+    return Cell("<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}", p)
 
 
 def _cost_cell(study: Study, arm: str, name: str) -> Cell:

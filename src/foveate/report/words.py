@@ -17,7 +17,7 @@ class Words:
         quality: What arms are judged by, a share that is shown in percent.
         unit: What is paired between arms, and what intervals run over.
         samples: What is tested.
-        one: What a network takes at once.
+        one: What a network takes at once; `many` of them.
         metrics: Names in summary.json and what they are called, the quality first.
         beside: Metrics with a column of their own in the main table: name, heading, note.
     """
@@ -27,6 +27,7 @@ class Words:
     unit: str
     samples: str
     one: str
+    many: str
     metrics: dict[str, str]
     beside: tuple[tuple[str, str, str], ...] = ()
 
@@ -48,6 +49,7 @@ WORDS = {
         unit="seed",
         samples="pictures",
         one="picture",
+        many="pictures",
         metrics={
             "accuracy": "Accuracy",
             "balanced_accuracy": "Balanced accuracy",
@@ -65,6 +67,7 @@ WORDS = {
         unit="case",
         samples="cases",
         one="patch",
+        many="patches",
         metrics={
             "dice": "Dice",
             "false_positive_ml": "False positives, ml",
