@@ -12,7 +12,7 @@ from foveate.report.tables import MINUS, percent
 __all__ = ["Looks", "MapColumn", "Picture", "ProfileColumn", "looks_of_run", "looks_of_study"]
 
 TRUE, PREDICTED = (255, 255, 255), (255, 61, 127)  # colours of outlines, as the style sheet's key has them
-KINDS = {"spatial": "gates", "rows": "rows of weights"}
+KINDS = {"spatial": "gates", "rows": "rows of weights", "weights": "weight of each place"}
 TO = " \N{EN DASH} "
 
 
@@ -198,7 +198,7 @@ def _names(samples: Sequence[Sample]) -> list[str]:
 def _by_kind(maps: Sequence[Map]) -> tuple[list[Map], list[Map], list[Map], list[Map]]:
     """The mechanism's own spatial maps, the network's, the channel profiles, and what was predicted."""
     return (
-        [entry for entry in maps if entry.kind in ("spatial", "rows")],
+        [entry for entry in maps if entry.kind in KINDS],
         [entry for entry in maps if entry.kind == "network"],
         [entry for entry in maps if entry.kind == "channel_profile"],
         [entry for entry in maps if entry.kind == "prediction"],

@@ -28,7 +28,7 @@ __all__ = [
     "read_study",
 ]
 
-KINDS = ("channel_profile", "spatial", "rows", "network", "prediction")
+KINDS = ("channel_profile", "spatial", "rows", "weights", "network", "prediction")
 
 
 def number(value: object) -> float | None:

@@ -117,7 +117,9 @@ def write_slices(
     seen = [_slice_of_case(network, axes, preparation, config, read_case(case, volumes), device) for case in cases]
     arrays = {name: np.stack([each[name] for each, _ in seen]) for name in seen[0][0]}
     entries = [{"tap": "prediction", "kind": "prediction", "key": "prediction"}]
-    entries += [{"tap": tap, "kind": "spatial", "key": f"spatial_{number}"} for number, tap in enumerate(axes)]
+    for number, (tap, given) in enumerate(axes.items()):
+        kind = "weights" if given == QUERIES else "spatial"
+        entries.append({"tap": tap, "kind": kind, "key": f"spatial_{number}"})
     samples = [{"index": index, **told, "box_xyxy": None} for index, (_, told) in enumerate(seen)]
     index = {"samples": samples, "classes": preparation.classes, "image_size": [SIDE, SIDE], "maps": entries}
     body = io.BytesIO()
