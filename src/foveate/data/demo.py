@@ -17,7 +17,7 @@ from torch import Tensor
 
 from foveate.data.pictures import Pictures
 
-__all__ = ["CANVAS", "DigitSplit", "open_demo"]
+__all__ = ["CANVAS", "INK", "DigitSplit", "enlarge", "handwriting", "open_demo"]
 
 CANVAS = 40
 DIGIT = 16
@@ -91,10 +91,20 @@ def _brighten(part: np.ndarray, patch: np.ndarray) -> None:
 @functools.cache
 def open_demo(seed: int = 0) -> Pictures:
     """The embedded pictures: 10 classes, grey, 40x40; the same object each time, for it remembers what it has drawn."""
+    digits, labels, members = handwriting(seed)
+    splits = {}
+    for number, (name, repeats) in enumerate(SPLITS.items()):
+        chosen = members[name]
+        drawn = enlarge(digits[chosen], DIGIT)
+        splits[name] = DigitSplit(drawn, labels[chosen], repeats, 3 * seed + number)
+    return Pictures("demo", [str(kind) for kind in range(10)], 1, (CANVAS, CANVAS), splits)
+
+
+def handwriting(seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Digits of 8x8 pixels in 0..16, the class of each, and the numbers of those in each split."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
-    digits = _enlarge(pixels.reshape(-1, 8, 8))
     order = RandomState(seed).permutation(len(labels))
     members: dict[str, list[int]] = {name: [] for name in SPLITS}
     for kind in range(10):
@@ -102,15 +112,11 @@ def open_demo(seed: int = 0) -> Pictures:
         first, second = (int(len(of_kind) * share) for share in SHARES)
         for name, part in zip(SPLITS, (of_kind[:first], of_kind[first:second], of_kind[second:]), strict=True):
             members[name].extend(part.tolist())
-    splits = {}
-    for number, (name, repeats) in enumerate(SPLITS.items()):
-        chosen = np.sort(np.array(members[name]))
-        splits[name] = DigitSplit(digits[chosen], labels[chosen], repeats, 3 * seed + number)
-    return Pictures("demo", [str(kind) for kind in range(10)], 1, (CANVAS, CANVAS), splits)
+    return pixels.reshape(-1, 8, 8), labels, {name: np.sort(np.array(part)) for name, part in members.items()}
 
 
-def _enlarge(images: np.ndarray) -> np.ndarray:
-    """From 8x8 in 0..16 to 16x16 in 0..255, bilinear."""
+def enlarge(images: np.ndarray, size: int) -> np.ndarray:
+    """From 8x8 in 0..16 to size x size in 0..255, bilinear."""
     small = torch.from_numpy(images).float()[:, None] * (255 / 16)
-    large = torch.nn.functional.interpolate(small, size=(DIGIT, DIGIT), mode="bilinear", align_corners=False)
+    large = torch.nn.functional.interpolate(small, size=(size, size), mode="bilinear", align_corners=False)
     return large[:, 0].round().clamp(0, 255).to(torch.uint8).numpy()

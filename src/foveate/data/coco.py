@@ -1,0 +1,223 @@
+"""COCO json: pictures, their objects with boxes and masks, and what of them cannot be used.
+
+Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, https://arxiv.org/abs/1405.0312; the format is at
+https://cocodataset.org/#format-data.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.data.boxes import Finding, Objects
+from foveate.data.faults import read_errors
+from foveate.data.masks import decode_masks, is_mask
+from foveate.data.reading import read_header, read_picture
+from foveate.errors import DataError
+
+__all__ = ["CocoFile", "CocoSplit", "Scene", "Tally", "read_coco"]
+
+CHANNELS = 3
+
+
+@dataclass
+class Tally:
+    """How often something was found in a split, and where first."""
+
+    split: str
+    found: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def add(self, what: str, where: str) -> None:
+        count, first = self.found.get(what, (0, where))
+        self.found[what] = (count + 1, first)
+
+    def findings(self) -> list[Finding]:
+        return [Finding(self.split, what, count, first) for what, (count, first) in self.found.items()]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture of a file and what is in it; ids of categories are the file's."""
+
+    file: Path
+    name: str
+    image_id: int | str
+    size: tuple[int, int]
+    boxes_xyxy: list[tuple[float, float, float, float]] = field(default_factory=list)
+    categories: list[int] = field(default_factory=list)
+    crowd: list[bool] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
+    segmentations: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """What a file holds that can be used.
+
+    Args:
+        path: Of the file.
+        categories: Names by id.
+        scenes: The pictures, in the order of the file.
+    """
+
+    path: Path
+    categories: Mapping[int, str]
+    scenes: list[Scene]
+
+
+class CocoSplit:
+    """Scenes as a split whose labels count the classes from zero.
+
+    Args:
+        scenes: The pictures.
+        category_ids: The class of each id is its place here.
+        with_masks: Whether masks are given.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], category_ids: Sequence[int], with_masks: bool = False) -> None:
+        self.scenes, self.with_masks = list(scenes), with_masks
+        self._labels = {category: label for label, category in enumerate(category_ids)}
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def image(self, index: int) -> Tensor:
+        return read_picture(self.scenes[index].file, CHANNELS)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.scenes[index].size
+
+    def name(self, index: int) -> str:
+        return self.scenes[index].name
+
+    def image_id(self, index: int) -> int | str:
+        return self.scenes[index].image_id
+
+    def objects(self, index: int) -> Objects:
+        scene = self.scenes[index]
+        return Objects(
+            torch.tensor(scene.boxes_xyxy, dtype=torch.float32).reshape(-1, 4),
+            torch.tensor([self._labels[category] for category in scene.categories], dtype=torch.long),
+            torch.tensor(scene.crowd, dtype=torch.bool),
+            torch.tensor(scene.areas, dtype=torch.float32),
+        )
+
+    def masks(self, index: int) -> Tensor | None:
+        scene = self.scenes[index]
+        return decode_masks(scene.segmentations, *scene.size, scene.name) if self.with_masks else None
+
+
+def read_coco(path: Path, folders: Sequence[Path], tally: Tally, *, masks: bool = False) -> CocoFile:
+    """Read a file and the headers of its pictures; what cannot be used is left out and counted.
+
+    Args:
+        path: The json file.
+        folders: Where its pictures may be: the first of these that holds one counts for all.
+        tally: Counts what is left out or put right.
+        masks: Whether segmentations are kept; objects without one are left out.
+
+    Raises:
+        DataError: If the file is not COCO json, or none of its pictures is there.
+    """
+    with read_errors(path):
+        content = json.loads(path.read_text("utf-8-sig"))
+    for key in ("images", "annotations", "categories"):
+        held = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(held, list) or not all(isinstance(entry, dict) for entry in held):
+            raise DataError(f"{path} must hold lists of images, annotations and categories as COCO does; {key} is none")
+    categories = {_integer(entry, "id", path): str(entry.get("name", entry["id"])) for entry in content["categories"]}
+    scenes = _scenes(path, content["images"], folders, tally)
+    for entry in content["annotations"]:
+        image_id, category = entry.get("image_id"), entry.get("category_id")
+        where = f"annotation {entry.get('id')} in {path.name}"
+        if not isinstance(image_id, int | str) or image_id not in scenes:
+            tally.add("annotations of a picture that is not listed, left out", where)
+        elif not isinstance(category, int) or category not in categories:
+            tally.add("annotations of a category that is not listed, left out", where)
+        elif (scene := scenes[image_id]) is not None:
+            _add(scene, entry, tally, masks)
+    return CocoFile(path, categories, [scene for scene in scenes.values() if scene is not None])
+
+
+def _integer(entry: Mapping[str, Any], key: str, path: Path) -> int:
+    if not isinstance(entry.get(key), int):
+        raise DataError(f"{path} must give each category a whole number as {key}; got {str(entry)[:200]}")
+    return entry[key]
+
+
+def _scenes(
+    path: Path, images: Sequence[Mapping[str, Any]], folders: Sequence[Path], tally: Tally
+) -> dict[int | str, Scene | None]:
+    """Pictures by id; None for those that cannot be used."""
+    for entry in images:
+        if not isinstance(entry.get("id"), int | str) or not isinstance(entry.get("file_name"), str):
+            raise DataError(f"{path} must give each image an id and a file_name; got {str(entry)[:200]}")
+    folder = _folder(path, [entry["file_name"] for entry in images], folders)
+    scenes: dict[int | str, Scene | None] = {}
+    for entry in images:
+        if entry["id"] in scenes:
+            raise DataError(f"{path} must give each image an id of its own; {entry['id']!r} is there twice")
+        scenes[entry["id"]] = _scene(entry, folder, tally)
+    return scenes
+
+
+def _folder(path: Path, names: Sequence[str], folders: Sequence[Path]) -> Path:
+    for folder in folders:
+        if not names or any((folder / name).is_file() for name in names):
+            return folder
+    looked = ", ".join(map(str, folders))
+    raise DataError(f"none of the {len(names)} pictures that {path} lists is there, such as {names[0]}, in {looked}")
+
+
+def _scene(entry: Mapping[str, Any], folder: Path, tally: Tally) -> Scene | None:
+    file = folder / entry["file_name"]
+    if not file.is_file():
+        tally.add("pictures that are missing, left out", str(file))
+        return None
+    try:
+        _, size = read_header(file)
+    except DataError as error:
+        tally.add("pictures that cannot be read, left out", str(error))
+        return None
+    said = (entry.get("height") or size[0], entry.get("width") or size[1])
+    if said != size:
+        found = f"{file} is {size[0]} high and {size[1]} wide, where {said[0]} and {said[1]} were said"
+        tally.add("pictures of another size than said (turned by EXIF, maybe), left out", found)
+        return None
+    return Scene(file, entry["file_name"], entry["id"], size)
+
+
+def _add(scene: Scene, entry: Mapping[str, Any], tally: Tally, masks: bool) -> None:
+    """Put an object into its scene, cut at the picture's edge, if it can be used."""
+    where = f"annotation {entry.get('id')} of {scene.name}"
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
+        return tally.add("boxes that are not four finite numbers, left out", f"{where}: {str(box)[:100]}")
+    height, width = scene.size
+    left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
+    inside = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+    if box[2] <= 0 or box[3] <= 0:
+        return tally.add("boxes without area, left out", f"{where}: {box}")
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        return tally.add("boxes outside their picture, left out", f"{where}: {box}")
+    segmentation = entry.get("segmentation")
+    if masks and not is_mask(segmentation, height, width):
+        return tally.add("objects without a mask that can be used, left out", where)
+    if any(abs(edge - cut) > 1 for edge, cut in zip((left, top, right, bottom), inside, strict=True)):
+        tally.add("boxes that reach out of their picture, cut at its edge", f"{where}: {box}")
+    scene.boxes_xyxy.append(inside)
+    scene.categories.append(entry["category_id"])
+    scene.crowd.append(bool(entry.get("iscrowd", 0)))
+    area = entry.get("area", box[2] * box[3])
+    scene.areas.append(area if _is_finite(area) else box[2] * box[3])
+    scene.segmentations.append(segmentation if masks else None)
+    return None
+
+
+def _is_finite(number: Any) -> bool:
+    return isinstance(number, int | float) and math.isfinite(number)

@@ -1,0 +1,119 @@
+"""Where the files of a COCO data set are, and how pictures are divided where no files say it.
+
+A folder holds a json file for each split, told by a word in its name (train.json, instances_val2017.json) or in the
+name of its folder (train/_annotations.coco.json). Pictures lie beside it, in images/, or in a folder named like the
+split. Where val has no file, or all is in one file, pictures are divided 70/15/15 in the order of a hash of their
+names, so that the same pictures are in the same split on every machine.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from foveate.data.boxes import Boxes
+from foveate.data.coco import CocoFile, CocoSplit, Scene, Tally, read_coco
+from foveate.data.masks import check_extra
+from foveate.data.pictures import SPLITS
+from foveate.errors import DataError
+
+__all__ = ["open_coco"]
+
+WORD = re.compile(r"(?<![a-z])(train|validation|valid|val|test)(\d{4})?(?![a-z0-9])")
+OTHER_NAMES = {"valid": "val", "validation": "val"}
+SHARE = 0.15  # of all pictures: those to validate, and those to test with
+
+
+def open_coco(path: Path, *, masks: bool = False, images: Path | None = None) -> Boxes:
+    """Open a folder or a file; see open_boxes."""
+    if masks:
+        check_extra()
+    listed = _files(path)
+    tallies = {split: Tally(split) for split in listed}
+    read = {
+        split: read_coco(file, [images] if images else _folders(path, file), tallies[split], masks=masks)
+        for split, file in listed.items()
+    }
+    names = _categories(read.values())
+    scenes = {split: file.scenes for split, file in read.items()}
+    rule = _divide(scenes)
+    _refuse_twins(scenes)
+    ids = sorted(names)
+    splits = {split: CocoSplit(scenes[split], ids, masks) for split in SPLITS}
+    findings = [finding for tally in tallies.values() for finding in tally.findings()]
+    return Boxes(str(path), [names[number] for number in ids], ids, splits, rule, findings)
+
+
+def _files(path: Path) -> dict[str, Path]:
+    """The json file of each split; that of train alone where one file has all."""
+    if path.is_file():
+        return {"train": path}
+    if not path.is_dir():
+        raise DataError(f"boxes are read from a folder or a COCO json file; {path} does not exist")
+    found = sorted([*path.glob("*.json"), *path.glob("*/*.json")])
+    files = [file for file in found if file.name.startswith("instances_")] or found
+    named: dict[str, list[Path]] = {}
+    for file in files:
+        word = _word(file, path)
+        if word is not None:
+            named.setdefault(OTHER_NAMES.get(word[1], word[1]), []).append(file)
+    if not named and len(files) == 1:
+        return {"train": files[0]}
+    for split, several in named.items():
+        if len(several) > 1:
+            raise DataError(f"{path} must hold one json file for {split}; got {several[0]} and {several[1]}")
+    if "train" not in named:
+        told = ", ".join(str(file.relative_to(path)) for file in files[:5]) or "no json file"
+        raise DataError(f"{path} must hold one COCO json file, or one with train in its name; got {told}")
+    return {split: named[split][0] for split in SPLITS if split in named}
+
+
+def _word(file: Path, root: Path) -> re.Match[str] | None:
+    """What names the split: in the name of the file, else in that of its folder."""
+    own = WORD.search(file.stem.lower())
+    return own or (WORD.search(file.parent.name.lower()) if file.parent != root else None)
+
+
+def _folders(root: Path, file: Path) -> list[Path]:
+    """Where the pictures of a file may be."""
+    tops = [root] if root.is_dir() else [file.parent, file.parent.parent]
+    word = _word(file, tops[0])
+    words = [] if word is None else [word[0], OTHER_NAMES.get(word[1], word[1])]
+    below = ["", "images", *words, *(f"images/{name}" for name in words)]
+    places = [file.parent, file.parent / "images", *(top / name for top in tops for name in below)]
+    return list(dict.fromkeys(place for place in places if place.is_dir()))
+
+
+def _categories(files: Iterable[CocoFile]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for file in files:
+        for number, name in file.categories.items():
+            known = names.setdefault(number, name)
+            if known != name:
+                raise DataError(f"{file.path} calls category {number} {name!r}; another split calls it {known!r}")
+    return names
+
+
+def _divide(scenes: dict[str, list[Scene]]) -> str:
+    """Take from train what the splits without a file need, and say how the splits came about."""
+    missing = [split for split in ("val", "test") if split not in scenes]
+    if "val" in scenes:
+        scenes.setdefault("test", [])
+        return "as the files say"
+    ordered = sorted(scenes["train"], key=lambda scene: hashlib.blake2b(scene.name.encode(), digest_size=16).digest())
+    count = max(1, round(len(ordered) * SHARE / (1 - SHARE * (2 - len(missing)))))
+    for split in reversed(missing):
+        scenes[split], ordered = ordered[len(ordered) - count :], ordered[: len(ordered) - count]
+    kept = {scene.image_id for scene in ordered}
+    scenes["train"] = [scene for scene in scenes["train"] if scene.image_id in kept]
+    return f"{' and '.join(missing)} taken from the file of train in the order of a hash of the pictures' names"
+
+
+def _refuse_twins(scenes: Mapping[str, Sequence[Scene]]) -> None:
+    held: dict[Path, str] = {}
+    for split, members in scenes.items():
+        for scene in members:
+            file = scene.file.resolve()
+            if file in held:
+                raise DataError(f"{scene.file} is listed twice, in {held[file]} and in {split}")
+            held[file] = split
