@@ -109,6 +109,7 @@ def test_a_claim_takes_one_sign_in_every_seed(tmp_path):
     assert se.p_corrected < 0.05
     assert se.seed_differences[1] < 0 < se.seed_differences[0]
     assert se.verdict == UNSHOWN
+    assert not difference_between(summarise(tmp_path), "se", "none").one_sign
 
 
 def test_with_one_seed_the_reader_is_told_that_training_was_not_repeated(tmp_path):

@@ -60,6 +60,14 @@ def test_with_one_seed_the_page_says_so(tmp_path: Path) -> None:
     assert "trained once" in page
 
 
+def test_a_gain_over_size_in_one_seed_only_is_told_as_that(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    scores = tmp_path / "runs" / "wider" / "seed1" / "cases.csv"
+    scores.write_bytes((tmp_path / "runs" / "attention-gate" / "seed1" / "cases.csv").read_bytes())
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "at 6 cases: not of one sign in every seed, so no difference shown, so the gain may be owed to size" in page
+
+
 def test_the_page_of_one_run_shows_what_it_found(segmentations: Path) -> None:
     page = write_report(segmentations / "runs" / "attention-gate" / "seed0").read_text(encoding="utf-8")
     assert "What it finds" in page

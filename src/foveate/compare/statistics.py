@@ -63,6 +63,11 @@ class Difference:
     p: float | None
     seeds: tuple[float, ...] = ()
 
+    @property
+    def one_sign(self) -> bool:
+        """Whether every seed, where cases are paired, differs the way that the mean does."""
+        return self.mean is not None and all(value * self.mean > 0 for value in self.seeds)
+
 
 def mean_interval(values: Sequence[float]) -> Interval:
     """The mean and its 95 % interval, mean -+ t(n - 1) * s / sqrt(n)."""
@@ -129,7 +134,7 @@ def verdict(difference: Difference, p_corrected: float | None, *, higher_is_bett
         return UNSHOWN
     if difference.low is not None and difference.high is not None and difference.low <= 0 <= difference.high:
         return UNSHOWN
-    if any(value * difference.mean <= 0 for value in difference.seeds):
+    if not difference.one_sign:
         return UNSHOWN
     return BETTER if (difference.mean > 0) == higher_is_better else WORSE
 

@@ -7,7 +7,7 @@ catalogue's one named chain is made of is repeated below, and a test holds it to
 from collections.abc import Sequence
 
 from foveate.compare.result import StudyResult, difference_between
-from foveate.compare.statistics import BETTER, WORSE, Difference, holm, verdict
+from foveate.compare.statistics import ALPHA, BETTER, WORSE, Difference, holm, verdict
 from foveate.report.figures import CONTROLS
 from foveate.report.read import Study, dig, listed
 from foveate.report.tables import bracketed, signed
@@ -69,6 +69,8 @@ def _compared(
     told = []
     for (arm, other), difference, p in zip(known, differences, corrected, strict=True):
         found = words.get(verdict(difference, p, higher_is_better=True), unshown)
+        if p is not None and p < ALPHA and not difference.one_sign:
+            found = f"not of one sign in every seed, so {unshown}"
         told.append(f"{arm} over {other}: {_measured(difference, p, many, found, words_for(result.task).unit)}")
     return "; ".join(told)
 
