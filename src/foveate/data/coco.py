@@ -109,7 +109,7 @@ class CocoSplit:
 
     def masks(self, index: int) -> Tensor | None:
         scene = self.scenes[index]
-        return decode_masks(scene.segmentations, *scene.size, scene.name) if self.with_masks else None
+        return decode_masks(scene.segmentations, *scene.size) if self.with_masks else None
 
 
 def read_coco(path: Path, folders: Sequence[Path], tally: Tally, *, masks: bool = False) -> CocoFile:
