@@ -53,7 +53,7 @@ Data = Annotated[
 ]
 Network = Annotated[
     str | None,
-    typer.Option(help="A name of `foveate list networks`, or timm/NAME or torchvision/NAME for another host."),
+    typer.Option(help="A name of `foveate list networks`; or timm/NAME, torchvision/NAME or, to segment, monai/NAME."),
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Train each run for this many epochs.")]
 MaxTime = Annotated[str | None, typer.Option(help="Train each run for this long instead, such as 90s, 10m or 1h.")]
