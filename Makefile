@@ -28,6 +28,7 @@ check: $(VENV)/.check
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/attention_gate.py
+	$(BIN)/python benchmarks/matcher.py
 
 docs: $(VENV)/.core
 	$(BIN)/python docs/make.py

@@ -67,3 +67,17 @@ def test_what_the_gate_costs_is_measured_and_told(load, monkeypatch, tmp_path, c
     found = json.loads((tmp_path / "found.json").read_text())
     assert 0 < found["memory"]["followed"] < found["memory"]["process"]
     assert found["times"].keys() == {"unet", "attention_unet", "attention_unet, two gates"}
+
+
+@pytest.mark.slow
+def test_both_forms_of_matching_are_timed_once_they_agree(load, monkeypatch, tmp_path, capsys):
+    load("timing")
+    script = load("matcher")
+    monkeypatch.setattr(script, "set_threads", lambda count: None)
+    script.main(batches="1,3", boxes=4, queries=7, layers=2, turns=2, json_file=tmp_path / "found.json")
+    assert "Matching 2 decoder layers of 7 queries with 4 objects a picture" in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["times"]["3"].keys() == {"within each picture", "whole batch"}
+    monkeypatch.setattr(script, "ours", lambda *answers: [])
+    with pytest.raises(RuntimeError, match="the two forms must give the same pairs; at batch 1 they differ"):
+        script.main(batches="1", boxes=4, queries=7, layers=2, turns=2)
