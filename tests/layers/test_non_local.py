@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from foveate.layers import non_local
+from foveate.layers import functional
 from foveate.layers.non_local import FORMS, NonLocal
 
 SPACES = [(7,), (5, 3), (2, 3, 5)]
@@ -265,7 +265,7 @@ def test_watched_the_map_is_formed():
 
 
 def test_a_watched_map_that_is_too_large_is_refused_before_it_is_formed(monkeypatch):
-    monkeypatch.setattr(non_local, "MAP_LIMIT_BYTES", 2**20)
+    monkeypatch.setattr(functional, "MAP_LIMIT_BYTES", 2**20)
     layer = NonLocal(4)
     sentence = (
         r"^a watched map takes at most 0.00098 GiB; got \(1, 32, 32, 32, 32\), 0.0039 GiB: "

@@ -5,9 +5,32 @@ from foveate.layers.bam import BAM
 from foveate.layers.cbam import CBAM, SpatialGate
 from foveate.layers.chain import Chain
 from foveate.layers.eca import ECA
+from foveate.layers.multi_head import MultiHeadAttention
 from foveate.layers.non_local import NonLocal
 from foveate.layers.placebo import Placebo
+from foveate.layers.positions import (
+    LearnedPositions,
+    LearnedPositions2d,
+    SinusoidalPositions,
+    SinusoidalPositions2d,
+)
 from foveate.layers.scse import ScSE
 from foveate.layers.se import SE
 
-__all__ = ["BAM", "CBAM", "ECA", "SE", "AttentionGate", "Chain", "NonLocal", "Placebo", "ScSE", "SpatialGate"]
+__all__ = [
+    "BAM",
+    "CBAM",
+    "ECA",
+    "SE",
+    "AttentionGate",
+    "Chain",
+    "LearnedPositions",
+    "LearnedPositions2d",
+    "MultiHeadAttention",
+    "NonLocal",
+    "Placebo",
+    "ScSE",
+    "SinusoidalPositions",
+    "SinusoidalPositions2d",
+    "SpatialGate",
+]

@@ -9,6 +9,7 @@ from torch.linalg import vector_norm
 __all__ = [
     "BATCH_NORMS",
     "CONVOLUTIONS",
+    "MAP_LIMIT_BYTES",
     "bottleneck",
     "channel_gate_over_space",
     "check_batch_statistics",
@@ -16,6 +17,7 @@ __all__ = [
     "check_choice",
     "check_input",
     "check_kernel_size",
+    "check_map_size",
     "check_spatial_dims",
     "mean",
     "pool",
@@ -25,6 +27,8 @@ __all__ = [
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+MAP_LIMIT_BYTES = 4 * 2**30
+"""The largest map that a watched layer forms."""
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -68,6 +72,14 @@ def check_batch_statistics(layer: str, norm: nn.Module, x: Tensor) -> None:
     if x.shape[0] * math.prod(x.shape[2:]) == 1:
         wanted = "at least 2 values per channel, to normalise over"
         raise ValueError(f"{layer} in training takes {wanted}; got {tuple(x.shape)}: take a larger batch, or eval mode")
+
+
+def check_map_size(geometry: tuple[int, ...], element_bytes: int, advice: str) -> None:
+    """Raise a ValueError, which ends with an advice, if a watched map would take more than MAP_LIMIT_BYTES."""
+    size = math.prod(geometry) * element_bytes
+    if size > MAP_LIMIT_BYTES:
+        most, found = (f"{amount / 2**30:.2g} GiB" for amount in (MAP_LIMIT_BYTES, size))
+        raise ValueError(f"a watched map takes at most {most}; got {geometry}, {found}: {advice}")
 
 
 def bottleneck(channels: int, reduction: int | None, hidden_channels: int | None, *, default: int) -> int:

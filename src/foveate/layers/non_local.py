@@ -3,18 +3,13 @@
 Wang, Girshick, Gupta, He, "Non-local Neural Networks", CVPR 2018, https://arxiv.org/abs/1711.07971.
 """
 
-import math
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.capture import Tap
 from foveate.layers import functional, pairwise
 
-__all__ = ["MAP_LIMIT_BYTES", "NonLocal"]
-
-MAP_LIMIT_BYTES = 4 * 2**30
-"""The largest map that a watched layer forms."""
+__all__ = ["NonLocal"]
 
 # How each pairwise function is computed: as a map, and as a sum that need not form the map.
 FORMS = {
@@ -29,6 +24,7 @@ AXES = {
     "space": "batch time *query *key",
     "time": "batch *space query key",
 }
+ADVICE = "pool the keys, group by space or time, or give fewer or smaller inputs at once"
 
 
 class NonLocal(nn.Module):
@@ -57,7 +53,7 @@ class NonLocal(nn.Module):
             with group="time" (batch, *space, query, key).
 
     Raises:
-        ValueError: If the map is watched and would take more than MAP_LIMIT_BYTES.
+        ValueError: If the map is watched and would take more than functional.MAP_LIMIT_BYTES.
     """
 
     def __init__(
@@ -149,7 +145,7 @@ class NonLocal(nn.Module):
         query, key, value = (part.flatten(1, -2) for part in (query, key, value))
         if not self.weights.watched:
             return form_sum(query, key, value).reshape(shape)
-        _check_size(geometry, max(4, value.element_size()))
+        functional.check_map_size(geometry, max(4, value.element_size()), ADVICE)
         weights = form_map(query, key)
         weights = self.weights(weights.reshape(geometry)).reshape(weights.shape)
         return pairwise.weighted_sum(weights, value).reshape(shape)
@@ -164,12 +160,3 @@ def _pooled(x: Tensor) -> Tensor:
         raise ValueError(f"pool takes at least 2 positions along each axis of space; got {tuple(x.shape[1:-1])}")
     pooled = {3: F.max_pool1d, 4: F.max_pool2d, 5: F.max_pool3d}[x.ndim]
     return pooled(x.movedim(-1, 1), (1, 2, 2) if x.ndim == 5 else 2).movedim(1, -1)
-
-
-def _check_size(geometry: tuple[int, ...], element_bytes: int) -> None:
-    size = math.prod(geometry) * element_bytes
-    if size > MAP_LIMIT_BYTES:
-        raise ValueError(
-            f"a watched map takes at most {MAP_LIMIT_BYTES / 2**30:.2g} GiB; got {geometry}, {size / 2**30:.2g} GiB: "
-            "pool the keys, group by space or time, or give fewer or smaller inputs at once"
-        )

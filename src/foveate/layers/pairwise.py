@@ -38,11 +38,15 @@ SORT_FROM = 500
 """Positions from which running sums beat the map of a concatenation, as measured on a CPU."""
 
 
-def gaussian_weights(query: Tensor, key: Tensor) -> Tensor:
-    """softmax over the keys of query . key."""
+def gaussian_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax over the keys of query . key, over those keys alone where the mask is True; zeros where it never is."""
     query, key = _widened(query, key)
     with _without_autocast(query):
-        return (query @ key.mT).softmax(dim=-1)
+        logits = query @ key.mT
+        if mask is None:
+            return logits.softmax(dim=-1)
+        # The lowest number, not -inf: a row without any key would be NaN, in its gradient too.
+        return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=-1).masked_fill(~mask, 0.0)
 
 
 def dot_product_weights(query: Tensor, key: Tensor) -> Tensor:
