@@ -13,7 +13,7 @@ from tests.golden import published  # noqa: E402
 
 from foveate.compare.cost import count_macs, count_parameters  # noqa: E402
 from foveate.layers import AttentionGate  # noqa: E402
-from foveate.networks import catalogue  # noqa: E402
+from foveate.networks import DETR, catalogue  # noqa: E402
 from foveate.networks.published import from_checkpoint, inspect, to_publisher  # noqa: E402
 
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.npz"))
@@ -27,6 +27,7 @@ OPTIONS = {
     "cbam_lp_lse": {"pools": ("lp", "lse")},
     "eca_k3": {"channels": 32},
     "eca_k5": {"channels": 32},
+    "detr_resnet50_dc5": {"dilation": True},
     **{f"grid_attention_concatenation_debug_{dims}d": {"activation": "softplus"} for dims in (2, 3)},
     **{f"grid_attention_concatenation_residual_{dims}d": {"normalisation": "softmax"} for dims in (2, 3)},
     "nonlocal_official_softmax_pool": {"pool": "before"},
@@ -40,6 +41,7 @@ INPUTS = {
     "mobilenet_v2": (3, 224, 224),
     "unet": (1, 64, 64, 64),
     "ag_sononet": (1, 224, 224),
+    "detr": (3, 800, 1066),
 }
 
 # Printed by the publisher in the repository's README, as (parameters, operations).
@@ -69,7 +71,7 @@ def rows() -> Iterator[tuple[str, list[str]]]:
         dims = max(value.ndim for key, value in state.items() if "weight" in key and "concat" not in key) - 2
         theirs = to_publisher(network.eval(), found.publisher, spatial_dims=max(dims, 1))
         ours = dict(zip(theirs, network.state_dict(), strict=True))
-        measured = published.differences(name, network, ours.__getitem__, with_gate(network))
+        measured = published.differences(name, network, ours.__getitem__, caller_of(network))
         meta, _ = published.read(name)
         equal = "equal" if count_parameters(network) == meta["parameters"] else "DIFFERENT"
         cells = [f"`{name}`", found.title.removeprefix("a layer of "), source_of(name, found.publisher)]
@@ -83,8 +85,12 @@ def rows() -> Iterator[tuple[str, list[str]]]:
         yield "networks", [*cells, macs, "x".join(map(str, shape)), *PRINTED.get(name, ("", ""))]
 
 
-def with_gate(network: torch.nn.Module) -> Callable[..., dict[str, torch.Tensor]] | None:
-    """How to call an attention gate such that its coefficients come out too; None for all else."""
+def caller_of(network: torch.nn.Module) -> Callable[..., dict[str, torch.Tensor]] | None:
+    """How to call what does not take the inputs in their order: an attention gate such that its coefficients come out
+    too, and a detector with a list of pictures.
+    """
+    if isinstance(network, DETR):
+        return lambda *images: network([image[0] for image in images])
     if not isinstance(network, AttentionGate):
         return None
     seen = []

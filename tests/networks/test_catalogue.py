@@ -20,8 +20,11 @@ def test_every_network_is_built_under_its_name_and_takes_the_input_of_its_entry(
     with torch.device("meta"):
         network = catalogue.build(name, num_classes=7, **({} if entry.built_in else {"mechanism": "placebo"}))
     shape = [int(size) for size in entry.input.split("x")]
-    space = shape[1:] if entry.task == "segment" else []
-    assert network(torch.zeros(2, *shape, device="meta")).shape == (2, 7, *space)
+    output, space = network(torch.zeros(2, *shape, device="meta")), shape[1:] if entry.task == "segment" else []
+    if entry.task == "detect":
+        assert (output["pred_logits"].shape, output["pred_boxes"].shape) == ((2, 100, 8), (2, 100, 4))
+    else:
+        assert output.shape == (2, 7, *space)
 
 
 def test_the_tiny_network_is_small_enough_for_one_core():

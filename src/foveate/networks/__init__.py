@@ -1,5 +1,6 @@
 """Published networks: one file each."""
 
+from foveate.networks.detr import DETR, detr_resnet50, detr_resnet101
 from foveate.networks.mobilenet import MobileNetV2, mobilenet_v2
 from foveate.networks.places import non_local_blocks
 from foveate.networks.resnet import (
@@ -19,6 +20,7 @@ from foveate.networks.sononet import AGSononet, ag_sononet8, ag_sononet16, ag_so
 from foveate.networks.unet import UNet, attention_unet, unet
 
 __all__ = [
+    "DETR",
     "AGSononet",
     "MobileNetV2",
     "ResNet",
@@ -27,6 +29,8 @@ __all__ = [
     "ag_sononet16",
     "ag_sononet32",
     "attention_unet",
+    "detr_resnet50",
+    "detr_resnet101",
     "mobilenet_v2",
     "non_local_blocks",
     "resnet18",

@@ -18,6 +18,7 @@ __all__ = ["KINDS", "Architecture"]
 KINDS = {
     "resnet": "foveate.networks.resnet:ResNet",
     "mobilenet_v2": "foveate.networks.mobilenet:MobileNetV2",
+    "detr": "foveate.networks.detr:DETR",
     "unet": "foveate.networks.unet:UNet",
     "ag_sononet": "foveate.networks.sononet:AGSononet",
     "monai_attention_unet": "monai.networks.nets:AttentionUnet",

@@ -19,7 +19,7 @@ class Network:
     Args:
         name: The name in code, on the command line and in reports.
         builder: Where the function is that builds it, as "module:function".
-        task: What it is for: "classify" or "segment".
+        task: What it is for: "classify", "segment" or "detect".
         input: The shape of one input at which costs are published, such as "3x224x224".
         paper: Authors, venue and address.
         family: Networks that differ only in size share it.
@@ -51,9 +51,12 @@ WANG_NONLOCAL = "Wang et al., CVPR 2018, https://arxiv.org/abs/1711.07971"
 RONNEBERGER = "Ronneberger et al., MICCAI 2015, https://arxiv.org/abs/1505.04597"
 OKTAY = "Oktay et al., MIDL 2018, https://arxiv.org/abs/1804.03999"
 SCHLEMPER = "Schlemper et al., Medical Image Analysis 2019, https://arxiv.org/abs/1808.08114"
+CARION = "Carion et al., ECCV 2020, https://arxiv.org/abs/2005.12872"
 RESNET = "foveate.networks.resnet"
 UNET = "foveate.networks.unet"
 SONONET = "foveate.networks.sononet"
+DETR = "foveate.networks.detr"
+DC5 = {"dilation": True}
 
 # The geometry of the Caffe release: the step in the first 1x1 convolution, and a max pool without padding.
 CAFFE = {"mechanism": "se", "stem_pool": "ceil", "stride_in": "1x1"}
@@ -123,6 +126,10 @@ NETWORKS: dict[str, Network] = {
         Network("ag_sononet8", f"{SONONET}:ag_sononet8", "classify", "1x208x272", SCHLEMPER, "ag_sononet"),
         Network("ag_sononet16", f"{SONONET}:ag_sononet16", "classify", "1x208x272", SCHLEMPER, "ag_sononet"),
         Network("ag_sononet32", f"{SONONET}:ag_sononet32", "classify", "1x208x272", SCHLEMPER, "ag_sononet"),
+        Network("detr_resnet50", f"{DETR}:detr_resnet50", "detect", "3x800x1066", CARION, "detr"),
+        Network("detr_resnet101", f"{DETR}:detr_resnet101", "detect", "3x800x1066", CARION, "detr"),
+        Network("detr_resnet50_dc5", f"{DETR}:detr_resnet50", "detect", "3x800x1066", CARION, "detr", DC5),
+        Network("detr_resnet101_dc5", f"{DETR}:detr_resnet101", "detect", "3x800x1066", CARION, "detr", DC5),
     )
 }
 

@@ -13,7 +13,7 @@ from foveate.errors import CheckpointError, MissingExtra
 from foveate.layers.catalogue import MECHANISMS
 from foveate.layers.catalogue import describe as describe_mechanism
 from foveate.networks.architecture import Architecture
-from foveate.networks.catalogue import HE, OKTAY, RONNEBERGER, SANDLER, SCHLEMPER, XIE
+from foveate.networks.catalogue import CARION, HE, OKTAY, RONNEBERGER, SANDLER, SCHLEMPER, XIE
 from foveate.networks.published import from_checkpoint, header, save_checkpoint
 from foveate.networks.published.titles import title
 
@@ -114,6 +114,7 @@ def papers(architecture: Architecture) -> list[str]:
         "mobilenet_v2": SANDLER,
         "unet": OKTAY if options.get("gates") else RONNEBERGER,
         "ag_sononet": SCHLEMPER,
+        "detr": CARION,
         "attention_gate": OKTAY,
         "monai_attention_unet": OKTAY,
     }

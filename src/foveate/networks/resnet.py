@@ -154,7 +154,7 @@ class ResNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)
         self._draw(zero_init_last)
-        self.sites = self._place(mechanism, options, position, stages, blocks)
+        self.sites = self.place(mechanism, options, position, stages, blocks)
 
     def _draw(self, zero_init_last: bool) -> None:
         """The host's initial weights; runs before any mechanism is in place."""
@@ -166,13 +166,13 @@ class ResNet(nn.Module):
                 if isinstance(module, ResidualBlock):
                     nn.init.zeros_(module.last_norm.weight)
 
-    def _place(
+    def place(
         self,
         mechanism: str | Callable[[int], nn.Module] | None,
-        options: Options | None,
-        position: Position | None,
-        stages: Sequence[int] | None,
-        blocks: Sequence[tuple[int, int]] | int | None,
+        options: Options | None = None,
+        position: Position | None = None,
+        stages: Sequence[int] | None = None,
+        blocks: Sequence[tuple[int, int]] | int | None = None,
     ) -> dict[str, int]:
         """Build the mechanisms where they go; the name of each and its channels."""
         if mechanism is None:

@@ -1,7 +1,8 @@
 """Open published checkpoints, say what they are, save ours, and give ours a publisher's names."""
 
 import inspect as signatures
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from foveate.layers import catalogue, functional
 from foveate.networks.architecture import Architecture
 from foveate.networks.published.attention_gated_networks import GATED_NETWORKS
 from foveate.networks.published.attention_module import JONGCHAN
+from foveate.networks.published.detr import FACEBOOK, HUGGING_FACE, HUGGING_FACE_4
 from foveate.networks.published.ecanet import ECANET
 from foveate.networks.published.monai import MONAI
 from foveate.networks.published.non_local import ALEXHEX7, SLOWFAST
@@ -30,9 +32,10 @@ from foveate.networks.published.torchvision import TORCHVISION
 __all__ = ["PUBLISHERS", "Inspection", "from_checkpoint", "header", "inspect", "save_checkpoint", "to_publisher"]
 
 OURS = Publisher("foveate", lambda shapes, options: None, lambda key, network: key)
+RESIDUAL = (JONGCHAN, CADENE, MOSKOMULE, ECANET, TIMM, TORCHVISION)
+DETECTORS = (FACEBOOK, HUGGING_FACE, HUGGING_FACE_4)
 PUBLISHERS = {
-    publisher.name: publisher
-    for publisher in (JONGCHAN, CADENE, MOSKOMULE, ECANET, TIMM, TORCHVISION, ALEXHEX7, SLOWFAST, GATED_NETWORKS, MONAI)
+    publisher.name: publisher for publisher in (*RESIDUAL, ALEXHEX7, SLOWFAST, GATED_NETWORKS, MONAI, *DETECTORS)
 }
 """Who published checkpoints that are recognised here, in the order in which they are asked."""
 
@@ -54,6 +57,7 @@ class Inspection:
         parameters: Numbers that training would change.
         problems: What does not fit, a sentence each, in the order of the network; empty if the checkpoint is whole.
         state: The tensors by our keys, shaped as ours; empty if there is a problem.
+        anew: Modules of the network that the checkpoint cannot fill, because an option of the caller's changed them.
     """
 
     source: str
@@ -64,6 +68,7 @@ class Inspection:
     parameters: int = 0
     problems: tuple[str, ...] = ()
     state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    anew: tuple[str, ...] = ()
 
 
 def from_checkpoint(source: str | Path | Mapping[str, Any], **options: Any) -> nn.Module:
@@ -76,7 +81,8 @@ def from_checkpoint(source: str | Path | Mapping[str, Any], **options: Any) -> n
         source: A file of torch.save or safetensors, whatever its name, or a state dict; bare, or under "state_dict",
             "model" and the like.
         options: What keys cannot tell, where it is not as the publisher's code has it: options of the network, such as
-            stride_in="1x1", or of its mechanism, such as combine="sum" or pairwise="dot_product".
+            stride_in="1x1", or of its mechanism, such as combine="sum" or pairwise="dot_product". Another num_classes
+            or num_queries of a DETR: what that decides starts anew, with a warning.
 
     Raises:
         CheckpointError: If the file cannot be read, is nobody's, or does not fit; the sentence names the first misfit.
@@ -86,9 +92,13 @@ def from_checkpoint(source: str | Path | Mapping[str, Any], **options: Any) -> n
     if found.problems or found.architecture is None:
         whose = f"has keys of {found.publisher}, but " if found.publisher else ""
         raise CheckpointError(f"{found.source} {whose}{found.problems[0]}")
-    with torch.device("meta"):
+    if found.anew:
+        text = f"{found.source} has no weights that fit {', '.join(found.anew)}, which starts anew"
+        warnings.warn(text, stacklevel=2)
+    with torch.device("cpu" if found.anew else "meta"):
         network = found.architecture.build()
-    network.load_state_dict({key: value.clone() for key, value in found.state.items()}, assign=True)
+    state = {key: value.clone() for key, value in found.state.items()}
+    network.load_state_dict(state, strict=not found.anew, assign=True)
     return network.eval()
 
 
@@ -130,10 +140,12 @@ def to_publisher(network: nn.Module, publisher: str, *, spatial_dims: int = 2) -
         raise LookupError(f'no publisher "{publisher}"; there are {", ".join(PUBLISHERS)}')
     functional.check_spatial_dims(spatial_dims)
     chosen, own = PUBLISHERS[publisher], network.state_dict()
-    state = {
-        theirs: own[ours].detach().clone().reshape(shape)
-        for theirs, (ours, shape) in _names(chosen, network, spatial_dims).items()
-    }
+    names = _names(chosen, network, spatial_dims)
+    state: dict[str, Tensor] = {}
+    parts: dict[str, Iterator[Tensor]] = {}
+    for theirs, (ours, shape) in names.items():
+        parts.setdefault(ours, iter(own[ours].detach().reshape(-1, *shape)))
+        state[theirs] = next(parts[ours]).clone()
     free = {name: getattr(network, name) for name in chosen.free if hasattr(network, name)}
     try:
         found = chosen.recognise(Shapes.of(state), free)
@@ -172,11 +184,15 @@ def inspect(source: str | Path | Mapping[str, Any], **options: Any) -> Inspectio
     except CheckpointError as error:
         return Inspection(name, publisher.name, None, found.architecture, found.assumed, problems=(str(error),))
     names = _names(publisher, network, found.spatial_dims)
+    anew = _anew(network, shapes, names, options)
+    unread = {theirs for theirs, (ours, _) in names.items() if ours.startswith(tuple(f"{part}." for part in anew))}
+    names = {theirs: name for theirs, name in names.items() if theirs not in unread}
+    state = {theirs: value for theirs, value in state.items() if theirs not in unread}
     problems = tuple(_problems(state, names))
     own = {} if problems else _as_ours(state, names, network)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     what = title(found.architecture)
-    return Inspection(name, publisher.name, what, found.architecture, found.assumed, parameters, problems, own)
+    return Inspection(name, publisher.name, what, found.architecture, found.assumed, parameters, problems, own, anew)
 
 
 def _recognise(
@@ -245,10 +261,23 @@ def _built(found: Found) -> nn.Module:
 
 def _names(publisher: Publisher, network: nn.Module, spatial_dims: int) -> dict[str, tuple[str, Shape]]:
     """Their keys, in the order of our network, with our key and their shape."""
-    return {
-        publisher.their_name(key, network): (key, publisher.their_shape(key, tuple(value.shape), spatial_dims))
-        for key, value in network.state_dict().items()
-    }
+    names = {}
+    for key, value in network.state_dict().items():
+        shape = publisher.their_shape(key, tuple(value.shape), spatial_dims)
+        parts = publisher.their_name(key, network).split(" ")
+        if len(parts) > 1:
+            shape = (shape[0] // len(parts), *shape[1:])
+        names |= dict.fromkeys(parts, (key, shape))
+    return names
+
+
+def _anew(
+    network: nn.Module, shapes: Shapes, names: Mapping[str, tuple[str, Shape]], options: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The modules that an option gave another shape than the file has."""
+    decided = [part for option, part in getattr(network, "anew", {}).items() if option in options]
+    differing = [ours for theirs, (ours, shape) in names.items() if theirs in shapes and shapes[theirs] != shape]
+    return tuple(part for part in decided if any(ours.startswith(f"{part}.") for ours in differing))
 
 
 def _problems(state: Mapping[str, Tensor], names: Mapping[str, tuple[str, Shape]]) -> list[str]:
@@ -277,12 +306,15 @@ def _as_ours(
     """The tensors by our keys, each in our shape; counters that old files have not start at zero."""
     double = any(value.dtype == torch.float64 for value in state.values())
     dtype = torch.float64 if double else torch.float32
-    own = {}
-    wanted = network.state_dict()
+    parts: dict[str, list[Tensor]] = {}
     for theirs, (ours, _) in names.items():
         value = state.get(theirs, torch.zeros((), dtype=torch.long))
-        own[ours] = value.reshape(wanted[ours].shape).to(dtype if value.is_floating_point() else value.dtype)
-    return own
+        parts.setdefault(ours, []).append(value.to(dtype if value.is_floating_point() else value.dtype))
+    wanted = network.state_dict()
+    return {
+        ours: (torch.cat(values) if len(values) > 1 else values[0]).reshape(wanted[ours].shape)
+        for ours, values in parts.items()
+    }
 
 
 def _description(network: nn.Module) -> str:

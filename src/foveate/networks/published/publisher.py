@@ -65,7 +65,8 @@ class Publisher:
         name: The repository, or the library.
         recognise: The shapes, and options that override what the file cannot tell -> what it is, or None if the keys
             are of somebody else.
-        their_name: One of our keys, and our network -> the publisher's key.
+        their_name: One of our keys, and our network -> the publisher's key; several, with spaces between, where the
+            publisher has equal parts of our tensor, joined along its first axis.
         their_shape: One of our keys, its shape, and the spatial axes of the publisher's convolutions -> the publisher's
             shape.
         free: Attributes of a layer that the publisher's code takes as arguments, and that no file tells.

@@ -23,13 +23,13 @@ def is_residual(shapes: Shapes) -> bool:
     return holds(shapes, "layer1.0.") and len(inside) >= 0.8 * len(shapes)
 
 
-def read_residual(shapes: Shapes, *, stem: Sequence[str] | None = None, head: str = "fc") -> dict[str, Any]:
+def read_residual(shapes: Shapes, *, stem: Sequence[str] | None = None, head: str | None = "fc") -> dict[str, Any]:
     """The options of a ResNet that its convolutions tell: block, depths, widths, groups, stem, shortcut, classes.
 
     Args:
         shapes: The shapes by key; blocks are `layer1.0.conv1` and so on.
         stem: The names of the stem's convolutions, one or three. Default: torchvision's and timm's.
-        head: The name of the classifier.
+        head: The name of the classifier; None for a backbone without one.
     """
     depths = _depths(shapes)
     if stem is None:
@@ -37,9 +37,9 @@ def read_residual(shapes: Shapes, *, stem: Sequence[str] | None = None, head: st
     stem_shapes = [shapes.axes(f"{name}.weight", 4) for name in stem]
     options = _read_block(shapes)
     options |= _read_stem(stem_shapes, options["base_width"])
-    classes, _ = shapes.axes(f"{head}.weight", 2)
-    options |= {"depths": depths, "num_classes": classes, "in_channels": stem_shapes[0][1]}
-    options |= {"shortcut": _shortcut(shapes, len(depths))}
+    options |= {"depths": depths, "in_channels": stem_shapes[0][1], "shortcut": _shortcut(shapes, len(depths))}
+    if head is not None:
+        options["num_classes"] = shapes.axes(f"{head}.weight", 2)[0]
     if "maxpool.0.weight" in shapes:
         options["stem_pool"] = "convolution"
     return options

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from foveate.networks.architecture import Architecture
+from foveate.networks.resnet import ResNet
 
 __all__ = ["title"]
 
@@ -19,6 +20,11 @@ def title(architecture: Architecture) -> str:
     if architecture.kind == "resnet":
         name = _residual(options)
         return name if options["mechanism"] == "se" and name.startswith("SENet") else _mechanism(options) + name
+    if architecture.kind == "detr":
+        host = {name: parameter.default for name, parameter in inspect.signature(ResNet).parameters.items()}
+        host |= {**options["backbone"], "mechanism": options["mechanism"]}
+        kind = "DETR-DC5" if options["dilation"] else "DETR"
+        return f"{'panoptic ' if options['panoptic'] else ''}{kind}, {_mechanism(host)}{_residual(host)}"
     if architecture.kind == "unet":
         gates = {0: "U-Net", 1: "Attention U-Net"}.get(
             options["gates"], f"Attention U-Net, {options['gates']} gates a skip connection"
