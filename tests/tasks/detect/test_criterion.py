@@ -85,6 +85,8 @@ def test_the_number_of_objects_is_the_mean_over_the_processes(monkeypatch):
     among = judge(outputs, targets).losses
     assert among["loss_bbox"].item() == pytest.approx(alone["loss_bbox"].item() * 2 / (12 / 4))
     assert among["loss_ce"].item() == alone["loss_ce"].item()
+    with torch.no_grad():
+        assert judge(outputs, targets).losses["loss_bbox"].item() == alone["loss_bbox"].item()
 
 
 def test_weights_are_those_given():

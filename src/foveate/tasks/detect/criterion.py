@@ -92,7 +92,7 @@ def judge(
         each |= _mask_losses(_precise(outputs["pred_masks"]), targets, pairs, len(layers), count)
     loss = torch.stack([weights[name] * values.sum() for name, values in each.items()]).sum()
     losses = {name: value for kind, values in each.items() for name, value in _named(kind, values)}
-    return Judgement(loss, losses, _measures(logits.detach(), classes, targets), pairs)
+    return Judgement(loss, losses, _measures(logits.detach(), classes, targets, pairs), pairs)
 
 
 def _precise(x: Tensor) -> Tensor:
@@ -110,10 +110,16 @@ def _sums(values: Tensor, layers: int) -> Tensor:
     return values.view(layers, len(values) // layers).sum(dim=1)
 
 
+def _last(pairs: Pairs, layers: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Picture, query and object of the last layer's pairs, without asking the device how many these are."""
+    last = slice(len(pairs) - len(pairs) // layers, None)
+    return pairs.picture[last], pairs.query[last], pairs.object[last]
+
+
 def _objects_a_process(targets: Sequence[Target], like: Tensor) -> Tensor:
-    """The mean over the processes, one at least."""
+    """The mean over the processes, one at least; a process's own in evaluation, where others may have no batch left."""
     count = torch.tensor(float(sum(len(target.labels) for target in targets)), device=like.device)
-    if distributed.is_available() and distributed.is_initialized():
+    if torch.is_grad_enabled() and distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(count)
         count /= distributed.get_world_size()
     return count.clamp(min=1)
@@ -135,8 +141,7 @@ def _mask_losses(
         raise ValueError(f"pred_masks need the masks of all {len(targets)} targets; {len(truths)} have them")
     height, width = (max(truth.shape[axis] for truth in truths) for axis in (1, 2))
     padded = [F.pad(truth, (0, width - truth.shape[2], 0, height - truth.shape[1])) for truth in truths]
-    last = slice(len(pairs) - len(pairs) // layers, None)
-    picture, query, object_ = pairs.picture[last], pairs.query[last], pairs.object[last]
+    picture, query, object_ = _last(pairs, layers)
     first = torch.tensor([0, *accumulate(map(len, truths))], device=masks.device)
     truth = torch.cat(padded)[first[picture] + object_].flatten(1).to(masks)
     logits = F.interpolate(masks[picture, query][:, None], size=(height, width), mode="bilinear", align_corners=False)
@@ -147,11 +152,11 @@ def _mask_losses(
     return {"loss_mask": focal.sum()[None] / count, "loss_dice": dice.sum()[None] / count}
 
 
-def _measures(logits: Tensor, classes: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+def _measures(logits: Tensor, classes: Tensor, targets: Sequence[Target], pairs: Pairs) -> dict[str, Tensor]:
     said, nothing = logits.argmax(dim=-1), logits.shape[-1] - 1
     there = torch.tensor([len(target.labels) for target in targets], device=logits.device)
     error = ((said != nothing).sum(dim=2) - there).abs().float().mean(dim=1)
-    matched = (classes[-1] != nothing).nonzero(as_tuple=True)
-    wrong = (said[-1][matched] != classes[-1][matched]).float()
+    picture, query, _ = _last(pairs, len(logits))
+    wrong = (said[-1, picture, query] != classes[-1, picture, query]).float()
     measures = dict(_named("cardinality_error", error))
     return measures | ({"class_error": 100 * wrong.mean()} if len(wrong) else {})

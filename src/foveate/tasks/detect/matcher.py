@@ -80,8 +80,6 @@ def match(logits: Tensor, boxes: Tensor, targets: Sequence[Target], costs: Costs
         TrainingError: Where a cost is not finite, naming what made it so.
     """
     sizes = [len(target.labels) for target in targets]
-    if not any(sizes):
-        return Pairs(*torch.zeros(4, 0, dtype=torch.long, device=logits.device))
     cost = _cost(logits, boxes, targets, costs or Costs()).cpu()
     if not cost.isfinite().all():
         raise TrainingError(_not_finite(logits, boxes, targets))
