@@ -29,6 +29,8 @@ def test_a_picture_is_decided_by_its_number_whatever_was_asked_before():
         one.splits["val"].image(index)
     assert torch.equal(one.splits["val"].image(5), other.splits["val"].image(5))
     assert not torch.equal(one.splits["val"].image(5), one.splits["val"].image(6))
+    counts = {split: [len(one.splits[split].objects(index)) for index in range(12)] for split in ("val", "test")}
+    assert counts["val"] != counts["test"]
     assert not torch.equal(open_demo_boxes.__wrapped__(seed=1).splits["val"].image(5), other.splits["val"].image(5))
     assert torch.equal(pickle.loads(pickle.dumps(one.splits["val"])).image(5), copy.copy(other.splits["val"]).image(5))
 

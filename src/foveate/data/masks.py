@@ -62,8 +62,6 @@ def _runs(counts: Any) -> list[int]:
     runs: list[int] = []
     number = shift = 0
     for bits in (ord(character) - ord("0") for character in str(counts)):
-        if not 0 <= bits < 64:
-            return []
         number |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
