@@ -112,6 +112,20 @@ def test_a_claim_takes_one_sign_in_every_seed(tmp_path):
     assert not difference_between(summarise(tmp_path), "se", "none").one_sign
 
 
+def test_fewer_false_positives_are_no_gain_where_more_is_missed(tmp_path):
+    write_study(tmp_path, {"none": NONE, "se": GATED})
+    for arm, base in (("none", 2.0), ("se", 1.0)):
+        for seed in NONE:
+            scores = [score(f"case{i}", 0.5, false_positive_ml=base + i / 10 * base) for i in range(4)]
+            write_scores(run_folder(tmp_path, arm, seed) / "cases.csv", scores)
+    assert summarise(tmp_path).metrics["false_positive_ml"][1].verdict == BETTER
+    path = run_folder(tmp_path, "se", 1) / "cases.csv"
+    write_scores(path, [*scores[:3], score("case3", 0.0, state="missed")])
+    se = summarise(tmp_path).metrics["false_positive_ml"][1]
+    assert se.verdict == UNSHOWN
+    assert se.remark.endswith("1 more missed than by none")
+
+
 def test_with_one_seed_the_reader_is_told_that_training_was_not_repeated(tmp_path):
     write_study(tmp_path, {"none": {0: GATED[0]}, "se": {0: NONE[0]}})
     result = summarise(tmp_path)

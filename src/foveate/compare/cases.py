@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from foveate.compare.statistics import Difference, paired_difference
 from foveate.tasks.segment.metrics import Score
 
-__all__ = ["case_values", "paired_by_case"]
+__all__ = ["case_values", "more_missed", "paired_by_case"]
 
 PERFECT = {"dice": 1.0, "precision": 1.0, "surface_dice": 1.0, "hd95_mm": 0.0, "assd_mm": 0.0}
 
@@ -47,6 +47,15 @@ def paired_by_case(arm: Runs, baseline: Runs, measure: str) -> Difference:
     ]
     seeds = tuple(_mean([ours - theirs for ours, theirs in each.values()]) for each in pairs.values() if each)
     return dataclasses.replace(paired_difference(*sides), seeds=seeds)
+
+
+def more_missed(arm: Runs, baseline: Runs) -> int:
+    """How many more structures the arm missed than the baseline, over the seeds that both have."""
+    ours, theirs = (
+        sum(score.state == "missed" for seed in arm.keys() & baseline.keys() for score in runs[seed])
+        for runs in (arm, baseline)
+    )
+    return ours - theirs
 
 
 def _by_case(scores: Sequence[Score], measure: str) -> dict[str, dict[str, float | None]]:

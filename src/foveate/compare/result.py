@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.compare.cases import Runs, case_values, paired_by_case
+from foveate.compare.cases import Runs, case_values, more_missed, paired_by_case
 from foveate.compare.controls import PLACEBO
 from foveate.compare.folder import Failure, read_failures, read_json, read_plan, read_result, run_folder
 from foveate.compare.plan import notes_on_runs
 from foveate.compare.statistics import (
+    BETTER,
+    UNSHOWN,
+    WORSE,
     Difference,
     holm,
     mean_interval,
@@ -211,8 +214,18 @@ def _compare_arms(
                 verdict=verdict(difference, corrected[name], higher_is_better=task.higher_is_better[metric]),
                 remark=_remark(task, difference, by_seed, values.get(baseline, {}), baseline),
             )
+            if metric == "false_positive_ml":
+                result = _without_gain_by_misses(result, more_missed(scores[name], scores.get(baseline, {})), baseline)
         results.append(result)
     return tuple(results)
+
+
+def _without_gain_by_misses(result: ArmResult, more: int, baseline: str) -> ArmResult:
+    """Who predicts nothing has no false positives: no verdict for the side that missed more structures."""
+    if (more > 0 and result.verdict == BETTER) or (more < 0 and result.verdict == WORSE):
+        told = f"{abs(more)} {'more' if more > 0 else 'fewer'} missed than by {baseline}"
+        return dataclasses.replace(result, verdict=UNSHOWN, remark="; ".join(filter(None, (result.remark, told))))
+    return result
 
 
 def _values(by_seed: Mapping[int, Summary], metric: str) -> dict[int, float]:

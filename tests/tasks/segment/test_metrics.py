@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from foveate.tasks.segment.metrics import COLUMNS, MEASURES, score_case, summarise, write_scores
+from foveate.tasks.segment.metrics import COLUMNS, MEASURES, Score, read_scores, score_case, summarise, write_scores
 
 CLASSES = ["background", "liver"]
 
@@ -108,6 +108,12 @@ def test_the_rows_are_a_case_and_a_class_each(tmp_path):
         ("b", "liver", "absent"),
     ]
     assert (rows[0]["dice"], rows[1]["dice"]) == ("1.0", "")
+
+
+def test_small_volumes_are_not_lost_in_the_file(tmp_path):
+    score = Score(case="a", structure="cell", state="missed", truth_ml=2.5e-9 / 3, predicted_ml=0.0)
+    write_scores(tmp_path / "cases.csv", [score])
+    assert read_scores(tmp_path / "cases.csv")[0].truth_ml == pytest.approx(score.truth_ml, rel=1e-8)
 
 
 def test_label_maps_of_different_shapes_are_refused():

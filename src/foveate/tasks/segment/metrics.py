@@ -4,7 +4,7 @@ Surfaces are the voxels of a structure that touch its outside by a face; distanc
 MONAI. The 95th percentile is the larger of the two directed ones, and surface Dice counts surface voxels of either side
 that lie within a tolerance of the other.
 
-What an empty structure does to a mean is decided here, such that no failure can improve one:
+What an empty structure does to a mean is decided here, such that a failure improves none but that of false positives:
 
     truth  prediction  state          overlap                                distances
     there  there       scored         as computed                            as computed
@@ -12,8 +12,9 @@ What an empty structure does to a mean is decided here, such that no failure can
     empty  there       false alarm    Dice, precision and surface Dice zero  the diagonal of the volume
     empty  empty       absent         left out                               left out
 
-Recall of a structure that is not there is left out, and the volume of false positives always counts. How many cases
-were in each state stands beside every mean. For pictures a millimetre is a pixel, and a millilitre a thousand pixels.
+Recall of a structure that is not there is left out. The volume of false positives always counts, and is 0 ml where
+nothing was predicted: it falls when more is missed, so read it beside the count of missed ones. How many cases were in
+each state stands beside every mean. For pictures a millimetre is a pixel, and a millilitre a thousand pixels.
 """
 
 import csv
@@ -190,7 +191,7 @@ def write_scores(path: Path, scores: Sequence[Score]) -> None:
     writer.writerow(COLUMNS)
     for score in scores:
         row = dataclasses.asdict(score).values()
-        writer.writerow([round(value, 6) if isinstance(value, float) else value for value in row])
+        writer.writerow([float(f"{value:.9g}") if isinstance(value, float) else value for value in row])
     write_atomic(path, text.getvalue())
 
 
