@@ -13,6 +13,7 @@ def test_what_each_split_holds_is_told(tmp_path):
         entry(0, [1, 2, 4, 3]),
         entry(0, [0, 0, 3, 3]),
         entry(0, [1, 1, 2, 2], 7),
+        entry(0, [0, 0, 9, 8], iscrowd=1),
         entry(1, [0, 0, 9, 8], iscrowd=1),
     ]
     save_coco(tmp_path / "train.json", tmp_path, 3, train)
@@ -20,7 +21,7 @@ def test_what_each_split_holds_is_told(tmp_path):
     told = []
     facts, findings = check_boxes(open_boxes(tmp_path), lambda *progress: told.append(progress))
     assert facts == [
-        BoxFacts("train", 3, 1, (2, 1), 1, 3),
+        BoxFacts("train", 3, 1, (2, 1), 2, 3),
         BoxFacts("val", 1, 0, (1, 0), 0, 1),
         BoxFacts("test", 0, 0, (0, 0), 0, 0),
     ]
