@@ -44,6 +44,32 @@ NETWORKS: dict[str, tuple[dict[str, Part], list[str]]] = {
             "gating > skip 4",
         ],
     ),
+    "detr": (
+        {
+            "backbone": Part("ResNet", 0, 0),
+            "proj": Part("1x1: 256 channels", 1, 0),
+            "encoder": Part("6 x self-attention, FFN", 2, 0, tap=True),
+            "positions": Part("positions", 2, 1),
+            "queries": Part("100 queries", 2, 2),
+            "decoder": Part("6 x self-, cross-attention, FFN", 3, 1, tap=True),
+            "classes": Part("linear: classes", 4, 1),
+            "boxes": Part("3 x linear: boxes", 4, 2),
+            "attention": Part("attention per query", 3, 3, tap=True),
+            "masks": Part("convolutions: masks", 4, 3),
+        },
+        [
+            "backbone > proj",
+            "proj > encoder",
+            "positions > encoder",
+            "positions > decoder",
+            "encoder > decoder",
+            "queries > decoder",
+            "decoder > classes",
+            "decoder > boxes",
+            "decoder > attention",
+            "attention > masks",
+        ],
+    ),
     "sononet": (
         {
             **{f"stage {k}": Part(f"stage {k}", k - 1, 0) for k in range(1, 6)},

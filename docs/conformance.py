@@ -81,8 +81,8 @@ def rows() -> Iterator[tuple[str, list[str]]]:
             yield "layers", cells
             continue
         shape = (3, 32, 32) if "cifar" in name else INPUTS[found.architecture.kind]
-        macs = f"{count_macs(network.float(), (1, *shape)):,}"
-        yield "networks", [*cells, macs, "x".join(map(str, shape)), *PRINTED.get(name, ("", ""))]
+        macs = count_macs(network.float().to("meta"), (1, *shape))
+        yield "networks", [*cells, f"{macs:,}", "x".join(map(str, shape)), *PRINTED.get(name, ("", ""))]
 
 
 def caller_of(network: torch.nn.Module) -> Callable[..., dict[str, torch.Tensor]] | None:

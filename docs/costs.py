@@ -80,3 +80,22 @@ def of_sononets() -> str:
         cells = [f"{count_parameters(network):,}" for network in made]
         rows.append(f"| `{name}` | {' | '.join(cells)} | {count_macs(made[0], (1, 1, 208, 272)):,} |")
     return "\n".join([*rows, "", f"Parameters with one channel and 14 classes. {COUNTED}"])
+
+
+def of_detrs() -> str:
+    """DETR as released, and its head for masks, counted."""
+    rows = ["| | parameters | trained | MACs at 480 x 640 | MACs at 800 x 1066 |", "|---|---:|---:|---:|---:|"]
+    given: dict[str, tuple[str, dict[str, Any]]] = {
+        "`detr_resnet50()`": ("detr_resnet50", {}),
+        "`detr_resnet50(dilation=True)`": ("detr_resnet50", {"dilation": True}),
+        "`detr_resnet101()`": ("detr_resnet101", {}),
+        "`detr_resnet101(dilation=True)`": ("detr_resnet101", {"dilation": True}),
+        "`detr_resnet50(panoptic=True, num_classes=250)`": ("detr_resnet50", {"panoptic": True, "num_classes": 250}),
+    }
+    for name, (builder, options) in given.items():
+        with torch.device("meta"):
+            network = getattr(networks, builder)(**options).eval()
+        trained = sum(each.numel() for each in network.parameters() if each.requires_grad)
+        macs = [f"{count_macs(network, (1, 3, *space)):,}" for space in ((480, 640), (800, 1066))]
+        rows.append(f"| {name} | {count_parameters(network):,} | {trained:,} | {' | '.join(macs)} |")
+    return "\n".join([*rows, "", COUNTED])

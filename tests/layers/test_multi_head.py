@@ -151,7 +151,7 @@ def test_dropout_is_of_the_weights_and_the_map_is_before_it():
     attention.train()
     output, weights = watched(attention, x)
     assert torch.equal(weights, calm)
-    assert not torch.equal(output, attention(x))
+    assert (output - expected).abs().max() > 1e-3
     assert not torch.equal(attention(x), expected)
     assert torch.equal(attention.eval()(x), expected)
 

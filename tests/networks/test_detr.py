@@ -5,12 +5,14 @@ import torch
 from torch import nn
 
 from foveate import capture, edit, from_checkpoint, save_checkpoint
+from foveate.compare.cost import count_macs
 from foveate.layers import MultiHeadAttention
 from foveate.networks import DETR, ResNet, detr_resnet50
 from foveate.networks.detr_backbone import Backbone, FrozenBatchNorm2d
 from foveate.networks.detr_masks import MaskHead
 
 HOST = {"block": "basic", "depths": (1, 1, 1, 1), "base_width": 8}
+TINY_HOST = {"block": "basic", "depths": (1, 1, 1), "base_width": 8}
 SIZES = {"num_classes": 5, "num_queries": 7, "embed_dim": 16, "num_heads": 2, "hidden_channels": 24}
 LAYERS = {"encoder_layers": 1, "decoder_layers": 2}
 
@@ -121,6 +123,11 @@ def test_positions_go_to_queries_and_keys_alone():
     assert query is key
     assert torch.equal(query[0], network.positions(torch.ones(1, 2, 3, dtype=torch.bool))[0].flatten(1).mT)
     assert torch.equal(value, torch.zeros_like(value))
+    network.decoder.layers[1].cross_attn.register_forward_pre_hook(lambda module, given: seen.append(given))
+    network(picture()[None])
+    placed, key, value = seen[-1]
+    assert torch.equal(key, value + query)
+    assert not torch.equal(placed[0, 0], placed[0, 1])
 
 
 def test_the_norm_of_the_decoder_is_for_the_heads_alone():
@@ -248,6 +255,14 @@ def test_published_sizes_are_those_of_the_paper():
     assert network.stride == 32
 
 
+@pytest.mark.slow
+def test_the_multiply_accumulates_of_its_attention_are_counted():
+    counts = [count_macs(small(encoder_layers=layers), (1, 3, 64, 96)) for layers in (1, 2)]
+    tokens, channels, hidden = 6, 16, 24
+    projections, products = 4 * tokens * channels**2, 2 * tokens**2 * channels
+    assert counts[1] - counts[0] == projections + products + 2 * tokens * channels * hidden
+
+
 WRONG = {
     "channels": (lambda: small()(torch.zeros(1, 1, 64, 64)), r"^a backbone takes \(batch, 3, height, width\); got"),
     "padding": (
@@ -292,17 +307,19 @@ def two(height, width):
 
 
 @pytest.mark.slow
+@torch.no_grad()
 def test_it_compiles_whole():
-    network = Tensors(small())
-    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    network = Tensors(small(TINY_HOST, decoder_layers=1))
+    compiled = torch.compile(network, fullgraph=True, backend="eager")
     for given, expected in zip(compiled(*two(64, 96)), network(*two(64, 96)), strict=True):
         assert torch.allclose(given, expected, atol=1e-5)
 
 
 @pytest.mark.slow
+@torch.no_grad()
 def test_it_exports_with_open_height_and_width_to_torch_and_to_onnx(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    network = Tensors(small(panoptic=True, num_heads=8, decoder_layers=1))
+    network = Tensors(small(TINY_HOST, decoder_layers=1))
     open_sizes = {2: torch.export.Dim("height", min=40, max=1400), 3: torch.export.Dim("width", min=40, max=1400)}
     shapes = {"images": open_sizes, "padding": {axis - 1: size for axis, size in open_sizes.items()}}
     program = torch.export.export(network, two(70, 106), dynamic_shapes=shapes, strict=False)

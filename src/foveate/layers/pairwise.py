@@ -45,7 +45,7 @@ def gaussian_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> 
         logits = query @ key.mT
         if mask is None:
             return logits.softmax(dim=-1)
-        # The lowest number, not -inf: a row without any key would be NaN, in its gradient too.
+        # The lowest number, not -inf: of a row without any key that would make NaN, and keep it in second derivatives.
         return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=-1).masked_fill(~mask, 0.0)
 
 

@@ -146,7 +146,7 @@ class DETR(nn.Module):
             mask = valid.flatten(1)
         position = self.positions(valid).to(x.dtype).flatten(2).mT
         memory = self.encoder(x.flatten(2).mT, position, mask)
-        queries = self.query_embed.weight.expand(x.shape[0], -1, -1)
+        queries = self.query_embed.weight.repeat(x.shape[0], 1, 1)
         given = self.decoder(queries, memory, position, mask)
         outputs: dict[str, Any] = self._predict(given[-1])
         if self.mask_attention is not None and self.mask_head is not None:
