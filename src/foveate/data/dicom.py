@@ -12,9 +12,9 @@ from foveate.data.faults import read_errors
 from foveate.data.volumes import Volume
 from foveate.errors import DataError, MissingExtra
 
-__all__ = ["read_series"]
+__all__ = ["SLICES", "is_slice", "read_series"]
 
-SUFFIXES = (".dcm", ".dicom", ".ima")
+SLICES = (".dcm", ".dicom", ".ima")
 COMPANIONS = {"dicomdir", "version", "lockfile", "readme", "license", "thumbs.db", "desktop.ini"}
 WITHOUT_PIXELS = ("RTSTRUCT", "RTPLAN", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "DOC", "PLAN")
 EQUAL = 1e-3  # millimetres and cosines that differ by less are one
@@ -53,6 +53,13 @@ def read_series(folder: str | Path, series: str | None = None) -> Volume:
     return Volume(tensor, None, affine, (x, y, z), folder.resolve().name)
 
 
+def is_slice(path: Path) -> bool:
+    """Whether a file may be DICOM: called like one, or without an ending as exports write them."""
+    ending, name = path.suffix.lower(), path.name.lower()
+    bare = not ending or ending[1:].isdigit()  # a UID as name ends in its last number
+    return not name.startswith(".") and (ending in SLICES or (bare and name not in COMPANIONS))
+
+
 def _pydicom() -> Any:
     try:
         import pydicom
@@ -80,7 +87,7 @@ def _headers(folder: Path) -> dict[str, list[Slice]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file that may be DICOM: called like one, or without an ending as exports write them."""
+    """Every file that may be DICOM."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be listed: {error.strerror}")
@@ -89,11 +96,8 @@ def _files(folder: Path) -> list[Path]:
     for place, below, names in os.walk(folder, onerror=refuse):
         below[:] = [name for name in below if not name.startswith(".")]
         for name in names:
-            path = Path(place) / name
-            ending = path.suffix.lower()
-            bare = not ending or ending[1:].isdigit()  # a UID as name ends in its last number
-            if not name.startswith(".") and (ending in SUFFIXES or (bare and name.lower() not in COMPANIONS)):
-                files.append(path)
+            if is_slice(Path(name)):
+                files.append(Path(place) / name)
     return sorted(files)
 
 
@@ -108,7 +112,7 @@ def _choose(folder: Path, found: dict[str, list[Slice]], series: str | None) -> 
         for uid, files in found.items()
     ]
     listed = "; ".join(told[:8]) + (f"; and {len(told) - 8} more" if len(told) > 8 else "")
-    wanted = "must hold one series; give a folder for each, or a UID" if series is None else f"has no series {series}"
+    wanted = "must hold one series; give a folder for each" if series is None else f"has no series {series}"
     raise DataError(f"{folder} {wanted}; it holds {listed}")
 
 

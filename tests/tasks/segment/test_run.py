@@ -150,7 +150,7 @@ def test_bad_input_is_a_sentence(run: Path, balls: Path, tmp_path: Path, monkeyp
     with pytest.raises(DataError, match=r"torn\.nii\.gz is damaged and cannot be read: "):
         predict(run, [torn], tmp_path)
     scan = balls / "imagesTr" / "ball_09.nii.gz"
-    with pytest.raises(DataError, match="another input are both called ball_09"):
+    with pytest.raises(DataError, match="two inputs are both called ball_09"):
         predict(run, [scan, scan], tmp_path)
     slice_of_series = tmp_path / "one.dcm"
     slice_of_series.write_bytes(b"")
@@ -176,9 +176,12 @@ def test_memory_that_ends_in_training_is_a_sentence(balls: Path, tmp_path: Path,
 
 @pytest.mark.slow
 def test_two_processes_share_a_run(balls: Path, tmp_path: Path):
-    summary = train(small(balls, epochs=1, devices=2, patches_per_epoch=8), tmp_path / "run")
-    assert summary.steps == 2
+    # One of them has no case to validate with.
+    config = small(balls, epochs=3, devices=2, patches_per_epoch=4, validate_every=1)
+    summary = train(config, tmp_path / "run")
+    assert (summary.steps, summary.val_size) == (3, 1)
     assert summary.metrics["cases"] == 2
+    assert summary.metrics["val_dice"] is not None
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from foveate.capture import taps
 from foveate.data import SUFFIXES
+from foveate.data.dicom import SLICES, is_slice, read_series
 from foveate.data.nifti import NIFTI, is_nifti
 from foveate.data.scans import read_image
 from foveate.data.volumes import Volume
@@ -26,8 +27,7 @@ from foveate.tasks.segment.scoring import infer, open_data, open_other, score_ca
 
 __all__ = ["attend", "evaluate", "predict"]
 
-CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's number of a channel, at the end of a name
-DICOM = (".dcm", ".dicom", ".ima")
+CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's number of a channel, at the end of a name
 
 Inputs = dict[str, tuple[Path, ...] | Path]  # the files of each, a folder of a DICOM series
 
@@ -55,18 +55,21 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Pat
     """Write for each input NAME, its label map, NAME.CLASS, the probability of each class but the background, and
     NAME.overlay.png, the label map over the scan; return `out`.
     """
-    given = given_inputs(inputs, preparation_of(run))
+    preparation, out = preparation_of(run), Path(out)
+    given = given_inputs(inputs, preparation)
     _keep_apart(given, out)
+    _keep_files(given, out, preparation.classes[1:])
     network, config, preparation = load_run(run)
-    where, out = pick_device(device), Path(out)
+    where = pick_device(device)
     network.to(where)
     known = {value: number for number, value in enumerate(preparation.values)}
     with files.world_errors(out):
         for volume in read_inputs(given, preparation):
             label, found, ready = infer(network, preparation, config, volume, where)
-            write_labels(named(out, volume), label, volume, known)
+            ending = _ending(given[volume.name])
+            write_labels(out / _called(volume.name, ending), label, volume, known)
             for number, name in enumerate(preparation.classes[1:], start=1):
-                write_map(named(out, volume, name), found.probability(number).clamp(0, 1), volume)
+                write_map(out / _called(volume.name, ending, name), found.probability(number).clamp(0, 1), volume)
             _overlay(out / f"{volume.name}.overlay.png", ready, label, volume, labels=True)
     return out
 
@@ -82,7 +85,7 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> list
     """
     given = given_inputs(inputs, preparation_of(run))
     _keep_apart(given, out)
-    network, _, preparation = load_run(run)
+    network, config, preparation = load_run(run)
     where, out = pick_device(device), Path(out)
     axes = placed_taps(taps(network))
     if not axes:
@@ -92,10 +95,10 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> list
     with files.world_errors(out):
         for volume in read_inputs(given, preparation):
             ready = preparation.prepare(volume)
-            found = slide(look, ready.image[None], preparation.patch_size, overlap=0.5, device=where)[0]
+            found = slide(look, ready.image[None], preparation.patch_size, overlap=config.overlap, device=where)[0]
             for name, seen in zip(axes, found, strict=True):
                 own = ready.grid.back(seen[None])[0]
-                path = named(out, volume, name)
+                path = out / _called(volume.name, _ending(given[volume.name]), name)
                 write_map(path, own.clamp(0, 1) if path.suffix == ".png" else own, volume)
                 written.append(path)
                 written.append(_overlay(out / f"{volume.name}.{name}.overlay.png", ready, own, volume))
@@ -110,10 +113,14 @@ def _overlay(path: Path, ready: Prepared, over: Tensor, volume: Volume, *, label
     return write_overlay(path, ready.image[0], shown, [mm * n / to for mm, n, to in sizes], labels=labels)
 
 
-def named(out: Path, volume: Volume, part: str | None = None) -> Path:
-    """Where a result for a volume goes: .png for pictures, .nii.gz for scans."""
-    ending = ".png" if volume.header is None and len(volume.spacing) == 2 else ".nii.gz"
-    return out / (f"{volume.name}{ending}" if part is None else f"{volume.name}.{part.replace('/', '_')}{ending}")
+def _called(name: str, ending: str, part: str | None = None) -> str:
+    """The file of a result."""
+    return f"{name}{ending}" if part is None else f"{name}.{part.replace('/', '_')}{ending}"
+
+
+def _ending(images: tuple[Path, ...] | Path) -> str:
+    """Of the results for an input: .png for pictures, .nii.gz for scans."""
+    return ".png" if isinstance(images, tuple) and not is_nifti(images[0]) else ".nii.gz"
 
 
 def given_inputs(inputs: Sequence[Path], preparation: Preparation) -> Inputs:
@@ -124,16 +131,21 @@ def given_inputs(inputs: Sequence[Path], preparation: Preparation) -> Inputs:
     Raises:
         DataError: An input does not exist, or two would have results of one name.
     """
+    files: list[Path] = []
+    series: list[Path] = []
     given: Inputs = {}
     for path in map(Path, inputs):
         if not path.exists():
             raise DataError(f"{path} does not exist")
         inside = _files(path) if path.is_dir() else [path]
-        found = _cases(inside, len(preparation.modalities)) if inside else {path.resolve().name: path}
-        for name, images in found.items():
-            if name in given:
-                raise DataError(f"{path} and another input are both called {name}; give them in two calls")
-            given[name] = images
+        files += inside
+        if not inside:
+            series.append(path)
+    found: list[tuple[str, tuple[Path, ...] | Path]] = [(folder.resolve().name, folder) for folder in series]
+    for name, images in [*_cases(files, len(preparation.modalities)), *found]:
+        if name in given:
+            raise DataError(f"two inputs are both called {name}; give them in two calls")
+        given[name] = images
     if not given:
         raise DataError("at least one scan or picture is needed; none was given")
     return given
@@ -142,8 +154,19 @@ def given_inputs(inputs: Sequence[Path], preparation: Preparation) -> Inputs:
 def _keep_apart(given: Inputs, out: Path) -> None:
     """Refuse to write among the scans, of which a label map would replace the one that it is called after."""
     for images in given.values():
-        if isinstance(images, tuple) and any(image.resolve().parent == Path(out).resolve() for image in images):
-            raise ValueError(f"results must not replace the scans that they are called after; {out} holds {images[0]}")
+        held = {each: each.parent for each in images} if isinstance(images, tuple) else {images: images}
+        for scan, folder in held.items():
+            if folder.resolve() == Path(out).resolve():
+                raise ValueError(f"results must not replace the scans that they are called after; {out} holds {scan}")
+
+
+def _keep_files(given: Inputs, out: Path, classes: Sequence[str]) -> None:
+    """Refuse to replace a file, which may be a truth drawn by hand under the name of its scan."""
+    for name, images in given.items():
+        parts = [_called(name, _ending(images), part) for part in (None, *classes)]
+        for file in (*parts, f"{name}.overlay.png"):
+            if (out / file).exists():
+                raise ValueError(f"results must not replace a file; {out / file} exists")
 
 
 def read_inputs(given: Inputs, preparation: Preparation) -> Iterator[Volume]:
@@ -152,22 +175,39 @@ def read_inputs(given: Inputs, preparation: Preparation) -> Iterator[Volume]:
         if isinstance(images, tuple):
             yield read_image(images, preparation.modalities, preparation.spatial_dims, name)
         else:
-            from foveate.data.dicom import read_series
-
             yield dataclasses.replace(read_series(images), name=name)
 
 
 def _files(folder: Path) -> list[Path]:
     """The scans and pictures in a folder; none of a DICOM series, which is read as one."""
     held = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return [path for path in held if is_nifti(path) or path.suffix.lower() in SUFFIXES]
+    scans = [path for path in held if is_nifti(path) or path.suffix.lower() in SUFFIXES]
+    slices = [path for path in held if path not in scans and is_slice(path)] if scans else []
+    if slices:
+        raise DataError(
+            f"{folder} holds {scans[0].name} beside slices of a DICOM series, such as {slices[0].name}; give a folder "
+            "for each"
+        )
+    return scans
 
 
-def _cases(paths: Sequence[Path], channels: int) -> Inputs:
-    parts: dict[str, list[Path]] = {}
+def _cases(paths: Sequence[Path], channels: int) -> list[tuple[str, tuple[Path, ...]]]:
+    """Files by the name of their case; of a case in several, sorted by channel."""
+    found: list[tuple[str, tuple[Path, ...]]] = []
+    parts: dict[str, list[tuple[int, Path]]] = {}
     for path in paths:
-        if path.suffix.lower() in DICOM:
+        if path.suffix.lower() in SLICES:
             raise DataError(f"{path} is a slice of a DICOM series; give the folder of the series")
         name = next((path.name[: -len(end)] for end in NIFTI if path.name.lower().endswith(end)), path.stem)
-        parts.setdefault(CHANNEL.sub("", name) if channels > 1 else name, []).append(path)
-    return {name: tuple(images) for name, images in parts.items()}
+        match = CHANNEL.fullmatch(name) if channels > 1 else None
+        if match is None:
+            found.append((name, (path,)))
+        else:
+            parts.setdefault(match[1], []).append((int(match[2]), path))
+    for name, numbered in parts.items():
+        numbers, images = zip(*sorted(numbered), strict=True)
+        if len(images) > 1 and numbers != tuple(range(channels)):  # one file may hold all channels
+            wanted = f"{name}_0000 to {name}_{channels - 1:04}, a file a channel"
+            raise DataError(f"{name} takes {wanted}; got {', '.join(image.name for image in images)}")
+        found.append((name, images))
+    return found
