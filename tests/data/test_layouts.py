@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 from tests.data.making import blob, decathlon, noise, pairs, save_nifti, save_picture
 
+from foveate.data.labels import as_classes, as_values
 from foveate.data.layouts import list_cases
+from foveate.data.planes import read_mask
 from foveate.errors import DataError
 
 
@@ -72,6 +74,16 @@ def test_label_values_are_ordered_and_need_not_be_dense(tmp_path: Path):
     listing = list_cases(decathlon(tmp_path, 3, labels={"20": "spleen", "0": "nothing", "3": "liver"}))
     assert listing.classes == ["nothing", "liver", "spleen"]
     assert listing.values == {0: 0, 3: 1, 20: 2}
+
+
+def test_a_dataset_json_may_say_which_value_is_the_background(tmp_path: Path):
+    root = pairs(tmp_path, top=1)
+    (root / "dataset.json").write_text(json.dumps({"labels": {"background": 1, "membrane": 0}}))
+    listing = list_cases(root)
+    assert (listing.classes, listing.values) == (["background", "membrane"], {1: 0, 0: 1})
+    drawn = as_classes(read_mask(root / "masks" / "0.png"), listing.values, root)
+    assert (drawn == 1 - blob(5, 7, seed=0)).all()
+    assert (as_values(drawn, listing.values) == blob(5, 7, seed=0)).all()
 
 
 def test_nnunet_is_listed_with_a_file_a_channel(tmp_path: Path):
@@ -242,8 +254,12 @@ def test_other_folders_beside_the_splits_are_told(tmp_path: Path):
             {"labels": {"background": 0, "liver": "one"}},
             r"must name labels as .*; got {'background': 0, 'liver': 'one'}",
         ),
-        ({"labels": {"1": "liver", "2": "spleen"}}, r"must name label 0, the background, and others above it"),
-        ({"labels": {"0": "background"}}, r"must name label 0, the background, and others above it"),
+        (
+            {"labels": {"1": "liver", "2": "spleen"}},
+            r"must name the background, which is 0 or .*, and others, from 0 up",
+        ),
+        ({"labels": {"0": "background"}}, r"must name the background, which is 0 or .*, and others, from 0 up"),
+        ({"labels": {"background": 1, "liver": -1}}, r"must name the background, .*, and others, from 0 up"),
         ({"labels": {"0": "background", "1": "liver", "2": "liver"}}, r"must give each label one name"),
         ({"labels": {"background": 0, "liver": 1, "tumour": 1}}, r"must give each label one name"),
         ({"labels": {"background": 0, "whole": [1, 2], "core": 2}}, r"has regions of several labels, .* not supported"),

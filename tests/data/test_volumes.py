@@ -40,7 +40,7 @@ def test_nothing_is_in_two_splits():
 @pytest.mark.parametrize(
     ("modality", "names"),
     [
-        ("CT", ["CT", "ct", "CT_venous", "CBCT", "low-dose CT"]),
+        ("CT", ["CT", "ct", "CT_venous", "CBCT", "low-dose CT", "CTA", "NCCT", "CECT_portal", "LDCT"]),
         (
             "MR",
             ["MRI", "mr", "T1", "T1w", "T1gd", "t1ce", "T2-weighted", "T2*", "FLAIR", "ADC", "MR_T1", "T1n", "cine"],

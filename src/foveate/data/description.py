@@ -54,7 +54,10 @@ def modalities_seen(cases: Sequence[Case]) -> list[str]:
 
 
 def classes_of(path: Path, about: Mapping[str, Any]) -> Classes | None:
-    """Classes from {"1": "liver"} or {"liver": 1}, by rising value; None where nothing is said."""
+    """Classes from {"1": "liver"} or {"liver": 1}; None where nothing is said.
+
+    The first is the background, which is the label of that name, else 0; the others come by rising value.
+    """
     said = about.get("labels")
     if said is None:
         return None
@@ -72,9 +75,12 @@ def classes_of(path: Path, about: Mapping[str, Any]) -> Classes | None:
     names = dict(sorted(pairs))
     if len(names) < len(pairs) or len(set(names.values())) < len(pairs):
         raise DataError(f"{path} must give each label one name and each name one label; got {said!r}")
-    if min(names) != 0 or len(names) < 2:
-        raise DataError(f"{path} must name label 0, the background, and others above it; got {said!r}")
-    return list(names.values()), {value: number for number, value in enumerate(names)}
+    behind = next((value for value, name in names.items() if name.lower() == "background"), 0)
+    if behind not in names or min(names) < 0 or len(names) < 2:
+        wanted = 'the background, which is 0 or the label called "background", and others, from 0 up'
+        raise DataError(f"{path} must name {wanted}; got {said!r}")
+    ordered = [behind, *(value for value in names if value != behind)]
+    return [names[value] for value in ordered], {value: number for number, value in enumerate(ordered)}
 
 
 def classes_seen(cases: Iterable[Case]) -> Classes:

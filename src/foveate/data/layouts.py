@@ -6,7 +6,7 @@
                 channel and labelsTr/CASE.nii.gz the labels. imagesTs is for testing where there is a labelsTs.
     pairs       images/NAME.png and masks/NAME.png, or labels/ for masks/, NIfTI or pictures, below train, val and test,
                 with these folders below images and masks, or without. A dataset.json may say "channel_names" and
-                "labels"; else every value in the masks is a class.
+                "labels"; else every value in the masks is a class, and 0 the background.
 
 Hidden files, among them the "._" files of macOS, are passed over.
 """

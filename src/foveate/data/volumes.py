@@ -13,6 +13,7 @@ from foveate.errors import DataError
 
 __all__ = ["Case", "Volume", "Volumes", "modality_of", "open_volumes"]
 
+CT = {"ct", "cta", "cbct", "cect", "ldct", "ncct"}
 MR = re.compile(r"mri?|t[12](w|gd|ce|c|n|f)?|flair|dwi|adc|swi|pdw?|dce|lge|bssfp|cine")
 
 
@@ -139,6 +140,6 @@ def open_volumes(
 def modality_of(channel: str) -> Literal["CT", "MR", "other"]:
     """What a channel's name says that it is: CT is in Hounsfield units, MR has no unit, and other may be anything."""
     words = re.findall(r"[a-z0-9]+", channel.lower())
-    if "pet" not in words and not {"ct", "cbct"}.isdisjoint(words):
+    if "pet" not in words and not CT.isdisjoint(words):
         return "CT"
     return "MR" if any(MR.fullmatch(word) for word in words) else "other"
