@@ -90,6 +90,8 @@ def run_progress() -> "Iterator[Callable[[RunProgress], None]]":
 
         def show(state: "RunProgress") -> None:
             run = f"{state.arm}, seed {state.seed}"
+            for line in state.notes:
+                drawn.note(line)
             if state.stage in ("check", "prepare", "score"):
                 drawn.show(f"{run}: {state.stage} the cases", state.fraction, state.seconds_left)
                 return

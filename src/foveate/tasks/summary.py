@@ -26,6 +26,7 @@ class Progress:
         seconds_left: The estimated rest of the training; None before there is one.
         val_accuracy: The latest; None before the first validation, and where another task is learned.
         val_dice: Likewise, of a segmentation.
+        notes: What a segmentation chose from the data, said once, in lines.
     """
 
     arm: str
@@ -37,6 +38,7 @@ class Progress:
     seconds_left: float | None
     val_accuracy: float | None = None
     val_dice: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

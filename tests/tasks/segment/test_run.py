@@ -231,7 +231,12 @@ def test_a_damaged_case_is_found_before_training_starts(balls: Path, tmp_path: P
 @pytest.mark.slow
 def test_a_run_without_gates_has_nothing_to_attend_to(balls: Path, tmp_path: Path):
     out = tmp_path / "plain"
-    train(small(balls, network="unet", epochs=1, patches_per_epoch=4, augment="none"), out)
+    told: list[Progress] = []
+    train(small(balls, network="unet", epochs=1, patches_per_epoch=4, augment="none"), out, progress=told.append)
+    cases, space, channel = (line for state in told for line in state.notes)
+    assert cases.startswith("cases: 7 train, 1 val, 2 test (in the order of the names")
+    assert space == "axes to right, anterior, superior; voxels of 1 x 1 x 2 mm; patches of 16 x 16 x 8"
+    assert channel.startswith("MRI: mean 0")
     with pytest.raises(LookupError, match=r"has no gate or map with places to look at$"):
         attend(out, [balls / "imagesTr" / "ball_08.nii.gz"], tmp_path / "maps", device="cpu")
 

@@ -16,7 +16,7 @@ from foveate.errors import DataError
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.grid import Grid, grid_for
 
-__all__ = ["KEY", "Preparation", "Prepared", "prepare_for"]
+__all__ = ["KEY", "Preparation", "Prepared", "describe", "prepare_for"]
 
 KEY = "foveate.segment"  # under which it is kept in model.safetensors
 LOOKED_AT = 64  # training cases from which spacing, intensities and size of patches are taken
@@ -140,6 +140,25 @@ def prepare_for(config: SegmentConfig, volumes: Volumes, read: Callable[[int], V
         intensities,
         tuple(patch),
     )
+
+
+def describe(preparation: Preparation, volumes: Volumes) -> tuple[str, ...]:
+    """What was chosen, in lines to show before training begins."""
+    counts = ", ".join(f"{len(cases)} {split}" for split, cases in volumes.splits.items())
+    space = f"patches of {' x '.join(map(str, preparation.patch_size))}"
+    if preparation.spacing is not None:
+        steps = " x ".join(f"{step:g}" for step in preparation.spacing)
+        space = f"axes to right, anterior, superior; voxels of {steps} mm; {space}"
+    channels = zip(preparation.modalities, preparation.intensities, strict=True)
+    return f"cases: {counts} ({volumes.rule})", space, *(f"{name}: {_rule(each)}" for name, each in channels)
+
+
+def _rule(rule: Intensity) -> str:
+    if rule.rule == "window":
+        return f"{rule.low:g} to {rule.high:g} becomes 0 to 1"
+    if rule.rule == "foreground":
+        return f"clipped to {rule.low:g} to {rule.high:g}, less {rule.mean:g}, divided by {rule.std:g}"
+    return "mean 0 and deviation 1 over the nonzero voxels of each case"
 
 
 def _median(rows: Sequence[Sequence[float]]) -> list[float]:
