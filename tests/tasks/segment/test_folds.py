@@ -3,14 +3,14 @@
 import csv
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
+from foveate.errors import DataError
 from foveate.tasks.run import evaluate, train
 from foveate.tasks.segment.config import SegmentConfig
-from foveate.tasks.segment.scoring import open_other
+from foveate.tasks.segment.scoring import open_begun, open_other
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 
@@ -20,15 +20,43 @@ def test_the_same_cases_elsewhere_are_divided_as_the_run_divided_them(balls: Pat
     held = {"train": names[2:8], "val": names[:2], "test": names[8:]}
     splits = tmp_path / "splits.json"
     splits.write_text(json.dumps(held))
-    assert open_other(str(balls), splits).names() == held
+    assert called(balls, splits, "train") == held["train"]
+    assert called(balls, splits, "test") == held["test"]
 
-    # Other cases, here fewer, are divided as they are without a run; so are those of a run that names none.
+    # One case less, and one that the run does not know: what it trained with still tests nothing.
     about = json.loads((balls / "dataset.json").read_text())
-    about["training"] = about["training"][1:]
-    shutil.copytree(balls, tmp_path / "fewer")
-    (tmp_path / "fewer" / "dataset.json").write_text(json.dumps(about))
-    assert open_other(str(tmp_path / "fewer"), splits).names()["val"] == ["ball_08"]
-    assert open_other(str(balls), tmp_path / "absent.json").names()["val"] == ["ball_07"]
+    held["train"].remove("ball_04")
+    held["val"].append("gone")
+    splits.write_text(json.dumps(held))
+    assert called(balls, splits, "val") == names[:2]
+    assert called(balls, splits, "test") == names[8:]
+    (tmp_path / "few.json").write_text(json.dumps(about | {"training": in_place(balls, about["training"][2:7])}))
+    with pytest.raises(DataError, match=r"few\.json holds cases of the run, but none that is in its test split$"):
+        open_other(str(tmp_path / "few.json"), splits, "test")
+
+    # Data of which the run knows nothing are divided as they say.
+    splits.write_text(json.dumps({"train": ["a"], "val": ["b"], "test": ["c"]}))
+    assert called(balls, splits, "val") == ["ball_07"]
+
+
+def test_a_run_keeps_its_cases_whatever_comes_into_its_folder(balls: Path, tmp_path: Path):
+    names = [f"ball_{number:02}" for number in range(10)]
+    held = {"train": names[2:8], "val": names[:2], "test": names[9:]}
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps(held))
+    assert open_begun(SegmentConfig(data=str(balls)), splits).names() == held
+    held["test"].append("gone")
+    splits.write_text(json.dumps(held))
+    with pytest.raises(DataError, match=r"^the run needs gone, which .*balls does not hold with labels any more$"):
+        open_begun(SegmentConfig(data=str(balls)), splits)
+
+
+def called(data: Path, splits: Path, split: str) -> list[str]:
+    return [case.name for case in open_other(str(data), splits, split)[1]]
+
+
+def in_place(root: Path, entries: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{key: str(root / file) for key, file in entry.items()} for entry in entries]
 
 
 @pytest.mark.slow
@@ -37,7 +65,7 @@ def test_a_fold_of_real_scans_is_trained_and_measured(tmp_path: Path):
     if not source.is_dir():
         pytest.skip(f"there is no {source}; FOVEATE_DATA may name the folder that holds hippocampus")
     about = json.loads((source / "dataset.json").read_text())
-    about["training"] = [{key: str(source / file) for key, file in entry.items()} for entry in about["training"][:6]]
+    about["training"] = in_place(source, about["training"][:6])
     data, run = tmp_path / "data.json", tmp_path / "run"
     data.write_text(json.dumps(about))
     config = SegmentConfig(

@@ -4,8 +4,10 @@ import torch
 from torch import nn
 
 from foveate.data.volumes import Volume
+from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.grid import Grid, grid_for
 from foveate.tasks.segment.inference import Prediction, keep_largest, predict_case, slide
+from foveate.tasks.segment.scoring import _flipped
 
 CPU = torch.device("cpu")
 
@@ -48,11 +50,15 @@ class Sided(nn.Module):
 
 
 @pytest.mark.slow
-def test_flips_are_averaged():
+def test_flips_are_averaged_over_the_axes_that_may_be_flipped():
     grid = Grid((0, 1), (), (8, 8), (8, 8))
     network = Sided().train()
     plain = predict_case(network, torch.zeros(1, 8, 8), grid, (8, 8), device=CPU).probabilities[1]
-    flipped = predict_case(network, torch.zeros(1, 8, 8), grid, (8, 8), flips=True, device=CPU).probabilities[1]
+    flipped = predict_case(network, torch.zeros(1, 8, 8), grid, (8, 8), flips=(0, 1), device=CPU).probabilities[1]
+    across = predict_case(network, torch.zeros(1, 8, 8), grid, (8, 8), flips=(0,), device=CPU).probabilities[1]
     sure = torch.tensor(10.0).sigmoid()
     torch.testing.assert_close(plain[0], torch.tensor([sure] * 4 + [0.5] * 4))
+    torch.testing.assert_close(across, plain)
+    assert [*_flipped(SegmentConfig(data="scans"), 2)] == [0, 1]
+    assert _flipped(SegmentConfig(data="scans", flip_axes=[1]), 2) == [1]
     torch.testing.assert_close(flipped, torch.full((8, 8), (sure.item() + 0.5) / 2))

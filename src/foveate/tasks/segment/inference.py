@@ -51,7 +51,7 @@ def predict_case(
     patch_size: Sequence[int],
     *,
     overlap: float = 0.5,
-    flips: bool = False,
+    flips: Sequence[int] = (),
     device: torch.device,
 ) -> Prediction:
     """Probabilities of every class over a whole case, in eval mode.
@@ -62,16 +62,15 @@ def predict_case(
         grid: How it lies to the file.
         patch_size: Of the windows.
         overlap: Of neighbouring windows.
-        flips: Average over the flips of all axes.
+        flips: Axes over whose flips, all and none of them, is averaged.
         device: Where the network is.
     """
 
     def probabilities(patches: Tensor) -> Tensor:
         return network(patches).float().softmax(dim=1)
 
-    axes = range(2, 1 + image.ndim)
+    axes = [2 + axis for axis in flips]
     turns = [turn for count in range(len(axes) + 1) for turn in itertools.combinations(axes, count)]
-    turns = turns if flips else [()]
     network.eval()
     total = torch.zeros(())
     for turn in turns:

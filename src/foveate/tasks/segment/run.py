@@ -23,7 +23,7 @@ from foveate.tasks.segment.metrics import summarise, write_scores
 from foveate.tasks.segment.network import load_run, preparation_of
 from foveate.tasks.segment.overlays import write_overlay
 from foveate.tasks.segment.preparation import Preparation, Prepared
-from foveate.tasks.segment.scoring import infer, open_data, open_other, score_cases
+from foveate.tasks.segment.scoring import infer, open_begun, open_other, score_cases
 
 __all__ = ["attend", "evaluate", "predict"]
 
@@ -38,10 +38,14 @@ def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path
     A row for each case and class is written to `rows`.
     """
     network, config, preparation = load_run(run)
-    volumes = open_data(config) if data is None else open_other(data, Path(run) / files.SPLITS)
+    splits = Path(run) / files.SPLITS
+    if data is None:
+        volumes = open_begun(config, splits)
+        cases = volumes.splits[split]
+    else:
+        volumes, cases = open_other(data, splits, split)
     if volumes.classes != preparation.classes:
         raise DataError(f"{volumes.source} has classes {volumes.classes}; the run knows {preparation.classes}")
-    cases = volumes.splits[split]
     if not cases:
         raise DataError(f"{volumes.source} has no case in its {split} split")
     scores = score_cases(network, preparation, config, volumes, cases, pick_device(device))

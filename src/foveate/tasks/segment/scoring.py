@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from foveate.data.faults import read_errors
+from foveate.data.layouts import list_cases
 from foveate.data.scans import read_case
 from foveate.data.volumes import Case, Volume, Volumes, open_volumes
+from foveate.errors import DataError
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.inference import Prediction, keep_largest, predict_case
 from foveate.tasks.segment.metrics import Score, score_case
 from foveate.tasks.segment.preparation import Preparation, Prepared
 
-__all__ = ["infer", "open_data", "open_other", "score_cases"]
+__all__ = ["infer", "open_begun", "open_data", "open_other", "score_cases"]
 
 
 def open_data(config: SegmentConfig) -> Volumes:
@@ -24,19 +26,58 @@ def open_data(config: SegmentConfig) -> Volumes:
     return open_volumes(config.data, fold=config.fold, folds=config.folds, split_file=config.split_file)
 
 
-def open_other(data: str, splits: Path) -> Volumes:
-    """Other data than a run's own, split as they say; those of the same cases, perhaps in another place, as the run's.
+def open_begun(config: SegmentConfig, splits: Path) -> Volumes:
+    """The data of a run that has begun, divided as it began, whatever came into its folder since.
+
+    Args:
+        config: The run.
+        splits: Its file that names the cases of each split.
+
+    Raises:
+        DataError: If a case of it is not there any more.
+    """
+    listing, held = list_cases(Path(config.data)), _held(splits)
+    known = {case.name: case for case in [*listing.cases, *(listing.val or []), *(listing.test or [])]}
+    missing = [name for name in chain(*held.values()) if name not in known]
+    if missing:
+        raise DataError(f"the run needs {', '.join(missing)}, which {config.data} does not hold with labels any more")
+    return Volumes(
+        config.data,
+        listing.spatial_dims,
+        listing.modalities,
+        listing.classes,
+        listing.values,
+        {split: [known[name] for name in names] for split, names in held.items()},
+        f"as {splits.name} says",
+    )
+
+
+def open_other(data: str, splits: Path, split: str) -> tuple[Volumes, Sequence[Case]]:
+    """Other data than a run's own, and the cases of a split of them: as they say, but as the run where it knows any.
 
     Args:
         data: Where they are.
         splits: The file of the run that names the cases of each split.
+        split: Which.
+
+    Raises:
+        DataError: If there is no such case.
     """
-    found = open_volumes(data)
+    found, held = open_volumes(data), _held(splits)
+    known = {case.name: case for case in chain(*found.splits.values(), found.unused) if case.label is not None}
+    cases = found.splits[split]
+    # Else what is called a test would be measured on cases that the run was trained with.
+    if not known.keys().isdisjoint(chain(*held.values())):
+        cases = [known[name] for name in held[split] if name in known]
+        if not cases:
+            raise DataError(f"{data} holds cases of the run, but none that is in its {split} split")
+    return found, cases
+
+
+def _held(splits: Path) -> dict[str, list[str]]:
+    """The names of the cases of each split of a run."""
     with read_errors(splits):
-        held = json.loads(splits.read_text(encoding="utf-8")) if splits.exists() else {}
-    # Else what a fold validates elsewhere would be measured on cases that the run was trained with.
-    same = sorted(chain(*held.values())) == sorted(chain(*found.names().values()))
-    return open_volumes(data, split_file=splits) if same and held != found.names() else found
+        return json.loads(splits.read_text(encoding="utf-8"))
 
 
 def score_cases(
@@ -77,8 +118,13 @@ def infer(
         ready.grid,
         preparation.patch_size,
         overlap=config.overlap,
-        flips=config.flips,
+        flips=_flipped(config, preparation.spatial_dims) if config.flips else (),
         device=device,
     )
     label = found.label()
     return keep_largest(label) if config.largest_component else label, found, ready
+
+
+def _flipped(config: SegmentConfig, spatial_dims: int) -> Sequence[int]:
+    """The axes that training may flip: the others have sides that are not alike."""
+    return range(spatial_dims) if config.flip_axes is None else config.flip_axes
