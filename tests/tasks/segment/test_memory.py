@@ -25,6 +25,24 @@ def test_a_patch_that_does_not_fit_is_told_before_it_is_tried(monkeypatch):
         memory.check_memory(network, 1, (64, 64, 64), 16, where, False)
 
 
+@pytest.mark.parametrize(
+    ("limit", "usage"),
+    [("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")],
+)
+def test_a_container_has_what_its_limit_leaves(tmp_path, monkeypatch, limit, usage):
+    assert memory._container_memory(tmp_path) == []
+    (tmp_path / "memory").mkdir()
+    (tmp_path / limit).write_text("5000\n")
+    (tmp_path / usage).write_text("4500\n")
+    (tmp_path / limit).with_name("memory.stat").write_text("anon 4200\ninactive_file 200\nactive_file 100\n")
+    assert memory._container_memory(tmp_path) == [800]
+    monkeypatch.setattr(memory, "_container_memory", lambda root: [800])
+    assert memory.free_memory(torch.device("cpu")) == 800
+    monkeypatch.undo()
+    (tmp_path / limit).write_text("max\n")
+    assert memory._container_memory(tmp_path) == []
+
+
 def test_this_machine_says_what_is_free():
     free = memory.free_memory(torch.device("cpu"))
     assert free is None or free > 2**20

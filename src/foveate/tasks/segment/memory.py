@@ -15,6 +15,10 @@ from foveate.errors import TrainingError
 __all__ = ["check_memory", "free_memory", "step_memory"]
 
 GIB = 2**30
+LIMITS = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
 
 
 def check_memory(
@@ -54,6 +58,25 @@ def free_memory(device: torch.device) -> int | None:
     """Bytes that are free on a device; None where nobody says."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    found = [free for free in (_machine_memory(), *_container_memory(Path("/sys/fs/cgroup"))) if free is not None]
+    return min(found, default=None)
+
+
+def _container_memory(root: Path) -> list[int]:
+    """Bytes that are left below the limits of a container, in either version of control groups; none without limits."""
+    found = []
+    for limit, usage in LIMITS:
+        try:
+            held = dict(line.split() for line in (root / limit).with_name("memory.stat").read_text().splitlines())
+            # Files that were read stay in memory only until somebody needs it.
+            cached = int(held["inactive_file"]) + int(held["active_file"])
+            found.append(int((root / limit).read_text()) - int((root / usage).read_text()) + cached)
+        except (OSError, ValueError, KeyError):
+            continue
+    return found
+
+
+def _machine_memory() -> int | None:
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
