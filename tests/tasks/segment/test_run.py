@@ -148,7 +148,7 @@ def test_bad_input_is_a_sentence(run: Path, balls: Path, tmp_path: Path, monkeyp
     torn = tmp_path / "torn.nii.gz"
     torn.write_bytes((balls / "imagesTr" / "ball_09.nii.gz").read_bytes()[:2000])
     with pytest.raises(DataError, match=r"torn\.nii\.gz is damaged and cannot be read: "):
-        predict(run, [torn], tmp_path)
+        predict(run, [torn], tmp_path / "out")
     scan = balls / "imagesTr" / "ball_09.nii.gz"
     with pytest.raises(DataError, match="two inputs are both called ball_09"):
         predict(run, [scan, scan], tmp_path)
@@ -232,7 +232,11 @@ def test_a_damaged_case_is_found_before_training_starts(balls: Path, tmp_path: P
 def test_a_run_without_gates_has_nothing_to_attend_to(balls: Path, tmp_path: Path):
     out = tmp_path / "plain"
     told: list[Progress] = []
-    train(small(balls, network="unet", epochs=1, patches_per_epoch=4, augment="none"), out, progress=told.append)
+    train(
+        small(balls, network="unet", epochs=1, patches_per_epoch=4, train_only="inserted", augment="none"),
+        out,
+        progress=told.append,
+    )
     cases, space, channel = (line for state in told for line in state.notes)
     assert cases.startswith("cases: 7 train, 1 val, 2 test (in the order of the names")
     assert space == "axes to right, anterior, superior; voxels of 1 x 1 x 2 mm; patches of 16 x 16 x 8"
@@ -274,11 +278,17 @@ PREPARATION = Preparation(["background", "ball"], [0, 1], ["MRI"], 3, (1.0, 1.0,
         ({"network": "monai/Unett"}, LookupError, 'MONAI has no network "Unett"; did you mean "'),
         ({"network": "monai/UNet", "width": 2.0}, ValueError, "monai/UNet is taken as it is: width must be 1.0"),
         ({"network": "monai/UNet", "mechanism": "se"}, ValueError, "monai/UNet is taken as it is: mechanism must be n"),
+        ({"network": "monai/UNet", "train_only": "inserted"}, ValueError, "is taken as it is: train_only must be all$"),
         ({"network": "monai/UNet", "network_options": {"depth": 3}}, ValueError, "with options {'depth': 3} cannot be"),
+        (
+            {"network": "monai/UNet", "network_options": {"channels": [4, 8], "strides": [2], "act": "nothing"}},
+            ValueError,
+            r"monai/UNet with options \{.*'nothing'\} cannot be built: ",
+        ),
         (
             {"network": "monai/AttentionUnet", "network_options": {"channels": [2, 4, 8, 16, 32], "strides": [2] * 4}},
             ValueError,
-            r"monai/AttentionUnet does not take patches of \(16, 16, 8\): ",
+            r"monai/AttentionUnet with options \{.*\} does not take patches of \(16, 16, 8\): ",
         ),
         (
             {

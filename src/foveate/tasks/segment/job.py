@@ -24,8 +24,8 @@ from foveate.tasks.segment.metrics import summarise, write_scores
 from foveate.tasks.segment.module import PatchModule, Segmenter, patches_per_epoch
 from foveate.tasks.segment.network import build_network, new_modules
 from foveate.tasks.segment.patches import CaseStore
-from foveate.tasks.segment.preparation import KEY, Preparation, Prepared, prepare_for
-from foveate.tasks.segment.scoring import open_data, score_cases
+from foveate.tasks.segment.preparation import KEY, Preparation, Prepared, describe, prepare_for
+from foveate.tasks.segment.scoring import open_begun, open_data, score_cases
 from foveate.tasks.summary import Progress, Summary, latest
 
 __all__ = ["SegmentJob"]
@@ -61,7 +61,7 @@ class SegmentJob:
     def run(self) -> Summary:
         begun = take_up(self.out)
         with steady(begun.standing.threads if begun else self.config.threads):
-            self.volumes = open_data(self.config)
+            self.volumes = open_begun(self.config, self.out / files.SPLITS) if begun else open_data(self.config)
             self.preparation = self._prepared(begun)
             self.network, self.sites = build_network(self.config, self.preparation)
             if begun is None or begun.standing.stopped_by is None:
@@ -81,6 +81,7 @@ class SegmentJob:
         found = prepare_for(self.config, self.volumes, lambda index: read_case(train[index], self.volumes), len(train))
         write_atomic(self.out / files.SPLITS, json.dumps(self.volumes.names(), indent=1) + "\n")
         write_atomic(path, found.to_json())
+        self._tell("prepare", 0.0, notes=describe(found, self.volumes))
         return found
 
     def _check_memory(self) -> None:
@@ -94,7 +95,8 @@ class SegmentJob:
         train, val = self._store("train", config.cache_mib), self._store("val", config.cache_mib)
         train.fill(lambda done: self._tell("prepare", done / len(train)))
         steps = EpochBatches.per_epoch(patches_per_epoch(config, len(train)), config.batch_size)
-        learning = [*new_modules(self.network), "heads", "final"]
+        heads = [name for name in ("heads", "final") if hasattr(self.network, name)]
+        learning = [*new_modules(self.network), *heads]
         learner = Segmenter(self.network, self.preparation, config, learning, steps, standing, val)
         return learner, PatchModule(train, val, self.preparation, config, standing)
 
@@ -153,7 +155,7 @@ class SegmentJob:
             return 1 - standing.best_loss
         return latest(standing.rows, "val_dice")
 
-    def _tell(self, stage: str, fraction: float, ended: Checkpoint | None = None) -> None:
+    def _tell(self, stage: str, fraction: float, ended: Checkpoint | None = None, notes: tuple[str, ...] = ()) -> None:
         if self.report is None:
             return
         rows: list[dict[str, Any]] = list(ended.standing.rows) if ended else []
@@ -167,5 +169,6 @@ class SegmentJob:
                 fraction=fraction,
                 seconds_left=0.0 if ended else None,
                 val_dice=latest(rows, "val_dice"),
+                notes=notes,
             )
         )

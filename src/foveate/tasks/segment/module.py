@@ -1,5 +1,6 @@
 """The task `segment` for Lightning: the module with its loss and validation, and the module with the patches."""
 
+import math
 from typing import Any
 
 import lightning as L
@@ -95,10 +96,10 @@ class Segmenter(Learner):
         return last or epoch % config.validate_every == 0
 
     def measured(self) -> dict[str, float | None]:
-        count = self.val_dice.weight if isinstance(self.val_dice.weight, Tensor) else torch.zeros(())
-        found = self.val_dice.compute().item() if self.due() and count.sum() > 0 else None
+        # Every process takes part, also one without cases: the others wait for it.
+        found = self.val_dice.compute().item() if self.due() else math.nan
         self.val_dice.reset()
-        return {"val_dice": found}
+        return {"val_dice": None if math.isnan(found) else found}
 
     def objective(self, row: dict[str, float | None]) -> float | None:
         return None if row["val_dice"] is None else 1 - row["val_dice"]

@@ -65,14 +65,15 @@ def _monai(config: SegmentConfig, preparation: Preparation) -> nn.Module:
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         near = difflib.get_close_matches(name, dir(nets), n=1)
         raise LookupError(f'MONAI has no network "{name}"' + (f'; did you mean "{near[0]}"?' if near else ""))
-    for given, usual in (("mechanism", "none"), ("width", 1.0), ("deep_supervision", False)):
+    plain = {"mechanism": "none", "width": 1.0, "deep_supervision": False, "train_only": "all"}
+    for given, usual in plain.items():
         if getattr(config, given) != usual:
             raise ValueError(f"{config.network} is taken as it is: {given} must be {usual}")
     sizes = {"in_channels": len(preparation.modalities), "out_channels": len(preparation.classes)}
     try:
         network = kind(spatial_dims=preparation.spatial_dims, **sizes, **config.network_options)
-    except TypeError as error:
-        raise ValueError(f"{config.network} with options {config.network_options} cannot be built: {error}") from None
+    except Exception as error:  # what the options lead to inside is theirs
+        raise ValueError(f"{_told(config)} cannot be built: {_reason(error)}") from None
     _check_answer(network, config, preparation)
     return network
 
@@ -84,15 +85,22 @@ def _check_answer(network: nn.Module, config: SegmentConfig, preparation: Prepar
     try:
         with torch.no_grad():
             found = network.eval()(torch.zeros(2, len(preparation.modalities), *space))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{config.network} does not take patches of {space}: {reason}") from None
+    except Exception as error:  # as above
+        raise ValueError(f"{_told(config)} does not take patches of {space}: {_reason(error)}") from None
     network.train()
     if not isinstance(found, torch.Tensor) or found.shape != wanted:
         kind = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
         raise ValueError(
             f"a network that segments gives {wanted} for patches of {space}; {config.network} gives {kind}"
         )
+
+
+def _told(config: SegmentConfig) -> str:
+    return f"{config.network} with options {config.network_options}"
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def new_modules(network: nn.Module) -> list[str]:
