@@ -23,7 +23,7 @@ from foveate.tasks.segment.memory import check_memory
 from foveate.tasks.segment.metrics import summarise, write_scores
 from foveate.tasks.segment.module import PatchModule, Segmenter, patches_per_epoch
 from foveate.tasks.segment.network import build_network, new_modules
-from foveate.tasks.segment.patches import CaseStore
+from foveate.tasks.segment.patches import CaseStore, Room
 from foveate.tasks.segment.preparation import KEY, Preparation, Prepared, describe, prepare_for
 from foveate.tasks.segment.scoring import open_begun, open_data, score_cases
 from foveate.tasks.summary import Progress, Summary, latest
@@ -92,7 +92,8 @@ class SegmentJob:
 
     def _learner(self, standing: Standing) -> tuple[Segmenter, PatchModule]:
         config = self.config
-        train, val = self._store("train", config.cache_mib), self._store("val", config.cache_mib)
+        room = Room(config.cache_mib)
+        train, val = self._store("train", room), self._store("val", room)
         train.fill(lambda done: self._tell("prepare", done / len(train)))
         steps = EpochBatches.per_epoch(patches_per_epoch(config, len(train)), config.batch_size)
         heads = [name for name in ("heads", "final") if hasattr(self.network, name)]
@@ -100,9 +101,9 @@ class SegmentJob:
         learner = Segmenter(self.network, self.preparation, config, learning, steps, standing, val)
         return learner, PatchModule(train, val, self.preparation, config, standing)
 
-    def _store(self, split: str, limit_mib: int) -> CaseStore:
+    def _store(self, split: str, room: Room) -> CaseStore:
         make = Maker(self.preparation, self.volumes, split)
-        return CaseStore(len(self.volumes.splits[split]), make, limit_mib)
+        return CaseStore(len(self.volumes.splits[split]), make, room)
 
     def _finish(self, ended: Checkpoint) -> Summary:
         """From the trained weights to the scores of the test cases; the summary comes last."""
