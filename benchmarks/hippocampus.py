@@ -1,9 +1,10 @@
 """Attention U-Net against MONAI's networks on the hippocampus of the Medical Segmentation Decathlon, in equal time.
 
 python benchmarks/hippocampus.py DATA --out RUNS, where DATA has the Decathlon's layout. The first 128 cases by name are
-learned from (but for one, on which validation is done at the end), the last 32 are tested on. Every network has the same seeds, losses, patches, augmentation, learning rate
-and wall time of training, on one thread; as many train at once as there are workers. Runs are taken up where they were
-left. Nothing is chosen by the test cases: the settings were tried on 16 of the 128, and the last weights count.
+learned from (but for one, on which validation is done at the end), the last 32 are tested on. Every network has the
+same seeds, losses, patches, augmentation, learning rate and wall time of training, on one thread; as many train at once
+as there are workers. Runs are taken up where they were left. Nothing is chosen by the test cases: what README.md says
+was tried was tried on 16 of the 128, and the last weights count.
 """
 
 import csv

@@ -98,6 +98,7 @@ def test_a_gate_of_channels_last_is_seen():
     assert torch.equal(x * maps["gate"][:, None, None], plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name", "count"),
     [

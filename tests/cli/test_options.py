@@ -63,5 +63,6 @@ def test_options_that_were_not_given_leave_the_defaults():
 
 def test_an_input_shape_is_read_and_a_wrong_one_named():
     assert parse_shape("3x224x160") == (3, 224, 160)
-    with pytest.raises(ValueError, match="an input shape is written like 3x224x224; got '3x224'"):
-        parse_shape("3x224")
+    assert parse_shape("1x32x48x32") == (1, 32, 48, 32)
+    with pytest.raises(ValueError, match="an input shape is written like 3x224x224 or 1x64x64x32; got '3'"):
+        parse_shape("3")

@@ -77,6 +77,7 @@ def test_no_more_workers_start_than_there_are_jobs():
         assert len(engine._team) == 1
 
 
+@pytest.mark.slow
 def test_a_failed_job_gives_a_sentence_and_the_others_go_on():
     asked = [
         Job(0, jobs.fail),

@@ -73,6 +73,7 @@ def test_a_lock_keeps_others_out_until_its_holder_is_killed(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_lock_is_waited_for(tmp_path):
     path = tmp_path / ".lock"
     script = HOLDER.replace("time.sleep(60)", "time.sleep(0.3)")

@@ -315,6 +315,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         run(study_of(), tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_the_time_of_an_interrupted_run_is_counted(tmp_path):
     def interrupted(config, folder, *, report):
         time.sleep(0.3)

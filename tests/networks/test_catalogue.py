@@ -10,6 +10,7 @@ from foveate.tasks.hosts import build
 FAST = ("resnet18", "resnet_tiny", "mobilenet_v2", "se_resnet18")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in catalogue.NETWORKS]
 )

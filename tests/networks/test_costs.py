@@ -114,6 +114,7 @@ def meta(name, **options):
         return catalogue.build(name, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "parameters", "macs"),
     [*FAST, *(pytest.param(*row, marks=pytest.mark.slow) for row in SLOW)],

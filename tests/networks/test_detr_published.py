@@ -78,6 +78,7 @@ def same(one, other):
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("publisher", [FACEBOOK, HUGGING_FACE, HUGGING_FACE_4])
 @pytest.mark.parametrize("options", [{}, {"panoptic": True}, {"positions": "learned"}, {"pre_norm": True}], ids=str)
 def test_a_network_comes_back_from_a_publishers_names(publisher, options):
@@ -190,6 +191,7 @@ def test_packed_projections_are_three_of_hugging_faces():
         from_checkpoint(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("publisher", [FACEBOOK, HUGGING_FACE_4, "ours"])
 def test_other_classes_and_queries_start_anew_and_say_so(publisher, tmp_path):
     network, source = tiny(), tmp_path / "detr.safetensors"
@@ -211,6 +213,7 @@ def test_other_classes_and_queries_start_anew_and_say_so(publisher, tmp_path):
         assert same(from_checkpoint(source, num_classes=5, num_queries=7), network)
 
 
+@pytest.mark.slow
 def test_what_no_key_tells_is_an_option():
     state = to_publisher(tiny(num_heads=4, dilation=True), FACEBOOK)
     assert inspect(state).assumed == {"dilation": False, "num_heads": 8}
@@ -227,6 +230,7 @@ def test_a_trained_backbone_takes_a_frozen_ones_weights():
     assert outputs.abs().max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
@@ -255,6 +259,7 @@ def test_the_first_misfit_is_named(damage, sentence):
         from_checkpoint(state)
 
 
+@pytest.mark.slow
 def test_a_mechanism_in_the_backbone_is_no_release():
     network = DETR({"block": "basic", "depths": (1, 1, 1, 1), "base_width": 8}, encoder_layers=1, mechanism="eca")
     with pytest.raises(ValueError, match="has no code that computes what this DETR computes"):

@@ -499,6 +499,7 @@ SAVED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", SAVED.values(), ids=SAVED)
 def test_what_is_saved_comes_back_bit_for_bit(build, tmp_path):
     network, x = build(), torch.randn(2, 3, 33, 41)

@@ -76,6 +76,7 @@ def test_torchvision_resnet50_computes_the_same_with_gradients():
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-4 * other.grad.abs().max().item())
 
 
+@pytest.mark.slow
 def test_one_seed_draws_the_weights_that_torchvision_draws():
     torch.manual_seed(3)
     ours = resnet18()
@@ -85,6 +86,7 @@ def test_one_seed_draws_the_weights_that_torchvision_draws():
     assert all(torch.equal(*pair) for pair in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_convolutions_start_kaiming_normal_by_fan_out():
     weight = resnet34().get_submodule("layer4.2.conv2").weight
     assert weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 512)), rel=0.01)
@@ -196,6 +198,7 @@ def test_a_mechanism_is_as_wide_as_its_place(position, channels):
     assert [network.get_submodule(site).channels for site in network.sites] == channels
 
 
+@pytest.mark.slow
 def test_sites_name_every_mechanism_and_nothing_else():
     network = resnet18(mechanism="bam")
     assert network.sites == {"layer1.1.mechanism": 64, "layer2.1.mechanism": 128, "layer3.1.mechanism": 256}

@@ -42,6 +42,7 @@ def page_of(folder: Path) -> str:
     return write_report(folder).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_is_one_file_that_fetches_nothing(study: Path) -> None:
     text = page_of(study)
     page = Page(text)
@@ -57,6 +58,7 @@ def test_the_page_is_one_file_that_fetches_nothing(study: Path) -> None:
     assert len(text) < 8_000_000
 
 
+@pytest.mark.slow
 def test_everything_that_was_asked_for_is_on_the_page(study: Path) -> None:
     text = page_of(study)
     wanted = ("results", "cost", "curves", "attention", "pointing", "health", "runs", "measured", "reproduce")
@@ -147,6 +149,7 @@ def test_the_page_says_how_times_were_measured(study: Path, threads: int | None,
     assert "float32 with contiguous tensors, on the GPU:" in page_of(study)
 
 
+@pytest.mark.slow
 def test_the_page_says_what_pairs_share_and_how_pointing_is_judged(study: Path) -> None:
     text = page_of(study)
     assert "a widened host draws other weights" in text
@@ -176,6 +179,7 @@ def test_a_failure_that_was_made_good_is_not_told(study: Path) -> None:
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}</style></script>'
 
 
+@pytest.mark.slow
 def test_names_from_files_cannot_write_html(study: Path) -> None:
     plan = json.loads((study / "study.json").read_text())
     plan |= {
@@ -207,6 +211,7 @@ def test_names_from_files_cannot_write_html(study: Path) -> None:
     assert set(Page(page_of(study / "runs" / "cbam" / "seed0")).tags) <= set(page.tags)
 
 
+@pytest.mark.slow
 def test_the_policy_of_the_page_lets_only_its_own_script_run(study: Path) -> None:
     text = page_of(study)
     assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text

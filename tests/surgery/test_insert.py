@@ -240,6 +240,7 @@ def test_data_parallel_training_reduces_the_gradients_of_the_mechanism(host, x, 
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_compiled_hosts_are_refused(host):
     with pytest.raises(ValueError, match=r"insert before torch\.compile: compiled code does not see later hooks"):
         insert(torch.compile(host, backend="eager"), "**.stem", se)

@@ -206,6 +206,7 @@ def wrong(run):
     return Format(lambda *_: b"content", lambda content: run, "torch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "sentence"),
     [
@@ -237,6 +238,7 @@ def test_a_file_that_does_not_run_or_cannot_be_made_is_told(tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_is_a_sentence(tmp_path: Path, monkeypatch):
     layer, path = ECA(3), tmp_path / "a.pt2"
     with pytest.raises(ValueError, match="format takes onnx or pt2; got 'tflite'"):

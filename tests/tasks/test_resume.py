@@ -151,6 +151,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(shapes: Path,
     assert not same(tmp_path / "one", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone(shapes: Path, tmp_path: Path):
     config = small(shapes, epochs=1)
     first = train(config, tmp_path)

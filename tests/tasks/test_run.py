@@ -104,6 +104,7 @@ def test_a_map_is_laid_over_its_picture():
     assert np.asarray(overlay(image, torch.ones(2, 3))).std(axis=(0, 1)).max() == 0  # nothing stands out
 
 
+@pytest.mark.slow
 def test_a_run_is_loaded_without_what_it_started_from(run: Path, shapes: Path, tmp_path: Path):
     network, config = load_run(run)
     assert config == RunConfig.from_file(run / "config.json")

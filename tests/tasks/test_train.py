@@ -44,6 +44,7 @@ def metrics(run: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_network_learns_and_leaves_a_whole_folder(shapes: Path, tmp_path: Path):
     told: list[Progress] = []
     config = small(shapes, epochs=6, learning_rate=6e-3, mechanism="cbam", augment="digits", seed=3)
@@ -132,6 +133,7 @@ def test_the_host_may_learn_at_a_rate_of_its_own(shapes: Path, tmp_path: Path):
     assert all(".inserted." in name or name.startswith("fc.") for name in moved)
 
 
+@pytest.mark.slow
 def test_every_arm_of_a_seed_sees_the_same_pictures(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     seen: dict[str, list[torch.Tensor]] = {}
     step = classify.Classifier.training_step
@@ -152,6 +154,7 @@ def test_every_arm_of_a_seed_sees_the_same_pictures(shapes: Path, tmp_path: Path
     assert all(torch.equal(none[name], placebo[name]) for name in none)
 
 
+@pytest.mark.slow
 def test_the_training_loss_is_the_mean_over_the_epoch(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     losses: list[float] = []
     step = classify.Classifier.training_step
@@ -187,6 +190,7 @@ def test_patience_ends_the_run_and_keeps_the_best_weights(
     assert summary.metrics["val_accuracy"] == metrics(tmp_path)[1]["val_accuracy"]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -257,6 +261,7 @@ def test_a_place_that_can_hold_no_folder_is_told(shapes: Path, tmp_path: Path):
         train(small(shapes), tmp_path / "file" / "run")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_what_was_finished_stays(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     replace_file = files.replace_file
 
@@ -286,6 +291,7 @@ def test_half_a_file_is_never_left(tmp_path: Path):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "old")]
 
 
+@pytest.mark.slow
 def test_random_numbers_and_settings_are_as_before(shapes: Path, tmp_path: Path):
     torch.manual_seed(3)
     np.random.seed(3)
@@ -309,6 +315,7 @@ def test_nothing_is_printed(shapes: Path, tmp_path: Path, capfd: pytest.CaptureF
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stays_ctrl_c(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def press(*_: object) -> None:
         raise KeyboardInterrupt
@@ -373,4 +380,3 @@ def test_the_summary_is_plain_json(shapes: Path, tmp_path: Path):
     assert held["versions"]["torch"] == torch.__version__
     assert held["machine"]["threads"] == 1
     assert held["command"].startswith("foveate train classify --data ")
-
