@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from foveate.tasks.segment.grid import Grid
-from foveate.tasks.segment.patches import CaseStore, PatchSet, augmentation, cut, places_of
+from foveate.tasks.segment.patches import CaseStore, PatchSet, Room, augmentation, cut, places_of
 from foveate.tasks.segment.preparation import Prepared
 
 
@@ -17,7 +17,7 @@ def case(number: int, shape: tuple[int, ...] = (12, 13, 14)) -> Prepared:
 
 
 def patches(change: object = None, seed: int = 0, foreground: float = 1 / 3) -> PatchSet:
-    return PatchSet(CaseStore(3, case, 100), (8, 8, 8), 9, foreground, change, seed)
+    return PatchSet(CaseStore(3, case, Room(100)), (8, 8, 8), 9, foreground, change, seed)
 
 
 def test_patches_are_a_function_of_seed_epoch_and_number():
@@ -78,13 +78,16 @@ def test_a_store_keeps_what_fits_and_makes_the_rest_again():
         made.append(index)
         return case(index, (64, 64, 32))  # 640 KiB
 
-    store = CaseStore(3, make, 1)
+    room = Room(1)
+    store = CaseStore(3, make, room)
     store.fill()
     before = len(made)
     assert store[0].name == "0"
     assert len(made) == before
     assert store[2].name == "2"
     assert len(made) == before + 1
+    beside = CaseStore(3, make, room)  # which finds no room for another one
+    assert beside[0] is not beside[0]
 
 
 def test_axes_that_do_not_exist_are_not_flipped():
@@ -101,7 +104,7 @@ def test_augmentation_is_repeatable_and_moves_labels_with_images(name, dims):
     label[tuple(slice(3, 15 + axis) for axis in range(dims))] = 2
     held = Prepared("a", label[None].float() * 100, label, Grid(tuple(range(dims)), (), shape, shape))
     change = augmentation(name, dims)
-    sets = [PatchSet(CaseStore(1, lambda index: held, 100), shape, 20, 0.0, change, 3) for _ in range(2)]
+    sets = [PatchSet(CaseStore(1, lambda index: held, Room(100)), shape, 20, 0.0, change, 3) for _ in range(2)]
     images, labels = sets[0].__getitems__(list(range(20)))
     assert torch.equal(sets[1][7][0], images[7])
     assert labels.dtype == torch.uint8

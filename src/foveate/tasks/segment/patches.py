@@ -20,7 +20,7 @@ from foveate.errors import MissingExtra
 from foveate.tasks.samples import draw_seed
 from foveate.tasks.segment.preparation import Prepared
 
-__all__ = ["CaseStore", "PatchSet", "augmentation", "cut", "places_of"]
+__all__ = ["CaseStore", "PatchSet", "Room", "augmentation", "cut", "places_of"]
 
 LISTED = 4096  # voxels of each class that are remembered as places for patches
 TURN = math.pi / 12  # at most, about each axis
@@ -29,17 +29,28 @@ RARELY = 0.15  # the chance of each change of the intensities
 MIB = 2**20
 
 
+class Room:
+    """Memory that stores of cases share.
+
+    Args:
+        mib: Of all that is kept.
+    """
+
+    def __init__(self, mib: int) -> None:
+        self.left = mib * MIB
+
+
 class CaseStore:
-    """Cases made ready for the network, kept in memory as far as a limit allows.
+    """Cases made ready for the network, kept in memory as far as there is room.
 
     Args:
         count: Cases.
         make: Makes one ready.
-        limit_mib: Of all that are kept.
+        room: For those that are kept.
     """
 
-    def __init__(self, count: int, make: Callable[[int], Prepared], limit_mib: int) -> None:
-        self.count, self.make, self.left = count, make, limit_mib * MIB
+    def __init__(self, count: int, make: Callable[[int], Prepared], room: Room) -> None:
+        self.count, self.make, self.room = count, make, room
         self._kept: dict[int, Prepared] = {}
 
     def __len__(self) -> int:
@@ -50,8 +61,8 @@ class CaseStore:
             return self._kept[index]
         case = self.make(index)
         size = case.image.nbytes + (case.label.nbytes if case.label is not None else 0)
-        if size <= self.left:
-            self.left -= size
+        if size <= self.room.left:
+            self.room.left -= size
             self._kept[index] = case
         return case
 
