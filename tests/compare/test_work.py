@@ -125,7 +125,7 @@ def test_a_machine_that_does_not_see_the_study_says_so(pictures, tmp_path):
 @pytest.mark.timeout(600)
 def test_a_real_study_from_pictures_to_verdicts(pictures, tmp_path):
     study = study_of(pictures, ("none", "se", "placebo", "wider"))
-    result = compare(study, tmp_path)
+    result = compare(study, tmp_path, workers=1)
     assert (result.finished, result.failures) == (8, ())
     by_arm = {arm.arm: arm for arm in result.arms}
     assert by_arm["placebo"].values == by_arm["none"].values  # the same weights, pictures and augmentation, bit for bit
