@@ -120,8 +120,7 @@ def load_run(run: Path) -> tuple[nn.Module, SegmentConfig, Preparation]:
     try:
         network.load_state_dict(read_file(run / files.MODEL)[0])
     except (CheckpointError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RunError(f"{run / files.MODEL} does not hold the weights of this run: {reason}") from None
+        raise RunError(f"{run / files.MODEL} does not hold the weights of this run: {_reason(error)}") from None
     return network.eval(), config, preparation
 
 
