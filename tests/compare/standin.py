@@ -47,7 +47,6 @@ def progress_of(config, epoch):
         epochs=config.epochs,
         fraction=epoch / config.epochs,
         seconds_left=None,
-        val_accuracy=None,
     )
 
 

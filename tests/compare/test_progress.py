@@ -27,7 +27,6 @@ def said(key, fraction):
             epochs=2,
             fraction=fraction,
             seconds_left=None,
-            val_accuracy=None,
         ),
     )
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,17 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 if TYPE_CHECKING:
     from foveate.tasks.summary import Progress as RunProgress
 
-__all__ = ["Board", "board", "duration", "run_progress"]
+__all__ = ["Board", "board", "duration", "run_progress", "validation"]
 
 SECONDS_BETWEEN_LINES = 30.0
+VALIDATION = {
+    "val_accuracy": "validation accuracy {:.3f}",
+    "val_dice": "validation Dice {:.3f}",
+    "val_map": "validation mAP {:.3f}",
+    "val_map50": "mAP50 {:.3f}",
+    "val_unstable": "{:.0%} of matches new",
+    "val_alike": "queries look {:.0%} alike",
+}
 
 
 def duration(seconds: float | None) -> str:
@@ -71,6 +79,11 @@ class Board:
             print(line, file=sys.stderr, flush=True)
 
 
+def validation(measured: Mapping[str, float]) -> list[str]:
+    """What the last validation found, in words."""
+    return [VALIDATION[name].format(value) for name, value in measured.items() if name in VALIDATION]
+
+
 @contextmanager
 def board() -> Iterator[Board]:
     """A board while the block lasts."""
@@ -93,11 +106,9 @@ def run_progress() -> "Iterator[Callable[[RunProgress], None]]":
             for line in state.notes:
                 drawn.note(line)
             if state.stage in ("check", "prepare", "score"):
-                drawn.show(f"{run}: {state.stage} the cases", state.fraction, state.seconds_left)
+                drawn.show(f"{run}: {state.stage}", state.fraction, state.seconds_left)
                 return
             epochs = f"epoch {state.epoch:.1f}" + (f" of {state.epochs}" if state.epochs else "")
-            seen = f"  validation accuracy {state.val_accuracy:.3f}" if state.val_accuracy is not None else ""
-            seen = f"  validation Dice {state.val_dice:.3f}" if state.val_dice is not None else seen
-            drawn.show(run, state.fraction, state.seconds_left, epochs + seen)
+            drawn.show(run, state.fraction, state.seconds_left, "  ".join([epochs, *validation(state.validation)]))
 
         yield show

@@ -74,7 +74,6 @@ class Tracker:
                 epochs=None,
                 fraction=0,
                 seconds_left=None,
-                val_accuracy=None,
             )
         elif event.kind == "progress":
             self._running[key] = event.value

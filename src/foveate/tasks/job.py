@@ -1,33 +1,48 @@
-"""One call of train, from the first weights to the summary."""
+"""Job: one call of train, from the first weights to the summary, whatever the task."""
 
+import abc
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from foveate.data import Pictures, open_pictures
-from foveate.data.folders import FolderSplit
+import lightning as L
+from torch import nn
+
 from foveate.errors import RunError
 from foveate.files import write_atomic
 from foveate.networks.published import header, packed, read_file
-from foveate.tasks import attention, files, scoring
-from foveate.tasks.classify import Classifier, PictureModule, class_weights
-from foveate.tasks.config import RunConfig
+from foveate.tasks import files
+from foveate.tasks.config import TrainingConfig
 from foveate.tasks.environment import environment, pick_device
 from foveate.tasks.fit import fit, steady
-from foveate.tasks.hosts import build, new_modules
-from foveate.tasks.preprocess import KEY, preprocess_for
+from foveate.tasks.learner import Learner
 from foveate.tasks.resume import Checkpoint, Standing, take_up
 from foveate.tasks.samples import EpochBatches
-from foveate.tasks.summary import Progress, Summary
-from foveate.tasks.weights import features_of, head_of, heads_of
+from foveate.tasks.summary import Progress, Summary, validated
 
-__all__ = ["Job"]
+__all__ = ["Job", "Measured", "Report"]
 
 Report = Callable[[Progress], None]
 
 
-class Job:
-    """Build, fit, look at the test pictures, sum up.
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a trained network was found to be worth on the test split.
+
+    Args:
+        metrics: By name.
+        gate_health: Of each tap of the mechanism.
+        pointing: How often maps point at the true place, where that is known.
+    """
+
+    metrics: dict[str, float | None]
+    gate_health: dict[str, dict[str, Any]]
+    pointing: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Job(abc.ABC):
+    """Open the data, build, fit, measure, sum up; a task says how.
 
     Args:
         config: The run.
@@ -36,116 +51,112 @@ class Job:
         command: How to repeat the run.
     """
 
-    def __init__(self, config: RunConfig, out: Path, report: Report | None, command: str) -> None:
+    network: nn.Module
+    sites: list[dict[str, Any]]
+
+    def __init__(self, config: TrainingConfig, out: Path, report: Report | None, command: str) -> None:
         self.config, self.out, self.report, self.command = config, out, report, command
+
+    @abc.abstractmethod
+    def open(self, begun: Checkpoint | None) -> None:
+        """Open the data and build `network` and `sites`; a new run looks at everything that could stop it later."""
+
+    @abc.abstractmethod
+    def learner(self, standing: Standing) -> tuple[Learner, L.LightningDataModule]:
+        """What learns, and what it learns from, from where the run stands."""
+
+    @abc.abstractmethod
+    def measure(self, ended: Checkpoint) -> Measured:
+        """Measure the trained network on the test split, and write the files that say more."""
+
+    @property
+    @abc.abstractmethod
+    def metadata(self) -> dict[str, str]:
+        """What is kept with the weights, by its key: what the network takes and gives."""
+
+    @property
+    @abc.abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """How many samples "train", "val" and "test" have."""
+
+    @property
+    @abc.abstractmethod
+    def samples_per_epoch(self) -> int:
+        """How many samples an epoch draws."""
+
+    @property
+    def start(self) -> str:
+        """How the mechanism starts."""
+        return "identity" if getattr(self.config, "identity", False) else "published"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return EpochBatches.per_epoch(self.samples_per_epoch, self.config.batch_size)
 
     def run(self) -> Summary:
         begun = take_up(self.out)
         with steady(begun.standing.threads if begun else self.config.threads):
-            self.pictures = open_pictures(self.config.data)
-            self.network, shape, self.sites = build(self.config, pictures=self.pictures)
-            self.new = new_modules(self.config, self.network, self.sites)
-            self.preprocess = preprocess_for(self.config, self.pictures, self.network, shape)
-            self.head = head_of(self.network, len(self.pictures.classes))
-            if begun is None:
-                _check_readable(self.pictures)
+            self.open(begun)
             if begun is None or begun.standing.stopped_by is None:
-                fit(self._learner, self.config, self.out, begun, self.report)
+                fit(self.learner, self.config, self.out, begun, self.report)
                 begun = take_up(self.out)
             if begun is None:
                 raise RunError(f"{self.out} has no checkpoint after training; something removes its files")
             return self._finish(begun)
 
-    def _learner(self, standing: Standing) -> tuple[Classifier, PictureModule]:
-        config, train = self.config, self.pictures.splits["train"]
-        weights = class_weights(train, len(self.preprocess.classes)) if config.class_weights else None
-        steps = EpochBatches.per_epoch(len(train), config.batch_size)
-        learning = [*self.new, *heads_of(self.network, len(self.preprocess.classes))]
-        learner = Classifier(self.network, self.preprocess, config, learning, weights, steps, standing)
-        return learner, PictureModule(self.pictures, self.preprocess, config, standing)
-
     def _finish(self, ended: Checkpoint) -> Summary:
-        """From the trained weights to everything that is measured on the test pictures; the summary comes last."""
-        self._tell("attend", ended)
+        """From the trained weights to everything that is measured; the summary comes last."""
+        config, standing = self.config, ended.standing
         best = self.out / files.BEST
-        state = read_file(best)[0] if self.config.patience is not None and best.exists() else ended.network
+        state = read_file(best)[0] if config.patience is not None and best.exists() else ended.network
         self.network.load_state_dict(state)
-        metadata = {KEY: self.preprocess.to_json()} | header(self.network)
-        write_atomic(self.out / files.MODEL, packed(self.network.state_dict(), metadata))
-        metrics, gate_health, pointing = self._measure()
-        standing = ended.standing
-        metrics["val_accuracy"] = next(
-            (row["val_accuracy"] for row in standing.rows if row["val_loss"] == standing.best_loss),
-            standing.rows[-1]["val_accuracy"],
-        )
-        found = environment()
-        device = {"threads": standing.threads, "device": str(pick_device(self.config.device))}
-        steps_per_epoch = EpochBatches.per_epoch(len(self.pictures.splits["train"]), self.config.batch_size)
+        write_atomic(self.out / files.MODEL, packed(self.network.state_dict(), self.metadata | header(self.network)))
+        found, measured = environment(), self.measure(ended)
+        device = {"threads": standing.threads, "device": str(pick_device(config.device))}
         summary = Summary(
-            task=self.config.task,
-            arm=self.config.arm_name,
-            mechanism=self.config.mechanism,
-            network=self.config.network,
-            seed=self.config.seed,
-            start="identity" if self.config.identity else "published",
-            metrics=metrics,
+            task=config.task,
+            arm=config.arm_name,
+            mechanism=config.mechanism,
+            network=config.network,
+            seed=config.seed,
+            start=self.start,
+            metrics=measured.metrics,
             sites=self.sites,
             parameters=sum(parameter.numel() for parameter in self.network.parameters()),
-            epochs=round(standing.step / steps_per_epoch, 6),
+            epochs=round(standing.step / self.steps_per_epoch, 6),
             steps=standing.step,
             training_seconds=round(standing.elapsed_s, 3),
             stopped_by=standing.stopped_by or "epochs",
             resumed=standing.resumed,
-            train_size=len(self.pictures.splits["train"]),
-            val_size=len(self.pictures.splits["val"]),
-            test_size=len(self.pictures.splits["test"]),
-            gate_health=gate_health,
-            pointing=pointing,
+            train_size=self.sizes["train"],
+            val_size=self.sizes["val"],
+            test_size=self.sizes["test"],
+            gate_health=measured.gate_health,
+            pointing=measured.pointing,
             versions=found["versions"],
             machine=found["machine"] | device,
             command=self.command,
         )
         write_atomic(self.out / files.SUMMARY, summary.to_json())
-        self._tell("done", ended)
+        self.tell("done", 1.0, ended)
         return summary
 
-    def _measure(self) -> tuple[dict[str, float | None], dict[str, dict[str, Any]], dict[str, Any]]:
-        split, classes = self.pictures.splits["test"], self.pictures.classes
-        device = pick_device(self.config.device)
-        self.network.to(device)
-        labels = scoring.labels_of(split)
-        logits = scoring.classify(self.network, self.preprocess, split, device)
-        names = [split.name(index) for index in range(len(split))]
-        scoring.write_predictions(self.out / files.PREDICTIONS, names, logits, classes, labels)
-        samples = attention.pick_samples(labels.tolist(), len(classes))
-        indices = attention.spread_out(len(split), samples)
-        features = features_of(self.network, self.head)
-        seen = attention.look(self.network, self.new, self.preprocess, split, indices, features, device)
-        attention.write_maps(self.out / files.MAPS, seen, split, classes, len(samples))
-        return scoring.measure(logits, labels), attention.gate_health(seen), attention.pointing(seen)
-
-    def _tell(self, stage: str, ended: Checkpoint) -> None:
-        if self.report is not None:
-            standing = ended.standing
-            last = standing.rows[-1]
-            self.report(
-                Progress(
-                    arm=self.config.arm_name,
-                    seed=self.config.seed,
-                    stage=stage,
-                    epoch=last["epoch"] or 0.0,
-                    epochs=self.config.epochs,
-                    fraction=1.0,
-                    seconds_left=0.0,
-                    val_accuracy=last["val_accuracy"],
-                )
+    def tell(self, stage: str, fraction: float, ended: Checkpoint | None = None, notes: tuple[str, ...] = ()) -> None:
+        """Report a stage before or behind the training, and how much of it is done."""
+        if self.report is None:
+            return
+        rows: list[dict[str, Any]] = list(ended.standing.rows) if ended else []
+        self.report(
+            Progress(
+                arm=self.config.arm_name,
+                seed=self.config.seed,
+                stage=stage,
+                epoch=rows[-1]["epoch"] if rows else 0.0,
+                epochs=self.config.epochs,
+                fraction=fraction,
+                seconds_left=0.0 if ended else None,
+                validation=validated(rows),
+                notes=notes,
             )
-
-
-def _check_readable(pictures: Pictures) -> None:
-    """Decode what is not read before the end of an epoch: no hours of training shall end at a damaged file."""
-    for name in ("val", "test"):
-        split = pictures.splits[name]
-        if isinstance(split, FolderSplit):
-            for index in range(len(split)):
-                split.image(index)
+        )

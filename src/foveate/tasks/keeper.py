@@ -18,7 +18,7 @@ from foveate.networks.published import packed
 from foveate.tasks.config import TrainingConfig
 from foveate.tasks.files import BEST, LAST, METRICS, PREVIOUS, TENSORBOARD
 from foveate.tasks.learner import Learner
-from foveate.tasks.summary import Progress, latest
+from foveate.tasks.summary import Progress, validated
 
 __all__ = ["COLUMNS", "Keeper"]
 
@@ -182,8 +182,7 @@ class Keeper(L.Callback):
                 epochs=self.config.epochs,
                 fraction=fraction,
                 seconds_left=(moment - self.began) * (1 - fraction) / gained if gained > 0 else None,
-                val_accuracy=latest(standing.rows, "val_accuracy"),
-                val_dice=latest(standing.rows, "val_dice"),
+                validation=validated(standing.rows),
             )
         )
 

@@ -60,9 +60,9 @@ def train(
 
 def _job(config: TrainingConfig, out: Path, progress: Report | None, command: str) -> Any:
     if isinstance(config, RunConfig):
-        from foveate.tasks.job import Job
+        from foveate.tasks.classify_job import ClassifyJob
 
-        return Job(config, out, progress, command)
+        return ClassifyJob(config, out, progress, command)
     from foveate.tasks.segment.config import SegmentConfig
     from foveate.tasks.segment.job import SegmentJob
 

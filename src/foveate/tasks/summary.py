@@ -8,7 +8,7 @@ from typing import Any
 
 from foveate.errors import RunError
 
-__all__ = ["Progress", "Summary", "latest", "read_summary"]
+__all__ = ["Progress", "Summary", "latest", "read_summary", "validated"]
 
 VERSION = 1
 
@@ -18,15 +18,14 @@ class Progress:
     """Where a run stands, handed to the `progress` callback about twice a second.
 
     Args:
-        stage: "train", then "attend" (the pass over the test pictures), then "done". A segmentation goes through
-            "check" and "prepare" before and "score" behind, each with a fraction of its own.
+        stage: "train", then "attend" (the pass over the test pictures), then "done". Other tasks go through "check" and
+            "prepare" before and "score" behind, each with a fraction of its own.
         epoch: Epochs begun and partly done, such as 1.5.
         epochs: Epochs there will be; None where only time ends the run.
         fraction: How much of the whole is done, 0 to 1.
         seconds_left: The estimated rest of the training; None before there is one.
-        val_accuracy: The latest; None before the first validation, and where another task is learned.
-        val_dice: Likewise, of a segmentation.
-        notes: What a segmentation chose from the data, said once, in lines.
+        validation: The latest of each measure of validation, by its name in metrics.csv; empty before there is one.
+        notes: What was chosen from the data, and what is odd about them, said once, in lines.
     """
 
     arm: str
@@ -36,8 +35,7 @@ class Progress:
     epochs: int | None
     fraction: float
     seconds_left: float | None
-    val_accuracy: float | None = None
-    val_dice: float | None = None
+    validation: dict[str, float] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -84,6 +82,12 @@ class Summary:
 def latest(rows: Sequence[Mapping[str, float | None]], name: str) -> float | None:
     """The last number of a column of metrics.csv; None if it has none."""
     return next((row[name] for row in reversed(rows) if row.get(name) is not None), None)
+
+
+def validated(rows: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    """The last number of each measure of validation in metrics.csv."""
+    names = [name for name in (rows[-1] if rows else {}) if name.startswith("val_")]
+    return {name: value for name in names if (value := latest(rows, name)) is not None}
 
 
 def read_summary(run: Path) -> Summary | None:
