@@ -18,12 +18,12 @@ from foveate.networks import resnet_tiny
 from foveate.networks.published import packed
 from foveate.surgery import insert
 from foveate.tasks import programs
+from foveate.tasks.classify_run import load_run
 from foveate.tasks.config import RunConfig, TrainingConfig
 from foveate.tasks.export import Exported, export, export_run
 from foveate.tasks.hosts import build_network
 from foveate.tasks.preprocess import KEY, Preprocess
 from foveate.tasks.programs import FORMATS, LOGITS, Format, WithMaps, quiet, trace
-from foveate.tasks.run import load_run
 from foveate.tasks.summary import Summary
 
 PAIRWISE = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from foveate.errors import DataError, RunError
+from foveate.tasks.classify_run import load_run, read_preprocess
 from foveate.tasks.config import RunConfig
 from foveate.tasks.overlays import overlay
-from foveate.tasks.run import attend, evaluate, load_run, open_network, predict, read_preprocess, train
+from foveate.tasks.run import attend, evaluate, open_network, predict, train
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ __all__ = [
     "entropy",
     "gate_entropy",
     "health",
+    "likeness",
     "pointing_hits",
     "rollout",
     "saturation",
@@ -39,6 +40,25 @@ def entropy(weights: Tensor, key_axes: int = 1) -> Tensor:
             f"entropy takes rows over two keys or more; got {tuple(weights.shape)} with {key_axes} key axes"
         )
     return (torch.special.entr(rows).sum(dim=-1) / math.log(keys)).to(weights.dtype)
+
+
+def likeness(weights: Tensor) -> Tensor:
+    """How alike the queries look: the mean cosine of the angle between two of their rows; 1 where all look alike.
+
+    Args:
+        weights: Attention weights.
+
+    Shape:
+        (..., query, key) -> (...), of two queries or more.
+    """
+    queries = weights.shape[-2]
+    if queries < 2:
+        raise ValueError(f"likeness takes rows of two queries or more; got {tuple(weights.shape)}")
+    rows = weights.double()
+    rows = rows / rows.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.double).tiny)
+    # The sum over all pairs is the square of the sum of the rows, each row with itself among them.
+    every = rows.sum(dim=-2).square().sum(dim=-1)
+    return ((every - queries) / (queries * (queries - 1))).to(weights.dtype)
 
 
 def gate_entropy(gate: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def compare(
     from foveate.compare import compare as run
     from foveate.compare.task import task_named
     from foveate.report import write_report
-    from foveate.tasks.config import config_for, kind_of_config
+    from foveate.tasks.config import config_for
 
     if task is Task.segment and data == "demo":
         raise ValueError("segment needs --data: a folder of scans or pictures with labels; none was given")
@@ -112,10 +112,7 @@ def compare(
         precision=precision,
     )
     arms = about.arms if mechanisms is None else tuple(arm.strip() for arm in mechanisms.split(","))
-    if task is Task.classify:
-        base = config_for(data, **options)
-    else:
-        base = kind_of_config(task.value).from_dict({**about.settings, "data": data, **options})
+    base = config_for(data, **{**about.settings, **options})
     study = Study(base=base, arms=arms, seeds=tuple(range(seeds)), where=where)
     from foveate.cli.progress import board
 

@@ -33,6 +33,7 @@ class Task(StrEnum):
 
     classify = "classify"
     segment = "segment"
+    detect = "detect"
 
 
 class Start(StrEnum):
@@ -48,7 +49,8 @@ Data = Annotated[
     str,
     typer.Option(
         help="To classify: a folder of class folders, a MedMNIST .npz file, or demo: the handwriting that comes with "
-        "Foveate. To segment: a folder of scans or pictures with labels, as Decathlon, nnU-Net or images/ and labels/."
+        "Foveate. To segment: a folder of scans or pictures with labels, as Decathlon, nnU-Net or images/ and labels/. "
+        "To detect: a folder with COCO json files, such a file, or demo."
     ),
 ]
 Network = Annotated[

@@ -24,6 +24,8 @@ from foveate.cli.options import (
 
 __all__ = ["train"]
 
+MEASURES = {"classify": ("accuracy", "accuracy"), "segment": ("dice", "dice"), "detect": ("map", "mAP")}
+
 
 def train(
     task: TaskArgument = Task.classify,
@@ -55,10 +57,12 @@ def train(
     Example: foveate train segment --data Task04_Hippocampus --network attention-unet --max-time 15m --out runs/gates
 
     Example: foveate train segment --data Task04_Hippocampus --set fold=0 --set folds=5 --out runs/fold0
+
+    Example: foveate train detect --data raccoons --init detr-r50-e632da11.pth --epochs 50 --out runs/raccoons
     """
     seconds = check_budget(epochs, max_time)
     from foveate.cli.progress import run_progress
-    from foveate.tasks.config import config_for, kind_of_config
+    from foveate.tasks.config import config_for
     from foveate.tasks.run import train as run
 
     if task is Task.segment and data == "demo":
@@ -77,14 +81,11 @@ def train(
         devices=devices,
         precision=precision,
     )
-    if task is Task.classify:
-        config = config_for(data, **options)
-    else:
-        config = kind_of_config(task.value).from_dict({"data": data, **options})
+    config = config_for(data, **options)
     with run_progress() as progress:
         summary = run(config, out, fresh=fresh, progress=progress)
-    measure = {"classify": "accuracy", "segment": "dice"}[summary.task]
+    measure, words = MEASURES[summary.task]
     value = summary.metrics[measure]
-    told = "no case to test on" if value is None else f"test {measure} {value:.4f}"
+    told = "nothing to test on" if value is None else f"test {words} {value:.4f}"
     print(f"{summary.arm}, seed {summary.seed}: {told} after {summary.epochs:.3g} epochs")
     print(out)

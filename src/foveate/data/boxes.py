@@ -94,6 +94,7 @@ class Boxes:
         splits: "train", "val" and "test", which alone may be empty.
         rule: How the splits came about, in words.
         findings: What was left out or put right.
+        stuff: The category ids that cannot be counted, such as that of sky: those with "isthing": 0.
 
     Raises:
         DataError: No class, no picture to train or to validate with, no object to learn from.
@@ -105,6 +106,7 @@ class Boxes:
     splits: Mapping[str, BoxSplit]
     rule: str
     findings: list[Finding] = dataclasses.field(default_factory=list)
+    stuff: list[int] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         told = "".join(f"; {finding}" for finding in self.findings)

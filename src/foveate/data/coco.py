@@ -63,11 +63,13 @@ class CocoFile:
         path: Of the file.
         categories: Names by id.
         scenes: The pictures, in the order of the file.
+        stuff: Ids of the categories that cannot be counted.
     """
 
     path: Path
     categories: Mapping[int, str]
     scenes: list[Scene]
+    stuff: frozenset[int]
 
 
 class CocoSplit:
@@ -141,7 +143,8 @@ def read_coco(path: Path, folders: Sequence[Path], tally: Tally, *, masks: bool 
             tally.add("annotations of a category that is not listed, left out", where)
         elif (scene := scenes[image_id]) is not None:
             _add(scene, entry, tally, masks)
-    return CocoFile(path, categories, [scene for scene in scenes.values() if scene is not None])
+    stuff = frozenset(entry["id"] for entry in content["categories"] if entry.get("isthing") == 0)
+    return CocoFile(path, categories, [scene for scene in scenes.values() if scene is not None], stuff)
 
 
 def _integer(entry: Mapping[str, Any], key: str, path: Path) -> int:

@@ -41,7 +41,8 @@ def open_coco(path: Path, *, masks: bool = False, images: Path | None = None) ->
     ids = sorted(names)
     splits = {split: CocoSplit(scenes[split], ids, masks) for split in SPLITS}
     findings = [finding for tally in tallies.values() for finding in tally.findings()]
-    return Boxes(str(path), [names[number] for number in ids], ids, splits, rule, findings)
+    stuff = sorted(frozenset().union(*(file.stuff for file in read.values())))
+    return Boxes(str(path), [names[number] for number in ids], ids, splits, rule, findings, stuff)
 
 
 def _files(path: Path) -> dict[str, Path]:

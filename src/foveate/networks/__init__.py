@@ -1,6 +1,6 @@
 """Published networks: one file each."""
 
-from foveate.networks.detr import DETR, detr_resnet50, detr_resnet101
+from foveate.networks.detr import DETR, detr_resnet50, detr_resnet101, detr_tiny
 from foveate.networks.mobilenet import MobileNetV2, mobilenet_v2
 from foveate.networks.places import non_local_blocks
 from foveate.networks.resnet import (
@@ -31,6 +31,7 @@ __all__ = [
     "attention_unet",
     "detr_resnet50",
     "detr_resnet101",
+    "detr_tiny",
     "mobilenet_v2",
     "non_local_blocks",
     "resnet18",

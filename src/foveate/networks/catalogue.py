@@ -130,6 +130,7 @@ NETWORKS: dict[str, Network] = {
         Network("detr_resnet101", f"{DETR}:detr_resnet101", "detect", "3x800x1066", CARION, "detr"),
         Network("detr_resnet50_dc5", f"{DETR}:detr_resnet50", "detect", "3x800x1066", CARION, "detr", DC5),
         Network("detr_resnet101_dc5", f"{DETR}:detr_resnet101", "detect", "3x800x1066", CARION, "detr", DC5),
+        Network("detr_tiny", f"{DETR}:detr_tiny", "detect", "3x72x72", CARION, "detr"),
     )
 }
 

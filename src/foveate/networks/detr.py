@@ -26,7 +26,7 @@ from foveate.networks.places import Options
 from foveate.networks.residual import Position
 from foveate.networks.resnet import ResNet
 
-__all__ = ["DETR", "detr_resnet50", "detr_resnet101"]
+__all__ = ["DETR", "detr_resnet50", "detr_resnet101", "detr_tiny"]
 
 POSITIONS = {"sine": SinusoidalPositions2d, "learned": LearnedPositions2d}
 
@@ -191,7 +191,7 @@ def _padded(images: Sequence[Tensor], padding: Tensor | None) -> tuple[Tensor, T
 
 
 class Settings(TypedDict, total=False):
-    """What every builder takes; DETR says what each means."""
+    """What every builder takes; DETR says what each means, and ResNet what width does to the backbone."""
 
     num_classes: int
     num_queries: int
@@ -211,13 +211,35 @@ class Settings(TypedDict, total=False):
     position: Position | None
     stages: Sequence[int] | None
     blocks: Sequence[tuple[int, int]] | int | None
+    width: float
 
 
 def detr_resnet50(**settings: Unpack[Settings]) -> DETR:
     """DETR on ResNet-50: 41.5 million parameters, 42.0 AP on COCO as released; 43.3 with dilation=True."""
-    return DETR({"block": "bottleneck", "depths": (3, 4, 6, 3)}, **settings)
+    return _on({"block": "bottleneck", "depths": (3, 4, 6, 3)}, settings)
 
 
 def detr_resnet101(**settings: Unpack[Settings]) -> DETR:
     """DETR on ResNet-101: 60.5 million parameters, 43.5 AP on COCO as released; 44.9 with dilation=True."""
-    return DETR({"block": "bottleneck", "depths": (3, 4, 23, 3)}, **settings)
+    return _on({"block": "bottleneck", "depths": (3, 4, 23, 3)}, settings)
+
+
+def detr_tiny(**settings: Unpack[Settings]) -> DETR:
+    """DETR of 1.5 million parameters, for small pictures on processor cores and random weights: a step of 8 pixels."""
+    defaults: Settings = {
+        "num_queries": 20,
+        "embed_dim": 128,
+        "num_heads": 4,
+        "hidden_channels": 512,
+        "encoder_layers": 2,
+        "decoder_layers": 3,
+        "dropout": 0.0,
+        "frozen": False,
+    }
+    return _on({"block": "basic", "depths": (1, 1, 1), "base_width": 32, "stem": "tiny"}, defaults | settings)
+
+
+def _on(backbone: dict[str, Any], settings: Settings) -> DETR:
+    options: dict[str, Any] = dict(settings)
+    width = options.pop("width", 1.0)
+    return DETR(backbone if width == 1.0 else backbone | {"width": width}, **options)

@@ -40,7 +40,7 @@ class TrainingConfig:
     """What the runs of every task have; a task's own configuration adds to it. The same values give the same bits.
 
     Args:
-        task: The job: "classify" or "segment".
+        task: The job: "classify", "segment" or "detect".
         data: Where the data are.
         network: A name of the networks' catalogue.
         mechanism: A name of the mechanisms' catalogue, a chain such as "eca+spatial", or "none".
@@ -54,7 +54,8 @@ class TrainingConfig:
         patience: Stop after this many epochs that validation finds no better, and keep the weights of the best.
         batch_size: Pictures, or patches, a step, over all devices together.
         optimizer: "adamw" or "sgd" (momentum 0.9).
-        schedule: How the learning rate falls: "cosine", "step" (a tenth at half and three quarters) or "constant".
+        schedule: How the learning rate falls: "cosine", "step" (a tenth at half, a hundredth at three quarters), "drop"
+            (a tenth at two thirds) or "constant".
         warmup_epochs: Epochs in which the learning rate rises from zero.
         train_only: "all", or "inserted": only the mechanism and the head learn, the host is frozen.
         host_learning_rate: Another learning rate for all that is neither mechanism nor head.
@@ -82,7 +83,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    schedule: Literal["cosine", "step", "drop", "constant"] = "cosine"
     warmup_epochs: float = 1.0
     train_only: Literal["all", "inserted"] = "all"
     host_learning_rate: float | None = None
@@ -107,6 +108,11 @@ class TrainingConfig:
         _check_numbers(self)
         _check_pairs(self)
         self.check()
+
+    @classmethod
+    def suited(cls, data: str) -> dict[str, Any]:
+        """Settings that suit some data better than the defaults, where nothing else is asked for."""
+        return {}
 
     def check(self) -> None:
         """Refuse what a task's own settings cannot be."""
@@ -164,6 +170,10 @@ class RunConfig(TrainingConfig):
     class_weights: bool = False
     label_smoothing: float = 0.0
 
+    @classmethod
+    def suited(cls, data: str) -> dict[str, Any]:
+        return dict(DEMO_SETTINGS) if data == "demo" else {}
+
     def check(self) -> None:
         if self.image_size is not None and self.image_size < 1:
             raise ValueError(f"image_size must be 1 or more; got {self.image_size}")
@@ -186,7 +196,17 @@ def _segment() -> type[TrainingConfig]:
     return SegmentConfig
 
 
-CONFIGS: dict[str, Callable[[], type[TrainingConfig]]] = {"classify": lambda: RunConfig, "segment": _segment}
+def _detect() -> type[TrainingConfig]:
+    from foveate.tasks.detect.config import DetectConfig
+
+    return DetectConfig
+
+
+CONFIGS: dict[str, Callable[[], type[TrainingConfig]]] = {
+    "classify": lambda: RunConfig,
+    "segment": _segment,
+    "detect": _detect,
+}
 
 
 def kind_of_config(task: str) -> type[TrainingConfig]:
@@ -215,17 +235,18 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def config_for(data: str, **given: Any) -> RunConfig:
-    """The configuration for some pictures: what was given, and for "demo" what suits the embedded ones."""
-    settings = dict(DEMO_SETTINGS) if data == "demo" else {}
+def config_for(data: str, *, task: str = "classify", **given: Any) -> TrainingConfig:
+    """The configuration for some data: what was given, else what suits them, else the defaults of the task."""
+    kind = kind_of_config(task)
+    settings = kind.suited(data)
     if "max_time_s" in given:
         settings.pop("epochs", None)
-    return RunConfig.from_dict({**settings, "data": data, **given})
+    return kind.from_dict({**settings, "data": data, **given})
 
 
 def command_for(config: TrainingConfig, out: Path) -> str:
     """The `foveate train` command that makes this run again."""
-    usual = config_for(config.data) if isinstance(config, RunConfig) else type(config)(data=config.data)  # pyright: ignore[reportCallIssue]
+    usual = config_for(config.data, task=config.task)
     words = ["foveate", "train", config.task, "--data", config.data]
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)

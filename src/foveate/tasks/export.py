@@ -17,9 +17,9 @@ from foveate.errors import ExportError
 from foveate.files import write_atomic
 from foveate.surgery.hook import unwrapped
 from foveate.tasks import files
+from foveate.tasks.classify_run import load_run, read_preprocess
 from foveate.tasks.config import TrainingConfig, read_config
 from foveate.tasks.programs import FORMATS, LOGITS, SPACE, Run, as_export_error, noise, traced
-from foveate.tasks.run import load_run, read_preprocess
 
 __all__ = ["TOLERANCE", "Exported", "export", "export_run"]
 

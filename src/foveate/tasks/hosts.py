@@ -1,7 +1,7 @@
 """Build the network of a run: a host of ours, timm's or torchvision's, with the mechanism in it."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from foveate.data import Pictures, open_pictures
 from foveate.errors import CheckpointError
 from foveate.layers import AttentionGate
+from foveate.surgery.hook import Start
 from foveate.tasks.config import RunConfig
-from foveate.tasks.environment import environment
 from foveate.tasks.weights import fetch_published, heads_of, load_into, read_weights, start_from
 
-__all__ = ["build", "build_network", "environment", "input_shape", "new_modules"]
+__all__ = ["MECHANISM_SEED", "build", "build_network", "input_shape", "insert_mechanism", "new_modules"]
 
 Shape = tuple[int, int, int]
 LARGEST_OWN_SIDE = 256  # larger pictures are brought to USUAL_SIDE unless a size is asked for
@@ -49,7 +49,8 @@ def build_network(config: RunConfig, num_classes: int, shape: Shape) -> tuple[nn
         network, sites = _host(config, num_classes, shape)
         if config.mechanism != "none" and not sites:
             torch.manual_seed(config.seed + MECHANISM_SEED)
-            sites = _insert(network, config, shape)
+            start = "identity" if config.identity else "published"
+            sites = insert_mechanism(network, config.mechanism, config.options, config.where, start, shape)
     new = new_modules(config, network, sites)
     if config.init is not None:
         start_from(network, config.init, new, heads_of(network, num_classes), ours=_ours(config))
@@ -186,21 +187,22 @@ def _fixed_size(network: str) -> tuple[int, int] | None:
     return None
 
 
-def _insert(network: nn.Module, config: RunConfig, shape: Shape) -> list[dict[str, Any]]:
+def insert_mechanism(
+    network: nn.Module, mechanism: str, options: Mapping[str, Any], where: str | None, start: Start, shape: Shape
+) -> list[dict[str, Any]]:
+    """Insert a mechanism of the catalogue where it usually goes, or behind the modules that `where` describes; the
+    name and the channels of each site.
+    """
     from foveate.layers import catalogue
     from foveate.surgery import insert
     from foveate.tasks.places import usual_places
 
-    place = catalogue.describe(config.mechanism).place
-    where = config.where
-    if where is None:
-        places = usual_places(network, place)
-        where = lambda name, module: name in places  # noqa: E731
+    places = usual_places(network, catalogue.describe(mechanism).place) if where is None else frozenset()
     found = insert(
         network,
-        where,
-        partial(catalogue.build, config.mechanism, **config.options),
-        start="identity" if config.identity else "published",
+        where if where is not None else lambda name, module: name in places,
+        partial(catalogue.build, mechanism, **options),
+        start=start,
         example=torch.zeros(2, *shape),
     )
     return [{"name": site.name, "channels": site.channels} for site in found]

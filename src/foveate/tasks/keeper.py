@@ -183,6 +183,7 @@ class Keeper(L.Callback):
                 fraction=fraction,
                 seconds_left=(moment - self.began) * (1 - fraction) / gained if gained > 0 else None,
                 validation=validated(standing.rows),
+                notes=module.take_remarks(),
             )
         )
 

@@ -5,6 +5,8 @@ import logging
 import math
 import random
 import warnings
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import lightning as L
@@ -41,6 +43,8 @@ def learning_factor(schedule: str, done: float, warmed: float) -> float:
         return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     if schedule == "step":
         return rise * (1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01)
+    if schedule == "drop":
+        return rise * (1.0 if done < 2 / 3 else 0.1)
     return rise
 
 
@@ -54,19 +58,28 @@ class Learner(L.LightningModule, abc.ABC):
             full rate with a host_learning_rate.
         steps_per_epoch: Batches in an epoch.
         standing: Where the run stands; it goes into checkpoints, and comes back from them.
+        rates: Learning rates of the parameters whose names begin so, 0 for those that do not learn; what is new keeps
+            the full rate.
     """
 
     measures: tuple[str, ...]  # what validation adds to the rows of metrics.csv
 
     def __init__(
-        self, network: nn.Module, config: TrainingConfig, new: list[str], steps_per_epoch: int, standing: Standing
+        self,
+        network: nn.Module,
+        config: TrainingConfig,
+        new: list[str],
+        steps_per_epoch: int,
+        standing: Standing,
+        rates: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.network, self.config, self.new = network, config, new
-        self.steps_per_epoch, self.standing = steps_per_epoch, standing
-        if config.train_only == "inserted":
-            for name, parameter in network.named_parameters():
-                parameter.requires_grad_(self._is_new(name))
+        self.steps_per_epoch, self.standing, self.rates = steps_per_epoch, standing, dict(rates)
+        self.remarks: dict[str, str | None] = {}
+        for name, parameter in network.named_parameters():
+            if self._rate(name) == 0:
+                parameter.requires_grad_(False)
 
     @abc.abstractmethod
     def loss_of(self, batch: Any) -> tuple[Tensor, int]:
@@ -86,18 +99,40 @@ class Learner(L.LightningModule, abc.ABC):
         warnings.simplefilter("ignore")
         super().__setstate__(state)
 
-    def _is_new(self, name: str) -> bool:
-        return name.startswith(tuple(f"{module}." for module in self.new))
+    def due(self, every: int) -> bool:
+        """Whether this epoch has a validation, where only every few have one, and the last."""
+        standing, config = self.standing, self.config
+        epoch = standing.epoch + 1
+        last = standing.stopped_by is not None or (config.epochs is not None and epoch >= config.epochs)
+        return last or epoch % every == 0
+
+    def remark(self, what: str, line: str) -> None:
+        """Have a line shown to the user, once for each `what`."""
+        self.remarks.setdefault(what, line)
+
+    def take_remarks(self) -> tuple[str, ...]:
+        """The lines that were not shown yet."""
+        fresh = tuple(line for line in self.remarks.values() if line is not None)
+        self.remarks = dict.fromkeys(self.remarks)
+        return fresh
+
+    def _rate(self, name: str) -> float:
+        """The learning rate of a parameter."""
+        config, host_rate = self.config, self.config.host_learning_rate
+        if name.startswith(tuple(f"{module}." for module in self.new)):
+            return config.learning_rate
+        if config.train_only == "inserted":
+            return 0.0
+        usual = config.learning_rate if host_rate is None else host_rate
+        return next((rate for prefix, rate in self.rates.items() if name.startswith(prefix)), usual)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         config = self.config
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
-                host_rate = config.host_learning_rate
-                rate = config.learning_rate if host_rate is None or self._is_new(name) else host_rate
                 decay = config.weight_decay if parameter.ndim > 1 else 0.0  # neither norms, nor biases, nor alpha
-                groups.setdefault((rate, decay), []).append(parameter)
+                groups.setdefault((self._rate(name), decay), []).append(parameter)
         params = [
             {"params": held, "lr": rate, "full_lr": rate, "weight_decay": decay}
             for (rate, decay), held in groups.items()

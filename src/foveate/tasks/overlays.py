@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from foveate.errors import DataError
 from foveate.files import write_atomic
 from foveate.tasks.attention import Look
 
-__all__ = ["overlay", "write_overlays"]
+__all__ = ["flat_names", "overlay", "write_overlays"]
 
 SMALLEST_SIDE = 224  # to which small pictures are enlarged
 COLOURS = "inferno"
@@ -39,16 +40,29 @@ def overlay(image: Tensor, heat: Tensor) -> Image.Image:
     return Image.blend(picture, Image.fromarray(colours), 0.5)
 
 
+def flat_names(names: Sequence[str]) -> list[str]:
+    """Names that are paths as names of files in one folder.
+
+    Raises:
+        DataError: If two would be the same.
+    """
+    flat = [name.replace("/", "_") for name in names]
+    for number, name in enumerate(flat):
+        if name in flat[:number]:
+            raise DataError(f"two inputs are both called {name}; give them in two calls")
+    return flat
+
+
 def write_overlays(out: Path, seen: Look, names: Sequence[str]) -> list[Path]:
     """Write NAME.TAP.png for every map with places, and gates.csv for gates of channels; the paths of the files."""
     maps = {"network": seen.network} if seen.network is not None else {}
     maps |= seen.spatial | seen.rows
     written = []
-    for place, name in enumerate(names):
+    for place, name in enumerate(flat_names(names)):
         for tap, heat in maps.items():
             body = io.BytesIO()
             overlay(seen.images[place], heat[place]).save(body, format="PNG")
-            written.append(out / f"{name.replace('/', '_')}.{tap}.png")
+            written.append(out / f"{name}.{tap}.png")
             write_atomic(written[-1], body.getvalue())
     if seen.profiles:
         text = io.StringIO()

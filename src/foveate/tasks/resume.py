@@ -31,6 +31,7 @@ class Standing:
         resumed: How often the run was taken up.
         stopped_by: "epochs", "max_time" or "early_stop" when training is over.
         threads: Threads of the arithmetic, for they decide the last bits.
+        memory: What the task remembers from one validation to the next: plain values.
     """
 
     step: int = 0
@@ -45,6 +46,7 @@ class Standing:
     resumed: int = 0
     stopped_by: str | None = None
     threads: int | None = None
+    memory: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""

@@ -46,9 +46,7 @@ def start_from(
                 raise CheckpointError(f"{path} was made with {name}={theirs!r}; the network has {here!r}")
     anew = load_into(network, state, str(path), new, head)
     if anew:
-        warnings.warn(
-            f"{path} has no weights that fit {', '.join(anew)}; what gives the classes starts anew", stacklevel=2
-        )
+        warnings.warn(f"{path} has no weights that fit {', '.join(anew)}, which starts anew", stacklevel=2)
 
 
 def _read(path: str | Path, ours: bool) -> tuple[dict[str, Tensor], Inspection | None]:
@@ -62,7 +60,7 @@ def _read(path: str | Path, ours: bool) -> tuple[dict[str, Tensor], Inspection |
     return read_file(path)[0], None
 
 
-def fetch_published(name: str) -> dict[str, Tensor]:
+def fetch_published(name: str, version: str = "DEFAULT") -> dict[str, Tensor]:
     """The weights that torchvision publishes for a classifier of that name."""
     import torchvision
 
@@ -71,7 +69,7 @@ def fetch_published(name: str) -> dict[str, Tensor]:
     except ValueError:
         raise LookupError(f"no weights are published for {name}; those of torchvision are meant") from None
     try:
-        return dict(torchvision.models.get_weight(str(weights["DEFAULT"])).get_state_dict(progress=False))  # pyright: ignore[reportIndexIssue]
+        return dict(torchvision.models.get_weight(str(weights[version])).get_state_dict(progress=False))  # pyright: ignore[reportIndexIssue]
     except Exception as error:  # no network, no space, a wrong hash
         raise CheckpointError(f"the published weights of {name} could not be fetched: {error}") from None
 
@@ -103,6 +101,7 @@ def load_into(
     missing = [key for key in own if key not in fitting and not key.startswith(prefixes)]
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     strange = [key for key in fitting if key not in own and not key.startswith(heads)]
+    strange = [key for key in strange if not key.endswith("num_batches_tracked")]
     wrong = [key for key in fitting if key in own and own[key].shape != fitting[key].shape]
     if wrong:
         shapes = f"has {tuple(fitting[wrong[0]].shape)} where the network has {tuple(own[wrong[0]].shape)}"

@@ -6,7 +6,7 @@ others are resized to one of few, a part is cut out, and it is resized like the 
 function of the seed, the epoch and the picture's number alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,12 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as v2
 
-from foveate.data.boxes import BoxSplit
+from foveate.data.boxes import BoxSplit, Objects
 from foveate.tasks.detect.geometry import cxcywh
 from foveate.tasks.detect.targets import Target
 from foveate.tasks.samples import draw_seed
 
-__all__ = ["MEAN", "STD", "Augmentation", "BoxSet", "Size"]
+__all__ = ["MEAN", "STD", "Augmentation", "BoxSet", "Size", "normalised", "resized", "target_of"]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
@@ -64,6 +64,7 @@ class Augmentation:
         before: Lengths of the shorter side before a part is cut out.
         crop: Least and largest side of that part.
         flip: How often left and right are exchanged.
+        cropped: How often a part is cut out.
     """
 
     shorts: tuple[int, ...] = tuple(range(480, 801, 32))
@@ -71,13 +72,15 @@ class Augmentation:
     before: tuple[int, ...] = (400, 500, 600)
     crop: tuple[int, int] = (384, 600)
     flip: float = 0.5
+    cropped: float = 0.5
 
     def __post_init__(self) -> None:
         lengths = (*self.shorts, *self.before, *self.crop)
         if not self.shorts or not self.before or min(lengths) < 1 or self.crop[0] > self.crop[1]:
             raise ValueError(f"lengths must be above zero, and those of crop in order; got {self}")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"flip must be from 0 to 1; got {self.flip}")
+        for name in ("flip", "cropped"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1; got {getattr(self, name)}")
 
     @classmethod
     def around(cls, size: Size) -> "Augmentation":
@@ -94,7 +97,7 @@ class Augmentation:
         """Flip, resize and crop a picture with its boxes and masks, by this generator's chances."""
         if torch.rand((), generator=generator) < self.flip:
             parts = _each(v2.horizontal_flip, parts)
-        if torch.rand((), generator=generator) < 0.5:
+        if torch.rand((), generator=generator) < self.cropped:
             parts = resized(parts, Size(_one_of(self.before, generator), NO_LIMIT))
             sides = parts[0].shape[-2:]
             height, width = (_between(min(self.crop[0], side), min(self.crop[1], side), generator) for side in sides)
@@ -164,17 +167,29 @@ class BoxSet(Dataset[tuple[Tensor, Target, int]]):
             parts = resized(parts, self.size)
         else:
             parts = self.augmentation(parts, torch.Generator().manual_seed(draw_seed(self.seed, self.epoch, index)))
-        return _normalised(parts[0]), _target(parts, objects.labels[numbers], numbers), index
+        return normalised(parts[0]), _target(parts, objects.labels[numbers], numbers), index
 
 
-def _normalised(image: Tensor) -> Tensor:
+def normalised(image: Tensor) -> Tensor:
+    """From uint8 to float32, less ImageNet's mean and divided by its deviation."""
     return v2.normalize(v2.to_dtype(image, torch.float32, scale=True), list(MEAN), list(STD)).as_subclass(Tensor)
+
+
+def target_of(objects: Objects, size: tuple[int, int]) -> Target:
+    """The objects of a picture of (height, width) as a target, without crowds."""
+    numbers = (~objects.crowd).nonzero()[:, 0]
+    relative = cxcywh(objects.boxes_xyxy[numbers]) / _sides(size)
+    return Target(objects.labels[numbers], relative, None, numbers)
 
 
 def _target(parts: Parts, labels: Tensor, numbers: Tensor) -> Target:
     """Without the objects of which nothing is left."""
     image, boxes, *masks = (part.as_subclass(Tensor) for part in parts)
     left = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-    height, width = image.shape[-2:]
-    relative = cxcywh(boxes[left]) / torch.tensor([width, height, width, height])
+    relative = cxcywh(boxes[left]) / _sides(image.shape[-2:])
     return Target(labels[left], relative, masks[0][left] if masks else None, numbers[left])
+
+
+def _sides(size: Sequence[int]) -> Tensor:
+    height, width = size
+    return torch.tensor([width, height, width, height])

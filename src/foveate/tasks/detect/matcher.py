@@ -126,10 +126,13 @@ class Stability:
 
     Li et al., "DN-DETR", CVPR 2022, https://arxiv.org/abs/2203.01305, take unstable matching as a reason why DETR
     learns slowly. Here the share is of the queries that had an object in either of the two epochs.
+
+    Args:
+        before: The object of each matched query of each picture, by their numbers, and kept up to date. Default: none.
     """
 
-    def __init__(self) -> None:
-        self._before: dict[int, dict[int, int]] = {}
+    def __init__(self, before: dict[int, dict[int, int]] | None = None) -> None:
+        self._before = {} if before is None else before
         self.changed = self.matched = 0
 
     def update(self, pairs: Pairs, indices: Sequence[int], targets: Sequence[Target]) -> None:

@@ -71,7 +71,7 @@ class Segmenter(Learner):
         return deeply_supervised(loss, self.network(images), labels), len(labels)
 
     def validation_step(self, batch: list[int], batch_idx: int) -> None:
-        if not self.due():
+        if not self.due(self.segment.validate_every):
             return
         for index in batch:
             if index == NO_CASE:
@@ -88,16 +88,9 @@ class Segmenter(Learner):
             )
             self.val_dice.update(mean_dice(found.probabilities.argmax(dim=0), case.label, len(found.probabilities)))
 
-    def due(self) -> bool:
-        """Whether this epoch has a validation: every few do, and the last."""
-        standing, config = self.standing, self.segment
-        epoch = standing.epoch + 1
-        last = standing.stopped_by is not None or (config.epochs is not None and epoch >= config.epochs)
-        return last or epoch % config.validate_every == 0
-
     def measured(self) -> dict[str, float | None]:
         # Every process takes part, also one without cases: the others wait for it.
-        found = self.val_dice.compute().item() if self.due() else math.nan
+        found = self.val_dice.compute().item() if self.due(self.segment.validate_every) else math.nan
         self.val_dice.reset()
         return {"val_dice": None if math.isnan(found) else found}
 

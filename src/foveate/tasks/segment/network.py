@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveate.errors import CheckpointError, MissingExtra, RunError
+from foveate.errors import MissingExtra
 from foveate.networks import catalogue
-from foveate.networks.published import read_file
 from foveate.tasks import files
+from foveate.tasks.finished import fill, kept
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.gates import mechanism_options, sites_of
 from foveate.tasks.segment.preparation import KEY, Preparation
-from foveate.tasks.summary import read_summary
 from foveate.tasks.weights import start_from
 
 __all__ = ["build_network", "load_run", "new_modules", "preparation_of"]
@@ -112,27 +111,14 @@ def new_modules(network: nn.Module) -> list[str]:
 
 def load_run(run: Path) -> tuple[nn.Module, SegmentConfig, Preparation]:
     """The trained network of a finished run, in eval mode on the CPU, with all that it needs."""
-    run = Path(run)
     preparation = preparation_of(run)
-    config = SegmentConfig.from_file(run / files.CONFIG)
+    config = SegmentConfig.from_file(Path(run) / files.CONFIG)
     # The trained weights are in the folder: where the run started from need not exist any more.
     network, _ = build_network(dataclasses.replace(config, init=None), preparation)
-    try:
-        network.load_state_dict(read_file(run / files.MODEL)[0])
-    except (CheckpointError, RuntimeError) as error:
-        raise RunError(f"{run / files.MODEL} does not hold the weights of this run: {_reason(error)}") from None
+    fill(network, run)
     return network.eval(), config, preparation
 
 
 def preparation_of(run: Path) -> Preparation:
     """What a finished run's network takes and gives, kept with its weights."""
-    from safetensors import SafetensorError, safe_open
-
-    if read_summary(run) is None:
-        raise RunError(f"this takes the folder of a finished run; {run} is not finished")
-    path = Path(run) / files.MODEL
-    try:
-        with safe_open(path, framework="pt") as held:
-            return Preparation.from_json((held.metadata() or {})[KEY])
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise RunError(f"{path} cannot be read as the weights of a run: {error}") from None
+    return kept(run, KEY, Preparation.from_json)

@@ -1,11 +1,11 @@
-"""Evaluate, predict and attend with a finished run that segments."""
+"""Make and use a run that segments."""
 
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveate.capture import taps
 from foveate.data import SUFFIXES
@@ -17,15 +17,17 @@ from foveate.data.writing import write_labels, write_map
 from foveate.errors import DataError
 from foveate.tasks import files
 from foveate.tasks.environment import pick_device
+from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.inference import slide
+from foveate.tasks.segment.job import SegmentJob as RunJob
 from foveate.tasks.segment.looks import looker, placed_taps
 from foveate.tasks.segment.metrics import summarise, write_scores
-from foveate.tasks.segment.network import load_run, preparation_of
+from foveate.tasks.segment.network import build_network, load_run, preparation_of
 from foveate.tasks.segment.overlays import write_overlay
 from foveate.tasks.segment.preparation import Preparation, Prepared
 from foveate.tasks.segment.scoring import infer, open_begun, open_other, score_cases
 
-__all__ = ["attend", "evaluate", "predict"]
+__all__ = ["RunJob", "attend", "evaluate", "open_name", "open_run", "predict"]
 
 CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's number of a channel, at the end of a name
 
@@ -107,6 +109,20 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> list
                 written.append(path)
                 written.append(_overlay(out / f"{volume.name}.{name}.overlay.png", ready, own, volume))
     return written
+
+
+def open_run(run: Path) -> tuple[nn.Module, tuple[int, ...]]:
+    """The network of a run, and the (channels, *space) of its patches."""
+    network, _, preparation = load_run(run)
+    return network, (len(preparation.modalities), *preparation.patch_size)
+
+
+def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
+    """A network by name, for 2 classes."""
+    channels = [str(number) for number in range(shape[0])]
+    prepared = Preparation(["background", "foreground"], [0, 1], channels, len(shape) - 1, None, [], shape[1:])
+    built, _ = build_network(SegmentConfig(data="none", network=network, mechanism=mechanism), prepared)
+    return built.eval(), shape
 
 
 def _overlay(path: Path, ready: Prepared, over: Tensor, volume: Volume, *, labels: bool = False) -> Path:

@@ -1,0 +1,130 @@
+"""Make and use a run that classifies pictures."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from foveate.data import SUFFIXES, open_pictures
+from foveate.data.folders import FolderSplit
+from foveate.errors import DataError
+from foveate.tasks import attention, files, overlays, scoring
+from foveate.tasks.classify_job import ClassifyJob as RunJob
+from foveate.tasks.config import RunConfig
+from foveate.tasks.environment import pick_device
+from foveate.tasks.finished import fill, finished, kept
+from foveate.tasks.hosts import build_network, new_modules
+from foveate.tasks.preprocess import KEY, Preprocess
+from foveate.tasks.weights import features_of, head_of
+
+__all__ = [
+    "RunJob",
+    "attend",
+    "evaluate",
+    "given_pictures",
+    "load_run",
+    "open_name",
+    "open_run",
+    "predict",
+    "read_preprocess",
+]
+
+
+def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path | None) -> dict[str, float | None]:
+    """The metrics of a run on a split of some data; `rows` takes a row for each picture."""
+    network, config = load_run(run)
+    preprocess = read_preprocess(run)
+    pictures = open_pictures(data or config.data)
+    if pictures.classes != preprocess.classes:
+        raise DataError(f"{pictures.source} has classes {pictures.classes}; the run knows {preprocess.classes}")
+    chosen, where = pictures.splits[split], pick_device(device)
+    logits, labels = scoring.classify(network.to(where), preprocess, chosen, where), scoring.labels_of(chosen)
+    if rows is not None:
+        names = [chosen.name(index) for index in range(len(chosen))]
+        with files.world_errors(rows):
+            scoring.write_predictions(rows, names, logits, pictures.classes, labels)
+    return scoring.measure(logits, labels)
+
+
+def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Path:
+    """Write out/predictions.csv and return its path."""
+    network, _ = load_run(run)
+    preprocess, where = read_preprocess(run), pick_device(device)
+    split, names = given_pictures(inputs, preprocess.channels)
+    path = Path(out) / files.PREDICTIONS
+    with files.world_errors(Path(out)):
+        logits = scoring.classify(network.to(where), preprocess, split, where)
+        scoring.write_predictions(path, names, logits, preprocess.classes)
+    return path
+
+
+def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> list[Path]:
+    """Write NAME.TAP.png for each map, "network" being the evidence for the predicted class (Grad-CAM), and gates.csv
+    for gates of channels; their paths.
+    """
+    network, config = load_run(run)
+    preprocess, where = read_preprocess(run), pick_device(device)
+    split, names = given_pictures(inputs, preprocess.channels)
+    new = new_modules(config, network, [dict(site) for site in finished(run).sites])
+    features = features_of(network, head_of(network, len(preprocess.classes)))
+    with files.world_errors(Path(out)):
+        seen = attention.look(
+            network.to(where), new, preprocess, split, list(range(len(split))), features, where, labelled=False
+        )
+        return overlays.write_overlays(Path(out), seen, names)
+
+
+def load_run(run: Path) -> tuple[nn.Module, RunConfig]:
+    """The trained network of a finished run, in eval mode on the CPU, and its configuration."""
+    run = Path(run)
+    finished(run)
+    config = RunConfig.from_file(run / files.CONFIG)
+    preprocess = read_preprocess(run)
+    # The trained weights are in the folder: where the run started from need not exist any more.
+    start = "identity" if config.identity else "published"
+    bare = dataclasses.replace(config, start=start, pretrained=False, init=None)
+    network, _ = build_network(bare, len(preprocess.classes), (preprocess.channels, *preprocess.size))
+    fill(network, run)
+    return network.to(memory_format=torch.channels_last).eval(), config  # pyright: ignore[reportCallIssue]
+
+
+def read_preprocess(run: Path) -> Preprocess:
+    """What a finished run's network takes and gives, kept with its weights."""
+    return kept(run, KEY, Preprocess.from_json)
+
+
+def open_run(run: Path) -> tuple[nn.Module, tuple[int, ...]]:
+    """The network of a run, and the (channels, height, width) that it takes."""
+    preprocess = read_preprocess(run)
+    return load_run(run)[0], (preprocess.channels, *preprocess.size)
+
+
+def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
+    """A network by name, for 1000 classes."""
+    if len(shape) != 3:
+        raise ValueError(f"{network} takes channels, height and width; got {'x'.join(map(str, shape))}")
+    built, _ = build_network(RunConfig(network=network, mechanism=mechanism), 1000, (shape[0], shape[1], shape[2]))
+    return built.eval(), shape
+
+
+def given_pictures(inputs: Sequence[Path], channels: int) -> tuple[FolderSplit, list[str]]:
+    """Pictures on the command line and in folders named there, and a name for each."""
+    found: list[Path] = []
+    for given in map(Path, inputs):
+        if given.is_dir():
+            inside = sorted(path for path in given.rglob("*") if path.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise DataError(f"{given} holds no pictures ({', '.join(SUFFIXES)})")
+            found += inside
+        elif given.exists():
+            found.append(given)
+        else:
+            raise DataError(f"{given} does not exist")
+    if not found:
+        raise DataError("at least one picture is needed; none was given")
+    root = Path(os.path.commonpath([path.absolute().parent for path in found]))
+    names = [path.absolute().relative_to(root).as_posix() for path in found]
+    return FolderSplit(root, [path.absolute() for path in found], [0] * len(found), channels), names

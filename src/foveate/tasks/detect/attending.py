@@ -1,0 +1,177 @@
+"""Where a detector looks in a picture: each found box's query, chosen points in both directions, and its mechanism."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from foveate.capture import capture
+from foveate.networks import DETR
+from foveate.tasks.attention import own_taps
+from foveate.tasks.detect.drawing import Panel
+from foveate.tasks.detect.found import Found, detect
+from foveate.tasks.detect.looks import grid_of, spatial_maps
+from foveate.tasks.detect.preparation import Preparation
+
+__all__ = ["Attention", "Point", "attention_in", "mask_panels", "point_panels", "query_panels"]
+
+Point = tuple[float, float]
+MOST_POINTS = 4  # middles of found boxes, where no point is asked for
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """The maps of one picture, on the CPU.
+
+    Args:
+        found: The boxes.
+        shown: The queries that are shown, the best first.
+        queries: Where these look: (query, head, rows, columns).
+        points: In pixels of the picture, (x, y).
+        looks_at: What each point looks at: (point, head, rows, columns); None without an encoder.
+        looked_at_by: What looks at each point, likewise: how much of its attention every place gives to the point.
+        masks: What the queries' masks begin with: (query, head, rows, columns); None without masks.
+        spatial: Of each tap of the mechanism with places, (height, width).
+        gates: Of each tap of the mechanism with channels, averaged over places: (channel).
+    """
+
+    found: Found
+    shown: list[int]
+    queries: Tensor
+    points: list[Point]
+    looks_at: Tensor | None
+    looked_at_by: Tensor | None
+    masks: Tensor | None
+    spatial: dict[str, Tensor]
+    gates: dict[str, Tensor]
+
+
+def attention_in(
+    network: DETR,
+    preparation: Preparation,
+    new: Sequence[str],
+    image: Tensor,
+    *,
+    threshold: float,
+    points: Sequence[Point] = (),
+    layer: int | None = None,
+) -> Attention:
+    """Detect in a picture uint8 (3, height, width), and keep where what is found and what is asked for looks.
+
+    Args:
+        network: In evaluation mode.
+        preparation: What it takes.
+        new: Names of the modules that are the mechanism.
+        image: The picture.
+        threshold: The least score of a box; where none has it, the best one is shown.
+        points: (x, y) in pixels of the picture. Default: the middles of the best boxes.
+        layer: Of encoder and decoder, from 1. Default: the last of each.
+
+    Raises:
+        ValueError: If a point lies outside of the picture, or there is no such layer.
+        LookupError: If points are asked for and there is no encoder.
+    """
+    size = (image.shape[1], image.shape[2])
+    encoder, decoder = _taps(network, layer)
+    if points and encoder is None:
+        raise LookupError("points look at each other in the encoder; this network has encoder_layers=0")
+    for x, y in points:
+        if not (0 <= x < size[1] and 0 <= y < size[0]):
+            raise ValueError(f"a point lies in the picture, which has {size[1]} x {size[0]} pixels; got {x:g},{y:g}")
+    grid = grid_of(network, preparation.size.of(*size))
+    found, _ = detect(network, preparation, image)
+    shown = found.above(threshold).tolist() or [int(found.scores.argmax())]
+    chosen = list(points) or [_middle(found, query, size) for query in shown[:MOST_POINTS]]
+    tokens = torch.tensor([_token(point, size, grid) for point in chosen])
+    own = own_taps(network, new)
+    masks = "mask_attention.weights" if preparation.masks else None
+
+    names = [name for name in (decoder, masks, *own) if name is not None]
+    with capture(network, only=names) as maps:
+        detect(network, preparation, image)
+    looks_at = looked_at_by = None
+    if encoder is not None:
+
+        def both(weights: Tensor) -> Tensor:
+            """Rows and columns of the points; the whole map may be large."""
+            at = tokens.to(weights.device)
+            return torch.stack([weights[:, :, at], weights[..., at].mT])
+
+        with capture(network, only=[encoder], keep=both) as rows:
+            detect(network, preparation, image)
+        looks_at, looked_at_by = (each[0].transpose(0, 1).unflatten(2, grid) for each in rows[encoder].float().cpu())
+    gates = {name: maps[name][0].float().flatten(1).mean(1).cpu() for name in own if own[name].split()[1] == "channel"}
+    return Attention(
+        found,
+        shown,
+        maps[decoder][0, :, shown].float().transpose(0, 1).unflatten(2, grid).cpu(),
+        chosen,
+        looks_at,
+        looked_at_by,
+        None if masks is None else maps[masks][0, shown].float().cpu(),
+        spatial_maps(dict(maps), own),
+        gates,
+    )
+
+
+def query_panels(image: Tensor, seen: Attention, classes: Sequence[str], *, heads: bool) -> list[Panel]:
+    """Where the query of each box looks, with the box: the mean over heads, or a panel for each."""
+    panels = []
+    for number, query in enumerate(seen.shown):
+        box = seen.found.boxes_xyxy[query].tolist()
+        title = f"{classes[int(seen.found.labels[query])]} {float(seen.found.scores[query]):.2f}, query {query}"
+        panels += _panels(title, image, seen.queries[number], heads, box_xyxy=box)
+    return panels
+
+
+def point_panels(image: Tensor, seen: Attention, *, heads: bool) -> list[Panel]:
+    """What each point looks at, and what looks at it."""
+    panels = []
+    if seen.looks_at is None or seen.looked_at_by is None:
+        return panels
+    for number, point in enumerate(seen.points):
+        where = f"({point[0]:.0f}, {point[1]:.0f})"
+        panels += _panels(f"what {where} looks at", image, seen.looks_at[number], heads, point=point)
+        panels += _panels(f"what looks at {where}", image, seen.looked_at_by[number], heads, point=point)
+    return panels
+
+
+def mask_panels(image: Tensor, seen: Attention, classes: Sequence[str], *, heads: bool) -> list[Panel]:
+    """What the mask of each box begins with."""
+    if seen.masks is None:
+        return []
+    panels = []
+    for number, query in enumerate(seen.shown):
+        title = f"mask of {classes[int(seen.found.labels[query])]}, query {query}"
+        panels += _panels(title, image, seen.masks[number], heads, box_xyxy=seen.found.boxes_xyxy[query].tolist())
+    return panels
+
+
+def _panels(title: str, image: Tensor, weights: Tensor, heads: bool, **marks: object) -> list[Panel]:
+    if not heads:
+        return [Panel(title, image, weights.mean(dim=0), **marks)]  # pyright: ignore[reportArgumentType]
+    return [Panel(f"{title}, head {head + 1}", image, each, **marks) for head, each in enumerate(weights)]  # pyright: ignore[reportArgumentType]
+
+
+def _taps(network: DETR, layer: int | None) -> tuple[str | None, str]:
+    """The taps of self-attention in the encoder, if it has any, and of cross-attention in the decoder."""
+    names = []
+    for stack, kind in (("encoder", "self_attn"), ("decoder", "cross_attn")):
+        layers = len(network.get_submodule(stack).layers)  # pyright: ignore[reportArgumentType]
+        number = layers if layer is None else layer
+        if layers and not 1 <= number <= layers:
+            raise ValueError(f"the {stack} has layers 1 to {layers}; got {number}")
+        names.append(f"{stack}.layers.{number - 1}.{kind}.weights" if layers else None)
+    return names[0], names[1]
+
+
+def _middle(found: Found, query: int, size: tuple[int, int]) -> Point:
+    left, top, right, bottom = found.boxes_xyxy[query].tolist()
+    x, y = (left + right) / 2, (top + bottom) / 2
+    return min(max(x, 0.0), size[1] - 1.0), min(max(y, 0.0), size[0] - 1.0)
+
+
+def _token(point: Point, size: tuple[int, int], grid: tuple[int, int]) -> int:
+    row, column = int(point[1] * grid[0] / size[0]), int(point[0] * grid[1] / size[1])
+    return row * grid[1] + column

@@ -1,0 +1,138 @@
+"""Pictures with what was found in them, and with where queries and tokens look."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from foveate.files import write_atomic
+from foveate.tasks.detect.found import Found
+
+__all__ = ["Panel", "draw_found", "write_picture", "write_sheet"]
+
+SMALLEST_SIDE = 320  # to which small pictures are enlarged, so that words can be read
+COLOURS = "tab10"
+HEAT = "inferno"
+PANEL_INCHES = 3.0
+COLUMNS = 4
+
+Box = Sequence[float]
+
+
+class Panel:
+    """A picture of a sheet.
+
+    Args:
+        title: Above it.
+        image: uint8 (3, height, width).
+        heat: A map over it, (rows, columns); None for none.
+        box_xyxy: A box in it, in pixels.
+        point: (x, y) in it, in pixels.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        image: Tensor,
+        heat: Tensor | None = None,
+        box_xyxy: Box | None = None,
+        point: tuple[float, float] | None = None,
+    ) -> None:
+        self.title, self.image, self.heat, self.box_xyxy, self.point = title, image, heat, box_xyxy, point
+
+    def draw(self, axes: Any) -> None:
+        """Draw it into the axes of a figure."""
+        from matplotlib import colormaps
+        from matplotlib.patches import Rectangle
+
+        picture = self.image.permute(1, 2, 0).float().numpy() / 255
+        if self.heat is not None:
+            heat = F.interpolate(self.heat[None, None].float(), self.image.shape[1:], mode="nearest-exact")[0, 0]
+            shown = ((heat - heat.min()) / (heat.max() - heat.min()).clamp(min=1e-12)).numpy()
+            picture = 0.35 * picture + 0.65 * colormaps[HEAT](shown)[..., :3]
+        axes.imshow(picture.clip(0, 1), interpolation="nearest")
+        if self.box_xyxy is not None:
+            left, top, right, bottom = self.box_xyxy
+            axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color="white", linewidth=3))
+            axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color="#d62728", linewidth=1))
+        if self.point is not None:
+            axes.plot(*self.point, "o", markersize=9, markerfacecolor="none", markeredgecolor="white", mew=3)
+            axes.plot(*self.point, "o", markersize=9, markerfacecolor="none", markeredgecolor="#d62728", mew=1.5)
+        axes.set_xlim(-0.5, self.image.shape[2] - 0.5)
+        axes.set_ylim(self.image.shape[1] - 0.5, -0.5)
+        axes.set_title(self.title, fontsize=9)
+        axes.axis("off")
+
+
+def write_sheet(path: Path, panels: Sequence[Panel], title: str, columns: int = COLUMNS) -> Path:
+    """Write panels in rows under a title as PNG."""
+    from matplotlib.figure import Figure
+
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    ratio = panels[0].image.shape[1] / panels[0].image.shape[2]
+    height = rows * (PANEL_INCHES * ratio + 0.35) + 0.5
+    figure = Figure(figsize=(columns * PANEL_INCHES, height), layout="constrained", dpi=110)
+    figure.suptitle(title, fontsize=11)
+    every = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes in every[len(panels) :]:
+        axes.axis("off")
+    for panel, axes in zip(panels, every, strict=False):
+        panel.draw(axes)
+    body = io.BytesIO()
+    figure.savefig(body, format="png")
+    write_atomic(path, body.getvalue())
+    return path
+
+
+def draw_found(image: Tensor, found: Found, queries: Sequence[int], classes: Sequence[str]) -> Image.Image:
+    """A picture uint8 (3, height, width) with the boxes of some queries, their classes and scores, and their masks."""
+    height, width = image.shape[1:]
+    scale = max(1, -(-SMALLEST_SIDE // min(height, width)))
+    base = image.permute(1, 2, 0).numpy()
+    if found.masks is not None:
+        base = _with_masks(base, found, queries)
+    picture = Image.fromarray(base).resize((width * scale, height * scale), Image.Resampling.NEAREST)
+    side = min(picture.size)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(max(11, side // 32))
+    thick = max(2, side // 200)
+    for query in reversed(queries):  # the best above the others
+        label = int(found.labels[query])
+        colour = _colour(label)
+        left, top, right, bottom = (edge * scale for edge in found.boxes_xyxy[query].tolist())
+        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=thick)
+        text = f"{classes[label]} {float(found.scores[query]):.2f}"
+        _, _, wide, high = pen.textbbox((0, 0), text, font=font)
+        x, y = min(max(left, 0), picture.width - wide - 4), max(top - high - 4, 0)
+        pen.rectangle((x, y, x + wide + 4, y + high + 4), fill=colour)
+        pen.text((x + 2, y + 1), text, fill="white", font=font)
+    return picture
+
+
+def _with_masks(base: np.ndarray[Any, Any], found: Found, queries: Sequence[int]) -> np.ndarray[Any, Any]:
+    mixed = base.astype(float)
+    assert found.masks is not None
+    for query in reversed(queries):
+        mask = found.masks[query].numpy()
+        mixed[mask] = 0.5 * mixed[mask] + 0.5 * np.array(_colour(int(found.labels[query])))
+    return mixed.round().astype(np.uint8)
+
+
+def _colour(label: int) -> tuple[int, int, int]:
+    from matplotlib import colormaps
+
+    red, green, blue = (round(255 * part) for part in colormaps[COLOURS](label % 10)[:3])
+    return red, green, blue
+
+
+def write_picture(path: Path, picture: Image.Image) -> Path:
+    """Write a picture as PNG."""
+    body = io.BytesIO()
+    picture.save(body, format="PNG")
+    write_atomic(path, body.getvalue())
+    return path
