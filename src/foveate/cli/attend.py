@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.options import Out
+from foveate.cli.options import Out, Threshold, named, parse_point
 
 __all__ = ["attend"]
 
@@ -16,16 +16,30 @@ def attend(
         list[Path], typer.Argument(help="Pictures, scans (NIfTI, or the folder of a DICOM series), or folders of them.")
     ],
     out: Out,
+    threshold: Threshold = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X,Y", help="To detect: a pixel whose attention is drawn. Default: middles of boxes."),
+    ] = None,
+    heads: Annotated[bool, typer.Option("--heads", help="To detect: a map for each head, not their mean.")] = False,
+    layer: Annotated[
+        int | None, typer.Option(min=1, help="To detect: which layer of encoder and decoder. Default: the last.")
+    ] = None,
 ) -> None:
     """Draw what a run's mechanism and its whole network attend to, a picture for each map.
 
-    A run that segments writes the maps of its gates as NIfTI too, to lay over the scan.
+    A run that segments writes the maps of its gates as NIfTI too, to lay over the scan. A run that detects draws where
+    the query of each found box looks, and what points look at and what looks at them.
 
     Example: foveate attend runs/cbam holiday.jpg --out maps
 
     Example: foveate attend runs/gates scan.nii.gz --out maps
+
+    Example: foveate attend runs/raccoons photo.jpg --out maps --point 120,80 --heads
     """
     from foveate.tasks.run import attend as draw
 
-    for path in draw(run, inputs, out):
+    points = [parse_point(text) for text in point] if point else None
+    options = named(threshold=threshold, points=points, heads=heads or None, layer=layer)
+    for path in draw(run, inputs, out, **options):
         print(path)

@@ -21,8 +21,11 @@ __all__ = [
     "Start",
     "Task",
     "TaskArgument",
+    "Threshold",
     "check_budget",
     "given",
+    "named",
+    "parse_point",
     "parse_settings",
     "parse_time",
 ]
@@ -69,6 +72,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of a run, such as --set batch_size=32."),
 ]
+Threshold = Annotated[
+    float | None, typer.Option(min=0, max=1, help="To detect: the least score of what is written and drawn, 0.5.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
@@ -81,6 +87,20 @@ def parse_time(text: str) -> float:
     if seconds <= 0:
         raise ValueError(f"a time must be more than zero; got {text!r}")
     return seconds
+
+
+def parse_point(text: str) -> tuple[float, float]:
+    """Pixels written like 120,80: from the left, and from above."""
+    try:
+        x, y = map(float, text.split(","))
+    except ValueError:
+        raise ValueError(f"a point is written like 120,80: pixels from the left and from above; got {text!r}") from None
+    return x, y
+
+
+def named(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def check_budget(epochs: int | None, max_time: str | None) -> float | None:

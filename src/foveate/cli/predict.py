@@ -1,11 +1,11 @@
-"""foveate predict: the classes of new pictures, and the label maps of new scans."""
+"""foveate predict: the classes of new pictures, the boxes in them, and the label maps of new scans."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from foveate.cli.options import Out
+from foveate.cli.options import Out, Threshold, named
 
 __all__ = ["predict"]
 
@@ -16,15 +16,20 @@ def predict(
         list[Path], typer.Argument(help="Pictures, scans (NIfTI, or the folder of a DICOM series), or folders of them.")
     ],
     out: Out,
+    threshold: Threshold = None,
 ) -> None:
-    """Name the class of each picture, with its probabilities, in predictions.csv; or draw the labels of each scan.
+    """Name the class of each picture, with its probabilities, in predictions.csv; or find boxes; or label scans.
 
-    A run that segments writes NAME.nii.gz in the scan's own space, the probability of each class, and an overlay.
+    A run that segments writes NAME.nii.gz in the scan's own space, the probability of each class, and an overlay. A run
+    that detects writes predictions.json, as COCO has it, and NAME.found.png with the boxes; with masks panoptic.json
+    and NAME.panoptic.png too.
 
     Example: foveate predict runs/se holiday.jpg --out predictions
 
     Example: foveate predict runs/gates scan.nii.gz --out labels
+
+    Example: foveate predict runs/raccoons photos --out found --threshold 0.7
     """
     from foveate.tasks.run import predict as apply
 
-    print(apply(run, inputs, out))
+    print(apply(run, inputs, out, **named(threshold=threshold)))

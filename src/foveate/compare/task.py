@@ -84,6 +84,18 @@ def _build_segmenter(config: Any, preparation: Any, device: str = "cpu") -> Any:
     return build(config, preparation, device)
 
 
+def _open_boxes(config: Any) -> Any:
+    from foveate.tasks.detect.hosts import preparation_for
+
+    return preparation_for(config)
+
+
+def _build_detector(config: Any, preparation: Any, device: str = "cpu") -> Any:
+    from foveate.tasks.detect.hosts import build
+
+    return build(config, preparation, device)
+
+
 TASKS = {
     "classify": Task(
         name="classify",
@@ -114,6 +126,26 @@ TASKS = {
         check=_check_segmenting_mechanism,
         open=_open_cases,
         build=_build_segmenter,
+    ),
+    "detect": Task(
+        name="detect",
+        metrics={"map": True, "map50": True, "pointing.network": True},
+        others={
+            "map75": True,
+            "map_small": True,
+            "map_medium": True,
+            "map_large": True,
+            "recall_100": True,
+            "val_map": True,
+            "pointing.mechanism": True,
+        },
+        by_case=False,
+        settings={},
+        arms=("none", "se", "eca", "eca-spatial", "cbam", "bam", "nonlocal", *CONTROLS),
+        least_batch=1,
+        check=_check_mechanism,
+        open=_open_boxes,
+        build=_build_detector,
     ),
 }
 

@@ -27,6 +27,9 @@ __all__ = ["study_table", "write_report"]
 MEASURES = {
     "val_accuracy": ("Validation accuracy, %", 100.0),
     "val_dice": ("Validation Dice, %", 100.0),
+    "val_map": ("Validation mAP, %", 100.0),
+    "val_unstable": ("Matches that are new, %", 100.0),
+    "val_alike": ("Queries look alike, %", 100.0),
     "val_loss": ("Validation loss", 1.0),
     "train_loss": ("Training loss", 1.0),
 }

@@ -34,7 +34,7 @@ class Words:
     @property
     def names(self) -> dict[str, str]:
         """What metrics are called, those of validation too."""
-        return {"val_dice": "Validation Dice", **self.metrics}
+        return {"val_dice": "Validation Dice", "val_map": "Validation mAP", **self.metrics}
 
     @property
     def by_case(self) -> bool:
@@ -78,6 +78,27 @@ WORDS = {
             "recall": "Recall",
         },
         beside=(("false_positive_ml", "False positives", "ml a case"), ("hd95_mm", "HD95", "mm")),
+    ),
+    "detect": Words(
+        task="detect",
+        quality="mAP",
+        unit="seed",
+        samples="pictures",
+        one="picture",
+        many="pictures",
+        metrics={
+            "map": "mAP",
+            "map50": "mAP50",
+            "map75": "mAP75",
+            "map_small": "mAP, small",
+            "map_medium": "mAP, medium",
+            "map_large": "mAP, large",
+            "recall_1": "Recall, 1 box",
+            "recall_10": "Recall, 10 boxes",
+            "recall_100": "Recall, 100 boxes",
+            "pointing.network": "Pointing, queries",
+            "pointing.mechanism": "Pointing, mechanism",
+        },
     ),
 }
 

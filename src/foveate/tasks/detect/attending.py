@@ -101,7 +101,8 @@ def attention_in(
         with capture(network, only=[encoder], keep=both) as rows:
             detect(network, preparation, image)
         looks_at, looked_at_by = (each[0].transpose(0, 1).unflatten(2, grid) for each in rows[encoder].float().cpu())
-    gates = {name: maps[name][0].float().flatten(1).mean(1).cpu() for name in own if own[name].split()[1] == "channel"}
+    channels = [name for name, axes in own.items() if axes.split()[1] == "channel"]
+    gates = {name: maps[name][0].float().reshape(maps[name].shape[1], -1).mean(dim=1).cpu() for name in channels}
     return Attention(
         found,
         shown,
@@ -116,12 +117,12 @@ def attention_in(
 
 
 def query_panels(image: Tensor, seen: Attention, classes: Sequence[str], *, heads: bool) -> list[Panel]:
-    """Where the query of each box looks, with the box: the mean over heads, or a panel for each."""
-    panels = []
+    """All boxes, then where the query of each looks: the mean over heads, or a panel for each head."""
+    panels = [] if heads else [Panel("what is found", image, None, seen.found.boxes_xyxy[seen.shown].tolist())]
     for number, query in enumerate(seen.shown):
         box = seen.found.boxes_xyxy[query].tolist()
         title = f"{classes[int(seen.found.labels[query])]} {float(seen.found.scores[query]):.2f}, query {query}"
-        panels += _panels(title, image, seen.queries[number], heads, box_xyxy=box)
+        panels += _panels(title, image, seen.queries[number], heads, boxes_xyxy=[box])
     return panels
 
 
@@ -144,7 +145,7 @@ def mask_panels(image: Tensor, seen: Attention, classes: Sequence[str], *, heads
     panels = []
     for number, query in enumerate(seen.shown):
         title = f"mask of {classes[int(seen.found.labels[query])]}, query {query}"
-        panels += _panels(title, image, seen.masks[number], heads, box_xyxy=seen.found.boxes_xyxy[query].tolist())
+        panels += _panels(title, image, seen.masks[number], heads, boxes_xyxy=[seen.found.boxes_xyxy[query].tolist()])
     return panels
 
 

@@ -39,7 +39,7 @@ class DetectConfig(TrainingConfig):
         init: A checkpoint to start from: of a DETR, or of a ResNet, which becomes the backbone.
         pretrained: Start the backbone from the weights of ImageNet that torchvision publishes.
         num_queries: Objects at most. Default: those of the checkpoint; from random weights the network's own, or twice
-            the objects of the fullest picture where these are fewer.
+            the objects of the fullest picture, at least ten, where these are fewer.
         frozen: Whether the backbone's batch normalisations are constants and its first layers rest. Default: where the
             run starts from weights.
         backbone_learning_rate: Of the backbone; 0 leaves it as it is. Default: a tenth of learning_rate where the run

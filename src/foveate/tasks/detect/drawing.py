@@ -18,6 +18,7 @@ __all__ = ["Panel", "draw_found", "write_picture", "write_sheet"]
 SMALLEST_SIDE = 320  # to which small pictures are enlarged, so that words can be read
 COLOURS = "tab10"
 HEAT = "inferno"
+MARK = "#d62728"
 PANEL_INCHES = 3.0
 COLUMNS = 4
 
@@ -31,7 +32,7 @@ class Panel:
         title: Above it.
         image: uint8 (3, height, width).
         heat: A map over it, (rows, columns); None for none.
-        box_xyxy: A box in it, in pixels.
+        boxes_xyxy: Boxes in it, in pixels.
         point: (x, y) in it, in pixels.
     """
 
@@ -40,10 +41,10 @@ class Panel:
         title: str,
         image: Tensor,
         heat: Tensor | None = None,
-        box_xyxy: Box | None = None,
+        boxes_xyxy: Sequence[Box] = (),
         point: tuple[float, float] | None = None,
     ) -> None:
-        self.title, self.image, self.heat, self.box_xyxy, self.point = title, image, heat, box_xyxy, point
+        self.title, self.image, self.heat, self.boxes_xyxy, self.point = title, image, heat, boxes_xyxy, point
 
     def draw(self, axes: Any) -> None:
         """Draw it into the axes of a figure."""
@@ -54,15 +55,14 @@ class Panel:
         if self.heat is not None:
             heat = F.interpolate(self.heat[None, None].float(), self.image.shape[1:], mode="nearest-exact")[0, 0]
             shown = ((heat - heat.min()) / (heat.max() - heat.min()).clamp(min=1e-12)).numpy()
-            picture = 0.35 * picture + 0.65 * colormaps[HEAT](shown)[..., :3]
+            picture = 0.5 * picture + 0.5 * colormaps[HEAT](shown)[..., :3]
         axes.imshow(picture.clip(0, 1), interpolation="nearest")
-        if self.box_xyxy is not None:
-            left, top, right, bottom = self.box_xyxy
-            axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color="white", linewidth=3))
-            axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color="#d62728", linewidth=1))
-        if self.point is not None:
-            axes.plot(*self.point, "o", markersize=9, markerfacecolor="none", markeredgecolor="white", mew=3)
-            axes.plot(*self.point, "o", markersize=9, markerfacecolor="none", markeredgecolor="#d62728", mew=1.5)
+        for colour, width in (("white", 3.0), (MARK, 1.2)):  # a light edge, so that it is seen on dark and on light
+            for left, top, right, bottom in self.boxes_xyxy:
+                size = right - left, bottom - top
+                axes.add_patch(Rectangle((left, top), *size, fill=False, color=colour, linewidth=width))
+            if self.point is not None:
+                axes.plot(*self.point, "o", markersize=9, markerfacecolor="none", markeredgecolor=colour, mew=width)
         axes.set_xlim(-0.5, self.image.shape[2] - 0.5)
         axes.set_ylim(self.image.shape[1] - 0.5, -0.5)
         axes.set_title(self.title, fontsize=9)
@@ -78,7 +78,7 @@ def write_sheet(path: Path, panels: Sequence[Panel], title: str, columns: int = 
     ratio = panels[0].image.shape[1] / panels[0].image.shape[2]
     height = rows * (PANEL_INCHES * ratio + 0.35) + 0.5
     figure = Figure(figsize=(columns * PANEL_INCHES, height), layout="constrained", dpi=110)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, wrap=True)
     every = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in every[len(panels) :]:
         axes.axis("off")

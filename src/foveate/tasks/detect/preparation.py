@@ -18,6 +18,7 @@ from foveate.tasks.detect.config import DetectConfig
 __all__ = ["KEY", "Preparation", "describe", "prepare_for"]
 
 KEY = "foveate.detect"  # under which it is kept in model.safetensors
+FEWEST = 10  # queries of a run that chooses by the data
 ENOUGH = 10_000  # pictures, below which its authors advise against training DETR from random weights
 
 
@@ -84,7 +85,7 @@ def _queries(config: DetectConfig, boxes: Boxes) -> int:
     with torch.device("meta"):
         network = catalogue.build(config.network, **config.network_options)
     own = network.get_parameter("query_embed.weight").shape[0]
-    return own if config.trained else min(own, 2 * most)
+    return own if config.trained else min(own, max(FEWEST, 2 * most))
 
 
 def _queries_of_checkpoint(init: str | None) -> int | None:
