@@ -159,7 +159,7 @@ def test_it_computes_its_drawing(space, options):
 def test_each_step_can_keep_an_axis_as_anisotropic_volumes_want_it(strides, space, grids):
     network = awake(strides=strides, spatial_dims=3, gates=1)
     x = draw(1, 2, *space)
-    padded = F.pad(x, network._padding(x))
+    padded = F.pad(x, network.padding(x))
     assert [tuple(features.shape[2:]) for features in network.encode(padded)] == grids
     assert network(x).shape == (1, 2, *space)
     assert network.skips["2"].gates[0].theta.stride == network.strides[1]
@@ -176,7 +176,7 @@ def test_levels_can_have_several_blocks():
 def test_what_lies_behind_the_end_of_the_input_is_zero_as_for_a_convolution():
     network, x = awake(gates=1), draw(2, 2, 6, 7)
     torch.testing.assert_close(network(x), network(F.pad(x, (0, 1, 0, 2)))[:, :, :6, :7])
-    assert F.pad(x, network._padding(x)).shape == (2, 2, 8, 8)
+    assert F.pad(x, network.padding(x)).shape == (2, 2, 8, 8)
 
 
 @pytest.mark.parametrize("options", [{}, {"norm": "instance"}])

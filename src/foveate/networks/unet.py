@@ -210,7 +210,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         functional.check_input("UNet", x, self.in_channels, self.spatial_dims)
         size = x.shape[2:]
-        decoded = self.decode(self.encode(F.pad(x, self._padding(x))))
+        decoded = self.decode(self.encode(F.pad(x, self.padding(x))))
         supervised = self.deep_supervision and self.training
         levels = range(len(decoded)) if self.fused_heads or supervised else range(1)
         answers = [self._resized(self.heads[str(level + 1)](decoded[level]), decoded[0]) for level in levels]
@@ -243,8 +243,8 @@ class UNet(nn.Module):
         mode = RESIZES[self.spatial_dims]
         return F.interpolate(x, size=like.shape[2:], mode=mode, align_corners=self.align_corners)
 
-    def _padding(self, x: Tensor) -> list[int]:
-        """What lacks at the end of each axis, the last axis first."""
+    def padding(self, x: Tensor) -> list[int]:
+        """What lacks of x at the end of each axis, the last axis first; taps see the grid with it."""
         steps = [math.prod(axis) for axis in zip(*self.strides, strict=True)]
         lack = [-size % step for size, step in zip(x.shape[2:], steps, strict=True)]
         alone = self.norm == "instance" or (self.training and x.shape[0] == 1)
