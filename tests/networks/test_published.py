@@ -188,7 +188,7 @@ HEARTS = {  # the release's network for hearts, all of whose levels are alike
     "widths": (4, 4, 4, 4, 4),
     "gates": 1,
     "shared_signal": True,
-    "combine": False,
+    "fused_gates": False,
     "fused_heads": False,
     "kernel_size": (3, 3, 1),
     "strides": (2, 2, 1),
@@ -510,7 +510,7 @@ def test_the_steps_of_a_network_for_hearts_are_an_option():
 
 
 @pytest.mark.parametrize(
-    "options", [{"strides": 2}, {"shared_signal": False}, {"combine": True}, {"gates": 2, "combine": True}]
+    "options", [{"strides": 2}, {"shared_signal": False}, {"fused_gates": True}, {"gates": 2, "fused_gates": True}]
 )
 def test_a_u_net_that_the_release_has_not_is_not_given_its_names(options):
     with pytest.raises(ValueError, match=f"^{GATED_NETWORKS} has no code that computes what this UNet computes$"):

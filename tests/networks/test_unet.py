@@ -18,7 +18,7 @@ PUBLISHED = {
     "unet_ct_multi_att_dsv": ({"gates": 2}, 6_473_322),
     "unet_3D": ({"gates": 0, **HEARTS}, 1_965_332),
     "unet_grid_gating": (
-        {"gate_options": {"stride": 2}, "shared_signal": True, "combine": False, **HEARTS},
+        {"gate_options": {"stride": 2}, "shared_signal": True, "fused_gates": False, **HEARTS},
         2_221_815,
     ),
 }
@@ -125,7 +125,7 @@ def test_the_two_builders_differ_by_the_gate():
         ((7, 10), {"gates": 1, "block": "residual", "align_corners": True, "fused_heads": False}),
         ((9, 3), {"gates": 2, "block": "residual", "norm": "instance", "widths": (3, 3, 4, 5)}),
         ((1, 1), {"widths": (3, 4)}),
-        ((7, 10), {"gates": 1, "combine": False, "kernel_size": (5, 1)}),
+        ((7, 10), {"gates": 1, "fused_gates": False, "kernel_size": (5, 1)}),
         ((7, 10), {"gates": 2, "shared_signal": True, "widths": (3, 4, 5, 7)}),
         (
             (5, 6, 3),
@@ -135,7 +135,7 @@ def test_the_two_builders_differ_by_the_gate():
                 "gates": 1,
                 "gate_options": {"stride": 2},
                 "shared_signal": True,
-                "combine": False,
+                "fused_gates": False,
                 **HEARTS,
             },
         ),
@@ -391,11 +391,11 @@ def test_it_compiles_into_one_graph_and_exports_with_open_sizes(options):
             r"gates stand on every skip connection but the first; got 1 for widths \(3, 4\)",
         ),
         ({"gate_options": {"stride": 1}}, "gate_options need gates; got gates=0$"),
-        ({"gate_options": {}, "combine": False}, "gate_options, combine=False need gates; got gates=0$"),
+        ({"gate_options": {}, "fused_gates": False}, "gate_options, fused_gates=False need gates; got gates=0$"),
         ({"shared_signal": True}, "shared_signal need gates; got gates=0$"),
         (
-            {"gates": 2, "combine": False},
-            "several gates on a skip connection need combine; got gates=2, combine=False$",
+            {"gates": 2, "fused_gates": False},
+            "several gates on a skip connection need fused_gates; got gates=2, fused_gates=False$",
         ),
         ({"kernel_size": (3, 2)}, "kernel_size must be odd and positive; got 2$"),
         ({"kernel_size": (3, 3, 1)}, r"kernel_size is one number or one for each of 2 axes; got \(3, 3, 1\)$"),

@@ -30,9 +30,9 @@ class Skip(nn.Module):
         self.mechanism: nn.Module | None = None
 
     def add_gates(
-        self, count: int, gating_channels: int, *, combine: bool, norm: str, spatial_dims: int, **options: Any
+        self, count: int, gating_channels: int, *, fused: bool, norm: str, spatial_dims: int, **options: Any
     ) -> None:
-        """Put gates here and, with `combine`, a 1x1 convolution behind all of them, with normalisation and ReLU.
+        """Put gates here and, with `fused`, a 1x1 convolution behind all of them, with normalisation and ReLU.
 
         Unless the options say otherwise, a gate is as wide as the feature, as in the released networks.
         """
@@ -41,7 +41,7 @@ class Skip(nn.Module):
             given.setdefault("norm", norm)
         for _ in range(count):
             self.gates.append(AttentionGate(self.channels, gating_channels, spatial_dims=spatial_dims, **given))
-        if not combine:
+        if not fused:
             return
         self.combine = nn.Sequential(conv_norm(count * self.channels, self.channels, norm, spatial_dims))
         self.combine.append(nn.ReLU(inplace=True))

@@ -57,7 +57,8 @@ class UNet(nn.Module):
         shared_signal: One signal, the deepest feature through a convolution to the width of the level above it, goes to
             every gate, as in the release's older network. False: it goes to the deepest gates in its own width, and the
             decoder's feature of the level below to each of the others.
-        combine: Whether a 1x1 convolution stands behind the gates of a skip connection; several need it.
+        fused_gates: Whether a 1x1 convolution with normalisation and ReLU stands behind the gates of a skip connection;
+            several need it.
         fused_heads: Every level of the decoder has a head, and a 1x1 convolution over the resized heads gives the
             logits, as released (and called deep supervision there, with one loss). False: the head of level 1 alone.
         deep_supervision: In training, return a list of logits for a loss each, all on the grid of the input: the
@@ -96,7 +97,7 @@ class UNet(nn.Module):
         gates: int = 0,
         gate_options: Mapping[str, Any] | None = None,
         shared_signal: bool = False,
-        combine: bool = True,
+        fused_gates: bool = True,
         fused_heads: bool = True,
         deep_supervision: bool = False,
         mechanism: str | Callable[[int], nn.Module] | None = None,
@@ -122,7 +123,7 @@ class UNet(nn.Module):
         make = partial(ConvBlock, kernel_size=kernel_size, kind=block, norm=norm, spatial_dims=spatial_dims)
         self._make_host(num_classes, make)
         start_as_gated_networks(self)
-        self._add_gates(gates, gate_options, combine)
+        self._add_gates(gates, gate_options, fused_gates)
         self.sites = self._place(mechanism, options, position, levels)
 
     def _make_host(self, num_classes: int, make: Callable[..., ConvBlock]) -> None:
@@ -149,16 +150,18 @@ class UNet(nn.Module):
         channels = [in_channels] + [width] * (self.depths[level - 1] - 1)
         return nn.Sequential(*(make(given, width) for given in channels))
 
-    def _add_gates(self, gates: int, options: Mapping[str, Any] | None, combine: bool) -> None:
+    def _add_gates(self, gates: int, options: Mapping[str, Any] | None, fused: bool) -> None:
         """The gates of every skip connection but the first, and the signal that gates the deepest, or all."""
         if gates < 0 or (gates > 0 and len(self.widths) < 3):
             raise ValueError(
                 f"gates stand on every skip connection but the first; got {gates} for widths {self.widths}"
             )
-        if gates > 1 and not combine:
-            raise ValueError(f"several gates on a skip connection need combine; got gates={gates}, combine=False")
+        if gates > 1 and not fused:
+            raise ValueError(
+                f"several gates on a skip connection need fused_gates; got gates={gates}, fused_gates=False"
+            )
         if gates == 0:
-            given = {"gate_options": options, "shared_signal": self.shared_signal, "combine=False": not combine}
+            given = {"gate_options": options, "shared_signal": self.shared_signal, "fused_gates=False": not fused}
             if idle := [name for name, value in given.items() if value not in (None, False)]:
                 raise ValueError(f"{', '.join(idle)} need gates; got gates=0")
             return
@@ -170,7 +173,7 @@ class UNet(nn.Module):
             given = {"stride": self.strides[level - 1], "align_corners": self.align_corners} | dict(options or {})
             skip = cast(Skip, self.skips[str(level)])
             gating = signal if self.shared_signal else self.widths[level]
-            skip.add_gates(gates, gating, combine=combine, norm=self.norm, spatial_dims=dims, **given)
+            skip.add_gates(gates, gating, fused=fused, norm=self.norm, spatial_dims=dims, **given)
 
     def _place(
         self,
@@ -286,7 +289,7 @@ class Settings(TypedDict, total=False):
     gates: int
     gate_options: Mapping[str, Any] | None
     shared_signal: bool
-    combine: bool
+    fused_gates: bool
     fused_heads: bool
     deep_supervision: bool
     mechanism: str | Callable[[int], nn.Module] | None

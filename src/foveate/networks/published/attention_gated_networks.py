@@ -70,7 +70,9 @@ def _unet(shapes: Shapes) -> Found:
         network["kernel_size"] = kernel
     if network["gates"]:
         theta = shapes.axes(f"attentionblock4{'' if older else '.gate_block_1'}.theta.weight", axes)
-        network |= {"gate_options": {"stride": theta[2:]}, "shared_signal": older, "combine": not older}
+        network["gate_options"] = {"stride": list(theta[2:])}
+    if older:
+        network |= {"shared_signal": True, "fused_gates": False}
     if holds(shapes, "dsv2.dsv."):
         return Found(Architecture("unet", network), {}, spatial_dims)
     # The networks without joined heads are for hearts, whose slices are thick: no step leads across them.
