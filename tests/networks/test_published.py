@@ -582,6 +582,8 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path):
         ('{"kind": "resnet", "options": {"block": "basic", "depths": [1, 1, 999999999]}}', "its header asks for more"),
         ('{"kind": "resnet", "options": {"block": "basic", "depths": 3}}', "no network can be built of its sizes: "),
         ('{"kind": "unet", "options": {"gates": 1000000}}', "its header asks for more"),
+        ('{"kind": "sononet", "options": {"convs": [1, 1, 1, 1, 9999999]}}', "its header asks for more"),
+        ('{"kind": "unet", "options": {"kernel_size": 2147483647}}', "no network can be built of its sizes: "),
         (f'{{"kind": "unet", "options": {{"widths": {[1] * 999}}}}}', "its header asks for more"),
         (f'{{"kind": "resnet", "options": {{"mechanism": "{"eca+" * 99}eca"}}}}', "its header asks for more"),
         ('{"kind": "resnet", "options": {"width": 1e999}}', "its header asks for more"),

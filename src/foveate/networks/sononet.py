@@ -65,9 +65,9 @@ class Stages(nn.Module):
         self.in_channels, self.spatial_dims, self.convs = in_channels, spatial_dims, tuple(convs)
         self.channels = [max(1, round(stage * width)) for stage in (*widths, widths[-1])]
         self.stages = nn.ModuleDict()
-        for stage, (given, made) in enumerate(zip([in_channels, *self.channels], self.channels, strict=False)):
-            block = ConvBlock(given, made, convs=convs[stage], spatial_dims=spatial_dims)
-            self.stages[str(stage + 1)] = block
+        sizes = zip([in_channels, *self.channels], self.channels, convs, strict=False)
+        for stage, (given, made, count) in enumerate(sizes, start=1):
+            self.stages[str(stage)] = ConvBlock(given, made, convs=count, spatial_dims=spatial_dims)
         self.pool = POOLS[spatial_dims](2)
 
     def place(
