@@ -72,13 +72,19 @@ def of_unets() -> str:
 
 
 def of_sononets() -> str:
-    """AG-Sononet with every aggregation, counted."""
-    rows = [f"| | {' | '.join(AGGREGATIONS)} | MACs at 208 x 272 |", f"|---|{'---:|' * (1 + len(AGGREGATIONS))}"]
-    for name in ("ag_sononet8", "ag_sononet16", "ag_sononet32"):
+    """Sononet, and AG-Sononet with every aggregation, counted."""
+    rows = [
+        f"| | without gates | MACs at 208 x 272 | {' | '.join(AGGREGATIONS)} | MACs at 208 x 272 |",
+        f"|---|{'---:|' * (3 + len(AGGREGATIONS))}",
+    ]
+    for width in (8, 16, 32):
+        plain, gated = getattr(networks, f"sononet{width}"), getattr(networks, f"ag_sononet{width}")
         with torch.device("meta"):
-            made = [getattr(networks, name)(aggregation=aggregation) for aggregation in AGGREGATIONS]
-        cells = [f"{count_parameters(network):,}" for network in made]
-        rows.append(f"| `{name}` | {' | '.join(cells)} | {count_macs(made[0], (1, 1, 208, 272)):,} |")
+            made = [plain(), *(gated(aggregation=aggregation) for aggregation in AGGREGATIONS)]
+        parameters = [f"{count_parameters(network):,}" for network in made]
+        macs = [f"{count_macs(network, (1, 1, 208, 272)):,}" for network in made[:2]]
+        cells = [parameters[0], macs[0], *parameters[1:], macs[1]]
+        rows.append(f"| {width} | {' | '.join(cells)} |")
     return "\n".join([*rows, "", f"Parameters with one channel and 14 classes. {COUNTED}"])
 
 

@@ -42,6 +42,12 @@ NETWORKS = [
     ("agsononet_deep_sup", GATED_NETWORKS, "AG-Sononet, deep_sup"),
     ("agsononet_ft", GATED_NETWORKS, "AG-Sononet, ft"),
 ]
+SMALL_NETWORKS = [
+    ("unet_3D", GATED_NETWORKS, "U-Net, 3-D"),
+    ("unet_grid_gating", GATED_NETWORKS, "Attention U-Net, one signal for all gates, 3-D"),
+    ("sononet", GATED_NETWORKS, "Sononet, 2-2-3-3-3 convolutions"),
+    ("sononet2", GATED_NETWORKS, "Sononet, 3-3-3-2-2 convolutions"),
+]
 SUBSAMPLED = [
     (f"nonlocal_{kind}_3d_sub", ALEXHEX7, {"pairwise": kind}) for kind in ("embedded_gaussian", "dot_product")
 ]
@@ -96,8 +102,10 @@ def with_gate(network):
     return lambda x, g: {"gated": network(x, g), "attention": seen[-1]}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "publisher", "title"), NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "publisher", "title"),
+    [*SMALL_NETWORKS, *(pytest.param(*given, marks=pytest.mark.slow) for given in NETWORKS)],
+)
 def test_a_published_network_is_recognised_and_computes_what_its_publisher_computes(name, publisher, title):
     found = inspect(published.state_dict(name))
     assert (found.publisher, found.title, found.problems) == (publisher, title, ())
@@ -176,6 +184,16 @@ def bottlenecks(**options):
 
 
 CBAM = {"mechanism": "cbam", "options": {"reduction": 4}}
+HEARTS = {  # the release's network for hearts, all of whose levels are alike
+    "widths": (4, 4, 4, 4, 4),
+    "gates": 1,
+    "shared_signal": True,
+    "fused_gates": False,
+    "fused_heads": False,
+    "kernel_size": (3, 3, 1),
+    "strides": (2, 2, 1),
+    "spatial_dims": 3,
+}
 
 
 @pytest.fixture
@@ -359,7 +377,9 @@ def test_the_first_misfit_is_named(state, damage, sentence):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["cbam", "bam", "se", "caffe", "timm", "eca", "mobilenet", "block", "pooled block"])
+@pytest.mark.parametrize(
+    "kind", ["cbam", "bam", "se", "caffe", "timm", "eca", "mobilenet", "block", "pooled block", "hearts", "sononet"]
+)
 def test_no_shape_whatever_makes_anything_but_a_sentence(kind):
     se, eca = {"mechanism": "se", "options": {"reduction": 4}}, {"mechanism": "eca", "options": {"kernel_size": 3}}
     network, publisher = {
@@ -372,6 +392,8 @@ def test_no_shape_whatever_makes_anything_but_a_sentence(kind):
         "mobilenet": lambda: (networks.MobileNetV2(channels=[8] * 9, **eca), ECANET),
         "block": lambda: (NonLocal(8, scale=True), SLOWFAST),
         "pooled block": lambda: (NonLocal(8, "concatenation", pool="after"), ALEXHEX7),
+        "hearts": lambda: (networks.UNet(**HEARTS), GATED_NETWORKS),
+        "sononet": lambda: (networks.Sononet(widths=(3, 4, 5, 6), num_classes=2), GATED_NETWORKS),
     }[kind]()
     state = to_publisher(network.eval(), publisher)
     assert not inspect(state).problems
@@ -478,6 +500,23 @@ def test_what_keys_cannot_tell_is_an_option(state):
         from_checkpoint(state, strides=2)
 
 
+def test_the_steps_of_a_network_for_hearts_are_an_option():
+    state = to_publisher(networks.UNet(**HEARTS), GATED_NETWORKS)
+    assert inspect(state).assumed == {"strides": [2, 2, 1]}
+    assert from_checkpoint(state).strides == [(2, 2, 1)] * 4
+    assert from_checkpoint(state, strides=2).strides == [(2, 2, 2)] * 4
+    coarse = to_publisher(networks.UNet(**HEARTS, gate_options={"stride": (4, 2, 1)}), GATED_NETWORKS)
+    assert from_checkpoint(coarse).skips["3"].gates[0].stride == (4, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"strides": 2}, {"shared_signal": False}, {"fused_gates": True}, {"gates": 2, "fused_gates": True}]
+)
+def test_a_u_net_that_the_release_has_not_is_not_given_its_names(options):
+    with pytest.raises(ValueError, match=f"^{GATED_NETWORKS} has no code that computes what this UNet computes$"):
+        to_publisher(networks.UNet(**(HEARTS | options)), GATED_NETWORKS)
+
+
 def test_the_kernel_of_a_lone_eca_does_not_tell_its_channels():
     weights = nn.Conv1d(1, 1, 5, bias=False).state_dict()
     with pytest.raises(CheckpointError, match=r"conv\.weight alone does not tell the channels; give them as channels"):
@@ -543,6 +582,8 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path):
         ('{"kind": "resnet", "options": {"block": "basic", "depths": [1, 1, 999999999]}}', "its header asks for more"),
         ('{"kind": "resnet", "options": {"block": "basic", "depths": 3}}', "no network can be built of its sizes: "),
         ('{"kind": "unet", "options": {"gates": 1000000}}', "its header asks for more"),
+        ('{"kind": "sononet", "options": {"convs": [1, 1, 1, 1, 9999999]}}', "its header asks for more"),
+        ('{"kind": "unet", "options": {"kernel_size": 2147483647}}', "no network can be built of its sizes: "),
         (f'{{"kind": "unet", "options": {{"widths": {[1] * 999}}}}}', "its header asks for more"),
         (f'{{"kind": "resnet", "options": {{"mechanism": "{"eca+" * 99}eca"}}}}', "its header asks for more"),
         ('{"kind": "resnet", "options": {"width": 1e999}}', "its header asks for more"),

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -7,7 +8,17 @@ from torch import nn
 
 from foveate.capture import capture, taps
 from foveate.layers import catalogue
-from foveate.networks.sononet import AGGREGATIONS, AGSononet, ag_sononet8, ag_sononet16, ag_sononet32
+from foveate.networks.sononet import (
+    AGGREGATIONS,
+    AGSononet,
+    Sononet,
+    ag_sononet8,
+    ag_sononet16,
+    ag_sononet32,
+    sononet8,
+    sononet16,
+    sononet32,
+)
 
 SLOW = pytest.mark.slow
 TINY = {"widths": (3, 4, 5, 6), "num_classes": 2, "in_channels": 2}
@@ -36,6 +47,32 @@ def test_it_has_the_published_number_of_parameters(builder, mean, deep_sup, ft):
         with torch.device("meta"):
             network = builder(aggregation=aggregation)
         assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("builder", "parameters", "uneven"),
+    [(sononet8, 162_954, 234_114), (sononet16, 647_914, 931_930), (sononet32, 2_583_978, 3_718_794)],
+)
+def test_without_gates_it_has_the_published_number_of_parameters_with_both_numbers_of_convolutions(
+    builder, parameters, uneven
+):
+    with torch.device("meta"):
+        counted = [sum(p.numel() for p in builder(**more).parameters()) for more in ({}, {"convs": (2, 2, 3, 3, 3)})]
+    assert counted == [parameters, uneven]
+
+
+def test_without_gates_the_logits_are_the_mean_of_two_normalised_projections_of_the_last_stage():
+    torch.manual_seed(2)
+    network, x = Sononet(convs=(1, 2, 1, 1, 2), **TINY).double().train(), draw(2, 2, 48, 33)
+    seen = network.features(x)[-1]
+    assert seen.shape == (2, 6, 3, 2)
+    for layers in (network.hidden, network.classifier):
+        seen = torch.einsum("oc,bchw->bohw", layers.conv.weight[:, :, 0, 0], seen)
+        seen = seen + layers.conv.bias[:, None, None]
+        seen = F.batch_norm(seen, None, None, layers.norm.weight, layers.norm.bias, training=True)
+        seen = seen.relu() if layers is network.hidden else seen
+    torch.testing.assert_close(network(x), seen.mean(dim=(2, 3)))
+    assert network.head_names == ["classifier"]
 
 
 def test_concat_is_the_first_answer_of_deep_supervision():
@@ -121,6 +158,7 @@ def test_a_mechanism_stands_behind_the_stages_that_are_asked_for_and_leaves_the_
     state = network.state_dict()
     assert all(value.equal(state[key]) for key, value in plain.state_dict().items())
     assert AGSononet(width=1.5, **TINY).stages["2"].channels == 6
+    assert list(Sononet(mechanism="se", stages=(4, 2), **TINY).sites) == list(network.sites)
 
 
 @pytest.mark.slow
@@ -154,7 +192,15 @@ def test_a_wrong_option_is_refused(options, sentence):
         AGSononet(**(TINY | options))
 
 
+def test_a_wrong_number_of_convolutions_is_refused():
+    for convs in ((3, 3, 3, 2), (3, 3, 3, 2, 0)):
+        with pytest.raises(ValueError, match=rf"^convs are positive, of five stages; got {re.escape(str(convs))}$"):
+            Sononet(convs=convs)
+
+
 def test_a_wrong_input_is_refused():
+    with pytest.raises(ValueError, match=r"^Sononet takes at least 16 positions along each axis; got \(16, 15\)$"):
+        Sononet(**TINY)(torch.zeros(1, 2, 16, 15))
     with pytest.raises(
         ValueError, match=r"^AGSononet takes \(batch, 2, \*space\) with spatial_dims=2; got \(1, 3, 16\)$"
     ):

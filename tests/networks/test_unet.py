@@ -11,10 +11,16 @@ from foveate.layers import attention_gate, catalogue
 from foveate.networks.skip import Skip
 from foveate.networks.unet import UNet, attention_unet, unet
 
+HEARTS = {"strides": (2, 2, 1), "kernel_size": (3, 3, 1), "fused_heads": False}
 PUBLISHED = {
     "unet_ct_dsv": ({"gates": 0}, 5_888_004),
     "unet_ct_single_att_dsv": ({"gates": 1}, 6_214_151),
     "unet_ct_multi_att_dsv": ({"gates": 2}, 6_473_322),
+    "unet_3D": ({"gates": 0, **HEARTS}, 1_965_332),
+    "unet_grid_gating": (
+        {"gate_options": {"stride": 2}, "shared_signal": True, "fused_gates": False, **HEARTS},
+        2_221_815,
+    ),
 }
 TINY = {"widths": (3, 4, 5), "num_classes": 2, "in_channels": 2}
 # Wide enough that no bottleneck is a single unit, which a ReLU may silence.
@@ -50,8 +56,9 @@ def reference(network: UNet, x: torch.Tensor) -> torch.Tensor:
         return F.batch_norm(x, state[f"{name}.running_mean"], state[f"{name}.running_var"], weight, bias)
 
     def block(name, x):
-        branch = normalised(f"{name}.norm1", convolved(f"{name}.conv1", x, padding=1)).relu()
-        branch = normalised(f"{name}.norm2", convolved(f"{name}.conv2", branch, padding=1))
+        around = tuple(length // 2 for length in state[f"{name}.conv1.weight"].shape[2:])
+        branch = normalised(f"{name}.norm1", convolved(f"{name}.conv1", x, padding=around)).relu()
+        branch = normalised(f"{name}.norm2", convolved(f"{name}.conv2", branch, padding=around))
         if network.encoder["1"][0].kind == "residual":
             changes = f"{name}.shortcut.conv.weight" in state
             branch += normalised(f"{name}.shortcut.norm", convolved(f"{name}.shortcut.conv", x)) if changes else x
@@ -62,26 +69,29 @@ def reference(network: UNet, x: torch.Tensor) -> torch.Tensor:
         return F.interpolate(x, size=like.shape[2:], mode=mode, align_corners=network.align_corners)
 
     def gated(name, x, g):
-        theta = convolved(f"{name}.theta", x, stride=2)
+        theta = convolved(f"{name}.theta", x, stride=state[f"{name}.theta.weight"].shape[2:])
         scores = convolved(f"{name}.psi", (theta + resized(convolved(f"{name}.phi", g), theta)).relu())
         return normalised(f"{name}.norm", convolved(f"{name}.out", resized(scores.sigmoid(), x) * x))
 
-    missing = [-length % 2 ** len(network.strides) for length in size]
+    steps = [math.prod(along) for along in zip(*network.strides, strict=True)]
+    missing = [-length % step for length, step in zip(size, steps, strict=True)]
     x = F.pad(x, [pad for length in reversed(missing) for pad in (0, length)])
     features = [block("encoder.1.0", x)]
     for level in range(2, len(network.widths) + 1):
-        features.append(block(f"encoder.{level}.0", pool(features[-1], 2)))
+        features.append(block(f"encoder.{level}.0", pool(features[-1], network.strides[level - 2])))
     coarse = signal = features.pop()
     if "gating.conv.weight" in state:
         signal = normalised("gating.norm", convolved("gating.conv", coarse)).relu()
     heads = []
     while features:
         skip, level = features.pop(), len(features) + 1
-        if f"skips.{level}.combine.conv.weight" in state:
-            count = sum(key.startswith(f"skips.{level}.gates") and key.endswith("psi.bias") for key in state)
+        count = sum(key.startswith(f"skips.{level}.gates") and key.endswith("psi.bias") for key in state)
+        if count:
             skip = torch.cat([gated(f"skips.{level}.gates.{index}", skip, signal) for index in range(count)], dim=1)
+        if f"skips.{level}.combine.conv.weight" in state:
             skip = normalised(f"skips.{level}.combine.norm", convolved(f"skips.{level}.combine.conv", skip)).relu()
-        coarse = signal = block(f"decoder.{level}.0", torch.cat([skip, resized(coarse, skip)], dim=1))
+        coarse = block(f"decoder.{level}.0", torch.cat([skip, resized(coarse, skip)], dim=1))
+        signal = signal if network.shared_signal else coarse
         if f"heads.{level}.weight" in state:
             heads.insert(0, convolved(f"heads.{level}", coarse))
     logits = heads[0]
@@ -115,6 +125,20 @@ def test_the_two_builders_differ_by_the_gate():
         ((7, 10), {"gates": 1, "block": "residual", "align_corners": True, "fused_heads": False}),
         ((9, 3), {"gates": 2, "block": "residual", "norm": "instance", "widths": (3, 3, 4, 5)}),
         ((1, 1), {"widths": (3, 4)}),
+        ((7, 10), {"gates": 1, "fused_gates": False, "kernel_size": (5, 1)}),
+        ((7, 10), {"gates": 2, "shared_signal": True, "widths": (3, 4, 5, 7)}),
+        (
+            (5, 6, 3),
+            {
+                "spatial_dims": 3,
+                "widths": (3, 4, 5, 7),
+                "gates": 1,
+                "gate_options": {"stride": 2},
+                "shared_signal": True,
+                "fused_gates": False,
+                **HEARTS,
+            },
+        ),
     ],
 )
 def test_it_computes_its_drawing(space, options):
@@ -135,7 +159,7 @@ def test_it_computes_its_drawing(space, options):
 def test_each_step_can_keep_an_axis_as_anisotropic_volumes_want_it(strides, space, grids):
     network = awake(strides=strides, spatial_dims=3, gates=1)
     x = draw(1, 2, *space)
-    padded = F.pad(x, network._padding(x))
+    padded = F.pad(x, network.padding(x))
     assert [tuple(features.shape[2:]) for features in network.encode(padded)] == grids
     assert network(x).shape == (1, 2, *space)
     assert network.skips["2"].gates[0].theta.stride == network.strides[1]
@@ -152,7 +176,7 @@ def test_levels_can_have_several_blocks():
 def test_what_lies_behind_the_end_of_the_input_is_zero_as_for_a_convolution():
     network, x = awake(gates=1), draw(2, 2, 6, 7)
     torch.testing.assert_close(network(x), network(F.pad(x, (0, 1, 0, 2)))[:, :, :6, :7])
-    assert F.pad(x, network._padding(x)).shape == (2, 2, 8, 8)
+    assert F.pad(x, network.padding(x)).shape == (2, 2, 8, 8)
 
 
 @pytest.mark.parametrize("options", [{}, {"norm": "instance"}])
@@ -366,7 +390,15 @@ def test_it_compiles_into_one_graph_and_exports_with_open_sizes(options):
             {"gates": 1, "widths": (3, 4)},
             r"gates stand on every skip connection but the first; got 1 for widths \(3, 4\)",
         ),
-        ({"gate_options": {"stride": 1}}, "gate_options need gates; got gates=0"),
+        ({"gate_options": {"stride": 1}}, "gate_options need gates; got gates=0$"),
+        ({"gate_options": {}, "fused_gates": False}, "gate_options, fused_gates=False need gates; got gates=0$"),
+        ({"shared_signal": True}, "shared_signal need gates; got gates=0$"),
+        (
+            {"gates": 2, "fused_gates": False},
+            "several gates on a skip connection need fused_gates; got gates=2, fused_gates=False$",
+        ),
+        ({"kernel_size": (3, 2)}, "kernel_size must be odd and positive; got 2$"),
+        ({"kernel_size": (3, 3, 1)}, r"kernel_size is one number or one for each of 2 axes; got \(3, 3, 1\)$"),
         ({"levels": (1,), "position": "skip"}, "position, levels need a mechanism; got mechanism=None"),
         ({"mechanism": "se", "levels": (4,)}, r"levels are 1 to 3; got \(4,\)"),
         ({"mechanism": "se", "levels": (3,), "position": "skip"}, r"levels are 1 to 2; got \(3,\)"),

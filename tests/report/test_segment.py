@@ -72,18 +72,26 @@ def test_the_page_of_one_run_shows_what_it_found(segmentations: Path) -> None:
     page = write_report(segmentations / "runs" / "attention-gate" / "seed0").read_text(encoding="utf-8")
     assert "What it finds" in page
     assert ">6</dd>" in page  # cases are counted, not measured
+    assert "<dt>Cases</dt>" in page
     for name in ("dice low", "dice_low", "dice.anterior"):  # the table of cases has them
         assert name not in page
 
 
 def test_outlines_are_borders_with_nothing_between() -> None:
-    classes = np.zeros((6, 6), np.uint8)
+    classes = np.zeros((8, 8), np.uint8)
     classes[2:4, 2:4] = 3
     drawn = np.asarray(decoded(outline_uri(classes, TRUE)).convert("RGBA"))
-    border = np.zeros((6, 6), bool)
+    border = np.zeros((8, 8), bool)
     border[1:5, 2:4] = border[2:4, 1:5] = True
     assert ((drawn[..., 3] > 0) == border).all()
     assert (drawn[border][:, :3] == 255).all()
+
+
+def test_the_borders_of_dense_structures_are_half_as_wide() -> None:
+    stripes = np.zeros((6, 12), np.uint8)
+    stripes[:, 2:4] = stripes[:, 7:9] = 1
+    drawn = np.asarray(decoded(outline_uri(stripes, TRUE)).convert("RGBA"))[0, :, 3] > 0
+    assert np.nonzero(drawn)[0].tolist() == [3, 4, 7, 8, 13, 14, 17, 18]  # halves of the pixels on either side
 
 
 def test_nothing_is_drawn_beyond_a_picture() -> None:

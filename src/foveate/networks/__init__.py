@@ -16,7 +16,16 @@ from foveate.networks.resnet import (
     resnext101_32x8d,
     senet154,
 )
-from foveate.networks.sononet import AGSononet, ag_sononet8, ag_sononet16, ag_sononet32
+from foveate.networks.sononet import (
+    AGSononet,
+    Sononet,
+    ag_sononet8,
+    ag_sononet16,
+    ag_sononet32,
+    sononet8,
+    sononet16,
+    sononet32,
+)
 from foveate.networks.unet import UNet, attention_unet, unet
 
 __all__ = [
@@ -24,6 +33,7 @@ __all__ = [
     "AGSononet",
     "MobileNetV2",
     "ResNet",
+    "Sononet",
     "UNet",
     "ag_sononet8",
     "ag_sononet16",
@@ -44,5 +54,8 @@ __all__ = [
     "resnext101_32x4d",
     "resnext101_32x8d",
     "senet154",
+    "sononet8",
+    "sononet16",
+    "sononet32",
     "unet",
 ]

@@ -20,6 +20,7 @@ KINDS = {
     "mobilenet_v2": "foveate.networks.mobilenet:MobileNetV2",
     "detr": "foveate.networks.detr:DETR",
     "unet": "foveate.networks.unet:UNet",
+    "sononet": "foveate.networks.sononet:Sononet",
     "ag_sononet": "foveate.networks.sononet:AGSononet",
     "monai_attention_unet": "monai.networks.nets:AttentionUnet",
     "se": "foveate.layers:SE",

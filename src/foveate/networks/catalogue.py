@@ -50,6 +50,7 @@ WANG_ECA = "Wang et al., CVPR 2020, https://arxiv.org/abs/1910.03151"
 WANG_NONLOCAL = "Wang et al., CVPR 2018, https://arxiv.org/abs/1711.07971"
 RONNEBERGER = "Ronneberger et al., MICCAI 2015, https://arxiv.org/abs/1505.04597"
 OKTAY = "Oktay et al., MIDL 2018, https://arxiv.org/abs/1804.03999"
+BAUMGARTNER = "Baumgartner et al., IEEE TMI 2017, https://arxiv.org/abs/1612.05601"
 SCHLEMPER = "Schlemper et al., Medical Image Analysis 2019, https://arxiv.org/abs/1808.08114"
 CARION = "Carion et al., ECCV 2020, https://arxiv.org/abs/2005.12872"
 RESNET = "foveate.networks.resnet"
@@ -123,6 +124,9 @@ NETWORKS: dict[str, Network] = {
         _gated("nonlocal_resnet101", "resnet101", WANG_NONLOCAL, mechanism="nonlocal", blocks=5),
         Network("unet", f"{UNET}:unet", "segment", "1x160x160", RONNEBERGER, "unet"),
         Network("attention_unet", f"{UNET}:attention_unet", "segment", "1x160x160", OKTAY, "attention_unet"),
+        Network("sononet8", f"{SONONET}:sononet8", "classify", "1x208x272", BAUMGARTNER, "sononet"),
+        Network("sononet16", f"{SONONET}:sononet16", "classify", "1x208x272", BAUMGARTNER, "sononet"),
+        Network("sononet32", f"{SONONET}:sononet32", "classify", "1x208x272", BAUMGARTNER, "sononet"),
         Network("ag_sononet8", f"{SONONET}:ag_sononet8", "classify", "1x208x272", SCHLEMPER, "ag_sononet"),
         Network("ag_sononet16", f"{SONONET}:ag_sononet16", "classify", "1x208x272", SCHLEMPER, "ag_sononet"),
         Network("ag_sononet32", f"{SONONET}:ag_sononet32", "classify", "1x208x272", SCHLEMPER, "ag_sononet"),

@@ -1,11 +1,11 @@
-"""Blocks of 3x3 convolutions, plain or residual, over one to three spatial axes, with room for one mechanism.
+"""Blocks of convolutions, plain or residual, over one to three spatial axes, with room for one mechanism.
 
 Plain: relu(norm(conv(x))), repeated. Residual (He et al., CVPR 2016): relu(F(x) + S(x)), where F is the same stack
 without its last ReLU, and S the identity, or a 1x1 convolution with a normalisation where the channels change.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -54,7 +54,7 @@ def conv_norm(in_channels: int, out_channels: int, norm: str, spatial_dims: int)
 
 
 class ConvBlock(nn.Module):
-    """A stack of 3x3 convolutions, each with a normalisation and a ReLU.
+    """A stack of convolutions, each with a normalisation and a ReLU.
 
     Convolutions keep their biases before a normalisation, as Attention Gated Networks were released.
 
@@ -62,6 +62,7 @@ class ConvBlock(nn.Module):
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         convs: Convolutions of the stack.
+        kernel_size: Of the convolutions, odd: one number or one for each axis.
         kind: "plain" or "residual".
         norm: "batch" or "instance".
         spatial_dims: Spatial axes of the input, 1 to 3.
@@ -76,6 +77,7 @@ class ConvBlock(nn.Module):
         out_channels: int,
         *,
         convs: int = 2,
+        kernel_size: int | Sequence[int] = 3,
         kind: str = "plain",
         norm: str = "batch",
         spatial_dims: int = 2,
@@ -84,10 +86,16 @@ class ConvBlock(nn.Module):
         functional.check_choice("block", kind, ("plain", "residual"))
         functional.check_choice("norm", norm, ("batch", "instance"))
         functional.check_spatial_dims(spatial_dims)
+        kernel = (kernel_size,) * spatial_dims if isinstance(kernel_size, int) else tuple(kernel_size)
+        if len(kernel) != spatial_dims:
+            raise ValueError(f"kernel_size is one number or one for each of {spatial_dims} axes; got {kernel_size}")
+        for size in kernel:
+            functional.check_kernel_size(size)
+        padding = tuple(size // 2 for size in kernel)
         self.convs, self.kind, self.channels = convs, kind, out_channels
         widths = (in_channels, *[out_channels] * convs)
         for index in range(convs):
-            conv = functional.CONVOLUTIONS[spatial_dims](widths[index], widths[index + 1], 3, padding=1)
+            conv = functional.CONVOLUTIONS[spatial_dims](widths[index], widths[index + 1], kernel, padding=padding)
             self.add_module(f"conv{index + 1}", conv)
             self.add_module(f"norm{index + 1}", norm_layer(norm, out_channels, spatial_dims))
         self.shortcut: nn.Module | None = None

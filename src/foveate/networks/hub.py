@@ -13,7 +13,7 @@ from foveate.errors import CheckpointError, MissingExtra
 from foveate.layers.catalogue import MECHANISMS
 from foveate.layers.catalogue import describe as describe_mechanism
 from foveate.networks.architecture import Architecture
-from foveate.networks.catalogue import CARION, HE, OKTAY, RONNEBERGER, SANDLER, SCHLEMPER, XIE
+from foveate.networks.catalogue import BAUMGARTNER, CARION, HE, OKTAY, RONNEBERGER, SANDLER, SCHLEMPER, XIE
 from foveate.networks.published import from_checkpoint, header, save_checkpoint
 from foveate.networks.published.titles import title
 
@@ -113,6 +113,7 @@ def papers(architecture: Architecture) -> list[str]:
         "resnet": XIE if options.get("groups", 1) > 1 else HE,
         "mobilenet_v2": SANDLER,
         "unet": OKTAY if options.get("gates") else RONNEBERGER,
+        "sononet": BAUMGARTNER,
         "ag_sononet": SCHLEMPER,
         "detr": CARION,
         "attention_gate": OKTAY,

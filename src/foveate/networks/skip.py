@@ -29,8 +29,10 @@ class Skip(nn.Module):
         self.combine: nn.Module | None = None
         self.mechanism: nn.Module | None = None
 
-    def add_gates(self, count: int, gating_channels: int, *, norm: str, spatial_dims: int, **options: Any) -> None:
-        """Put gates here, and a 1x1 convolution behind all of them, with normalisation and ReLU; behind one too.
+    def add_gates(
+        self, count: int, gating_channels: int, *, fused: bool, norm: str, spatial_dims: int, **options: Any
+    ) -> None:
+        """Put gates here and, with `fused`, a 1x1 convolution behind all of them, with normalisation and ReLU.
 
         Unless the options say otherwise, a gate is as wide as the feature, as in the released networks.
         """
@@ -39,6 +41,8 @@ class Skip(nn.Module):
             given.setdefault("norm", norm)
         for _ in range(count):
             self.gates.append(AttentionGate(self.channels, gating_channels, spatial_dims=spatial_dims, **given))
+        if not fused:
+            return
         self.combine = nn.Sequential(conv_norm(count * self.channels, self.channels, norm, spatial_dims))
         self.combine.append(nn.ReLU(inplace=True))
         start_as_gated_networks(self.combine)
@@ -48,6 +52,8 @@ class Skip(nn.Module):
         self.mechanism = mechanism
 
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
+        if len(self.gates) > 0:
+            x = torch.cat([gate(x, g) for gate in self.gates], dim=1)
         if self.combine is not None:
-            x = self.combine(torch.cat([gate(x, g) for gate in self.gates], dim=1))
+            x = self.combine(x)
         return x if self.mechanism is None else self.mechanism(x)

@@ -1,14 +1,15 @@
-"""AG-Sononet: a VGG-like classifier whose coarsest features say where the finer ones are looked at.
+"""Sononet, a VGG-like classifier, and AG-Sononet, whose coarsest features say where the finer ones are looked at.
 
-Schlemper, Oktay et al., "Attention Gated Networks: Learning to Leverage Salient Regions in Medical Images", Medical
-Image Analysis 2019, https://arxiv.org/abs/1808.08114; the plain network is that of Baumgartner et al., "SonoNet", IEEE
-TMI 2017, https://arxiv.org/abs/1612.05601. Sizes, gates and initial weights are those of the authors' release.
+Baumgartner et al., "SonoNet: Real-Time Detection and Localisation of Fetal Standard Scan Planes in Freehand
+Ultrasound", IEEE TMI 2017, https://arxiv.org/abs/1612.05601; Schlemper, Oktay et al., "Attention Gated Networks:
+Learning to Leverage Salient Regions in Medical Images", Medical Image Analysis 2019, https://arxiv.org/abs/1808.08114,
+whose release has the sizes, gates and initial weights of these.
 
     stage 1 - pool - stage 2 - pool - stage 3 - pool - stage 4 - pool - stage 5
                                          |                |                |
-                                       gate <----------- gate <------------+
-                                         |                |                |
-                                   sum over space   sum over space   mean over space
+                                       gate <----------- gate <------------+  with gates; without, stage 5 alone goes
+                                         |                |                |  through two 1x1 convolutions, and the
+                                   sum over space   sum over space   mean over space   mean over space gives the logits
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +22,19 @@ from torch import Tensor, nn
 from foveate.layers import AttentionGate, functional
 from foveate.layers.attention_gate import start_as_gated_networks
 from foveate.networks.architecture import Architecture
-from foveate.networks.conv_block import ConvBlock, mechanism_maker
+from foveate.networks.conv_block import ConvBlock, conv_norm, mechanism_maker
 from foveate.networks.unet import POOLS
 
-__all__ = ["AGSononet", "ag_sononet8", "ag_sononet16", "ag_sononet32"]
+__all__ = [
+    "AGSononet",
+    "Sononet",
+    "ag_sononet8",
+    "ag_sononet16",
+    "ag_sononet32",
+    "sononet8",
+    "sononet16",
+    "sononet32",
+]
 
 CONVS = (3, 3, 3, 2, 2)
 AGGREGATIONS = ("concat", "mean", "deep_sup", "ft")
@@ -32,7 +42,126 @@ ANSWER_WEIGHTS = {"mean": (1.0, 1.0, 1.0), "deep_sup": (1.0, 0.1, 0.1, 0.1)}  # 
 PSI_BIASES = {"sigmoid": 3.0, "softmax": 10.0}  # where the release starts psi's bias; else where torch does
 
 
-class AGSononet(nn.Module):
+class Stages(nn.Module):
+    """What both networks share: five stages of 3x3 convolutions with max pooling between them.
+
+    Args:
+        in_channels: Channels of the picture.
+        widths: Channels of stages 1 to 4; stage 5 has those of stage 4.
+        convs: Convolutions of each stage.
+        width: Multiplies every width, rounded.
+        spatial_dims: Spatial axes of the input, 1 to 3.
+    """
+
+    def __init__(
+        self, in_channels: int, widths: Sequence[int], convs: Sequence[int], width: float, spatial_dims: int
+    ) -> None:
+        super().__init__()
+        functional.check_spatial_dims(spatial_dims)
+        if len(widths) != 4 or min(widths) < 1 or width <= 0:
+            raise ValueError(f"widths are positive, of four stages; got {tuple(widths)} times {width}")
+        if len(convs) != 5 or min(convs) < 1:
+            raise ValueError(f"convs are positive, of five stages; got {tuple(convs)}")
+        self.in_channels, self.spatial_dims, self.convs = in_channels, spatial_dims, tuple(convs)
+        self.channels = [max(1, round(stage * width)) for stage in (*widths, widths[-1])]
+        self.stages = nn.ModuleDict()
+        sizes = zip([in_channels, *self.channels], self.channels, convs, strict=False)
+        for stage, (given, made, count) in enumerate(sizes, start=1):
+            self.stages[str(stage)] = ConvBlock(given, made, convs=count, spatial_dims=spatial_dims)
+        self.pool = POOLS[spatial_dims](2)
+
+    def place(
+        self,
+        mechanism: str | Callable[[int], nn.Module] | None,
+        options: Mapping[str, Any] | None,
+        stages: Sequence[int] | None,
+    ) -> dict[str, int]:
+        """Build the mechanisms where they go; the name of each and its channels."""
+        maker = mechanism_maker(mechanism, options, self.spatial_dims, stages=stages)
+        if maker is None:
+            return {}
+        make, place = maker
+        usual = {"every block": range(1, 6), "between stages": range(1, 5), "chosen blocks": (5,)}[place]
+        if stages is not None and not (stages and set(stages) <= set(range(1, 6))):
+            raise ValueError(f"stages are 1 to 5; got {tuple(stages)}")
+        sites = {}
+        for stage in sorted(set(usual if stages is None else stages)):
+            block = cast(ConvBlock, self.stages[str(stage)])
+            block.place(make(block.channels), inside=False)
+            sites[f"stages.{stage}.mechanism"] = block.channels
+        return sites
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The features of each stage."""
+        name = type(self).__name__
+        functional.check_input(name, x, self.in_channels, self.spatial_dims)
+        if min(x.shape[2:]) < 16:
+            raise ValueError(f"{name} takes at least 16 positions along each axis; got {tuple(x.shape[2:])}")
+        found = [self.stages["1"](x)]
+        for stage in range(2, 6):
+            found.append(self.stages[str(stage)](self.pool(found[-1])))
+        return found
+
+    @property
+    def head_names(self) -> list[str]:
+        """The modules that give classes."""
+        return [name for name, _ in self.named_children() if name.startswith("classifier")]
+
+
+class Sononet(Stages):
+    """Five stages of 3x3 convolutions and two 1x1; the logits are the mean of the last over space.
+
+    Both 1x1 convolutions are normalised, as released: the first, to the width of stage 3, with a ReLU, and the second,
+    to the classes, without one.
+
+    Args:
+        in_channels: Channels of the picture.
+        num_classes: Outputs.
+        widths: Channels of stages 1 to 4; stage 5 has those of stage 4. Default: Sononet-16.
+        convs: Convolutions of each stage. Default: those of AG-Sononet, which the release calls sononet2; its sononet
+            has (2, 2, 3, 3, 3).
+        mechanism: A name of the catalogue or a chain such as "eca+spatial", or what makes a module from a number of
+            channels; it stands behind the last ReLU of a stage. Default: none.
+        options: Options of a mechanism given by name.
+        stages: Put the mechanism behind these stages only, counted from 1. Default: behind all; behind all but the last
+            for mechanisms that go between stages; behind the last for those of chosen blocks.
+        width: Multiplies every width, rounded.
+        spatial_dims: Spatial axes of the input, 1 to 3.
+
+    Shape:
+        (batch, in_channels, *space), at least 16 positions along each axis -> (batch, num_classes).
+
+    Raises:
+        ValueError: A stage that does not exist, options or stages without a mechanism, an input that is too small.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        num_classes: int = 14,
+        *,
+        widths: Sequence[int] = (16, 32, 64, 128),
+        convs: Sequence[int] = CONVS,
+        mechanism: str | Callable[[int], nn.Module] | None = None,
+        options: Mapping[str, Any] | None = None,
+        stages: Sequence[int] | None = None,
+        width: float = 1.0,
+        spatial_dims: int = 2,
+    ) -> None:
+        arguments = dict(locals())
+        super().__init__(in_channels, widths, convs, width, spatial_dims)
+        self.architecture = Architecture.of("sononet", arguments)
+        _, _, hidden, _, deepest = self.channels
+        self.hidden = nn.Sequential(conv_norm(deepest, hidden, "batch", spatial_dims)).append(nn.ReLU(inplace=True))
+        self.classifier = nn.Sequential(conv_norm(hidden, num_classes, "batch", spatial_dims))
+        start_as_gated_networks(self)
+        self.sites = self.place(mechanism, options, stages)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.hidden(self.features(x)[-1])).flatten(2).mean(dim=2)
+
+
+class AGSononet(Stages):
     """Five stages of 3x3 convolutions; attention gates on stages 3 and 4, with stage 5 as their signal.
 
     Args:
@@ -76,19 +205,10 @@ class AGSononet(nn.Module):
         spatial_dims: int = 2,
     ) -> None:
         arguments = dict(locals())
-        super().__init__()
-        functional.check_spatial_dims(spatial_dims)
+        super().__init__(in_channels, widths, CONVS, width, spatial_dims)
         self.architecture = Architecture.of("ag_sononet", arguments)
         functional.check_choice("aggregation", aggregation, AGGREGATIONS)
-        if len(widths) != 4 or min(widths) < 1 or width <= 0:
-            raise ValueError(f"widths are positive, of four stages; got {tuple(widths)} times {width}")
-        self.in_channels, self.spatial_dims, self.aggregation = in_channels, spatial_dims, aggregation
-        channels = [max(1, round(stage * width)) for stage in widths]
-        channels.append(channels[-1])
-        self.stages = nn.ModuleDict()
-        for stage, (given, made, convs) in enumerate(zip([in_channels, *channels], channels, CONVS, strict=False), 1):
-            self.stages[str(stage)] = ConvBlock(given, made, convs=convs, spatial_dims=spatial_dims)
-        self.pool = POOLS[spatial_dims](2)
+        self.aggregation, channels = aggregation, self.channels
         self._add_classifiers(dict(zip("345", channels[2:], strict=True)), num_classes)
         start_as_gated_networks(self)
         gate = partial(AttentionGate, stride=1, bias=False, output=False, normalisation=normalisation)
@@ -100,7 +220,7 @@ class AGSononet(nn.Module):
         if normalisation in PSI_BIASES:
             for module in self.gates.values():
                 nn.init.constant_(module.get_parameter("psi.bias"), PSI_BIASES[normalisation])
-        self.sites = self._place(mechanism, options, stages)
+        self.sites = self.place(mechanism, options, stages)
 
     def _add_classifiers(self, channels: Mapping[str, int], num_classes: int) -> None:
         self.classifiers = nn.ModuleDict()
@@ -110,34 +230,8 @@ class AGSononet(nn.Module):
             joined = 3 * num_classes if self.aggregation == "ft" else sum(channels.values())
             self.classifier = nn.Linear(joined, num_classes)
 
-    def _place(
-        self,
-        mechanism: str | Callable[[int], nn.Module] | None,
-        options: Mapping[str, Any] | None,
-        stages: Sequence[int] | None,
-    ) -> dict[str, int]:
-        """Build the mechanisms where they go; the name of each and its channels."""
-        maker = mechanism_maker(mechanism, options, self.spatial_dims, stages=stages)
-        if maker is None:
-            return {}
-        make, place = maker
-        usual = {"every block": range(1, 6), "between stages": range(1, 5), "chosen blocks": (5,)}[place]
-        if stages is not None and not (stages and set(stages) <= set(range(1, 6))):
-            raise ValueError(f"stages are 1 to 5; got {tuple(stages)}")
-        sites = {}
-        for stage in sorted(set(usual if stages is None else stages)):
-            block = cast(ConvBlock, self.stages[str(stage)])
-            block.place(make(block.channels), inside=False)
-            sites[f"stages.{stage}.mechanism"] = block.channels
-        return sites
-
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        functional.check_input("AGSononet", x, self.in_channels, self.spatial_dims)
-        if min(x.shape[2:]) < 16:
-            raise ValueError(f"AGSononet takes at least 16 positions along each axis; got {tuple(x.shape[2:])}")
-        features = [self.stages["1"](x)]
-        for stage in range(2, 6):
-            features.append(self.stages[str(stage)](self.pool(features[-1])))
+        features = self.features(x)
         signal = features[4]
         gated = [self.gates[str(stage)](features[stage - 1], signal).flatten(2).sum(dim=2) for stage in (3, 4)]
         return self.aggregate([*gated, signal.flatten(2).mean(dim=2)])
@@ -159,11 +253,6 @@ class AGSononet(nn.Module):
         """How much the loss of each logits counts in training, where forward gives a list."""
         return ANSWER_WEIGHTS.get(self.aggregation, (1.0,))
 
-    @property
-    def head_names(self) -> list[str]:
-        """The modules that give classes."""
-        return [name for name, _ in self.named_children() if name.startswith("classifier")]
-
     def probabilities(self, logits: Tensor | list[Tensor]) -> Tensor:
         """One answer of forward's, as released: the mean of the three probabilities, the first of four, or the one."""
         if isinstance(logits, Tensor):
@@ -173,30 +262,56 @@ class AGSononet(nn.Module):
 
 
 class Settings(TypedDict, total=False):
-    """What every builder takes; AGSononet says what each means."""
+    """What every builder takes; Sononet says what each means."""
 
     in_channels: int
     num_classes: int
-    aggregation: str
-    normalisation: str
     mechanism: str | Callable[[int], nn.Module] | None
     options: Mapping[str, Any] | None
     stages: Sequence[int] | None
-    align_corners: bool
     width: float
     spatial_dims: int
 
 
-def ag_sononet8(**settings: Unpack[Settings]) -> AGSononet:
+class PlainSettings(Settings, total=False):
+    """What builders of the network without gates take."""
+
+    convs: Sequence[int]
+
+
+class GatedSettings(Settings, total=False):
+    """What builders of the network with gates take; AGSononet says what each means."""
+
+    aggregation: str
+    normalisation: str
+    align_corners: bool
+
+
+def sononet8(**settings: Unpack[PlainSettings]) -> Sononet:
+    """Sononet-8: 0.16 million parameters with 14 classes."""
+    return Sononet(widths=(8, 16, 32, 64), **settings)
+
+
+def sononet16(**settings: Unpack[PlainSettings]) -> Sononet:
+    """Sononet-16: 0.65 million parameters with 14 classes."""
+    return Sononet(widths=(16, 32, 64, 128), **settings)
+
+
+def sononet32(**settings: Unpack[PlainSettings]) -> Sononet:
+    """Sononet-32: 2.58 million parameters with 14 classes."""
+    return Sononet(widths=(32, 64, 128, 256), **settings)
+
+
+def ag_sononet8(**settings: Unpack[GatedSettings]) -> AGSononet:
     """AG-Sononet-8: 0.18 million parameters with 14 classes."""
     return AGSononet(widths=(8, 16, 32, 64), **settings)
 
 
-def ag_sononet16(**settings: Unpack[Settings]) -> AGSononet:
+def ag_sononet16(**settings: Unpack[GatedSettings]) -> AGSononet:
     """AG-Sononet-16: 0.70 million parameters with 14 classes."""
     return AGSononet(widths=(16, 32, 64, 128), **settings)
 
 
-def ag_sononet32(**settings: Unpack[Settings]) -> AGSononet:
+def ag_sononet32(**settings: Unpack[GatedSettings]) -> AGSononet:
     """AG-Sononet-32: 2.79 million parameters with 14 classes."""
     return AGSononet(widths=(32, 64, 128, 256), **settings)

@@ -49,10 +49,16 @@ class UNet(nn.Module):
         widths: Channels of each level, two levels or more. Default: as released.
         depths: Blocks of each level, one number for all or one for each; in the decoder too.
         strides: Step from each level to the next: one number, one for each axis, or one for each axis for each step.
+        kernel_size: Of the blocks' convolutions, odd: one number or one for each axis.
         block: "plain" or "residual".
         norm: "batch" or "instance".
         gates: Attention gates on each skip connection but the first; the release has networks with 0, 1 and 2.
         gate_options: Options of AttentionGate.
+        shared_signal: One signal, the deepest feature through a convolution to the width of the level above it, goes to
+            every gate, as in the release's older network. False: it goes to the deepest gates in its own width, and the
+            decoder's feature of the level below to each of the others.
+        fused_gates: Whether a 1x1 convolution with normalisation and ReLU stands behind the gates of a skip connection;
+            several need it.
         fused_heads: Every level of the decoder has a head, and a 1x1 convolution over the resized heads gives the
             logits, as released (and called deep supervision there, with one loss). False: the head of level 1 alone.
         deep_supervision: In training, return a list of logits for a loss each, all on the grid of the input: the
@@ -85,10 +91,13 @@ class UNet(nn.Module):
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         depths: int | Sequence[int] = 1,
         strides: Strides = 2,
+        kernel_size: int | Sequence[int] = 3,
         block: str = "plain",
         norm: str = "batch",
         gates: int = 0,
         gate_options: Mapping[str, Any] | None = None,
+        shared_signal: bool = False,
+        fused_gates: bool = True,
         fused_heads: bool = True,
         deep_supervision: bool = False,
         mechanism: str | Callable[[int], nn.Module] | None = None,
@@ -110,53 +119,61 @@ class UNet(nn.Module):
         self.widths = tuple(max(1, round(channels * width)) for channels in widths)
         self.depths = _per_level(depths, len(widths))
         self.strides = _steps(strides, len(widths) - 1, spatial_dims)
-        self._make_host(num_classes, block)
+        self.shared_signal = shared_signal
+        make = partial(ConvBlock, kernel_size=kernel_size, kind=block, norm=norm, spatial_dims=spatial_dims)
+        self._make_host(num_classes, make)
         start_as_gated_networks(self)
-        self._add_gates(gates, gate_options)
+        self._add_gates(gates, gate_options, fused_gates)
         self.sites = self._place(mechanism, options, position, levels)
 
-    def _make_host(self, num_classes: int, kind: str) -> None:
+    def _make_host(self, num_classes: int, make: Callable[..., ConvBlock]) -> None:
         """The plain U-Net."""
         dims, channels = self.spatial_dims, self.in_channels
         self.encoder, self.decoder = nn.ModuleDict(), nn.ModuleDict()
         self.skips, self.heads = nn.ModuleDict(), nn.ModuleDict()
         for level, width in enumerate(self.widths, start=1):
-            self.encoder[str(level)] = self._blocks(channels, level, kind)
+            self.encoder[str(level)] = self._blocks(channels, level, make)
             channels = width
         self.pools = nn.ModuleList(POOLS[dims](stride) for stride in self.strides)
         for level, width in enumerate(self.widths[:-1], start=1):
             self.skips[str(level)] = Skip(width)
-            self.decoder[str(level)] = self._blocks(width + self.widths[level], level, kind)
+            self.decoder[str(level)] = self._blocks(width + self.widths[level], level, make)
             if level == 1 or self.fused_heads or self.deep_supervision:
                 self.heads[str(level)] = functional.CONVOLUTIONS[dims](width, num_classes, 1)
         self.gating: nn.Module = nn.Identity()
         if self.fused_heads:
             self.final = functional.CONVOLUTIONS[dims](len(self.heads) * num_classes, num_classes, 1)
 
-    def _blocks(self, in_channels: int, level: int, kind: str) -> nn.Sequential:
+    def _blocks(self, in_channels: int, level: int, make: Callable[..., ConvBlock]) -> nn.Sequential:
         """The blocks of a level, for the encoder or for the decoder."""
         width = self.widths[level - 1]
         channels = [in_channels] + [width] * (self.depths[level - 1] - 1)
-        make = partial(ConvBlock, kind=kind, norm=self.norm, spatial_dims=self.spatial_dims)
         return nn.Sequential(*(make(given, width) for given in channels))
 
-    def _add_gates(self, gates: int, options: Mapping[str, Any] | None) -> None:
-        """The gates of every skip connection but the first, and the signal that gates the deepest."""
+    def _add_gates(self, gates: int, options: Mapping[str, Any] | None, fused: bool) -> None:
+        """The gates of every skip connection but the first, and the signal that gates the deepest, or all."""
         if gates < 0 or (gates > 0 and len(self.widths) < 3):
             raise ValueError(
                 f"gates stand on every skip connection but the first; got {gates} for widths {self.widths}"
             )
+        if gates > 1 and not fused:
+            raise ValueError(
+                f"several gates on a skip connection need fused_gates; got gates={gates}, fused_gates=False"
+            )
         if gates == 0:
-            if options is not None:
-                raise ValueError("gate_options need gates; got gates=0")
+            given = {"gate_options": options, "shared_signal": self.shared_signal, "fused_gates=False": not fused}
+            if idle := [name for name, value in given.items() if value not in (None, False)]:
+                raise ValueError(f"{', '.join(idle)} need gates; got gates=0")
             return
         dims, deepest = self.spatial_dims, self.widths[-1]
-        self.gating = nn.Sequential(conv_norm(deepest, deepest, self.norm, dims)).append(nn.ReLU(inplace=True))
+        signal = self.widths[-2] if self.shared_signal else deepest
+        self.gating = nn.Sequential(conv_norm(deepest, signal, self.norm, dims)).append(nn.ReLU(inplace=True))
         start_as_gated_networks(self.gating)
         for level in range(2, len(self.widths)):
             given = {"stride": self.strides[level - 1], "align_corners": self.align_corners} | dict(options or {})
             skip = cast(Skip, self.skips[str(level)])
-            skip.add_gates(gates, self.widths[level], norm=self.norm, spatial_dims=dims, **given)
+            gating = signal if self.shared_signal else self.widths[level]
+            skip.add_gates(gates, gating, fused=fused, norm=self.norm, spatial_dims=dims, **given)
 
     def _place(
         self,
@@ -196,7 +213,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         functional.check_input("UNet", x, self.in_channels, self.spatial_dims)
         size = x.shape[2:]
-        decoded = self.decode(self.encode(F.pad(x, self._padding(x))))
+        decoded = self.decode(self.encode(F.pad(x, self.padding(x))))
         supervised = self.deep_supervision and self.training
         levels = range(len(decoded)) if self.fused_heads or supervised else range(1)
         answers = [self._resized(self.heads[str(level + 1)](decoded[level]), decoded[0]) for level in levels]
@@ -218,7 +235,8 @@ class UNet(nn.Module):
         signal = self.gating(coarse)
         for level in range(len(self.strides), 0, -1):
             skip = self.skips[str(level)](features[level - 1], signal)
-            coarse = signal = self.decoder[str(level)](torch.cat([skip, self._resized(coarse, skip)], dim=1))
+            coarse = self.decoder[str(level)](torch.cat([skip, self._resized(coarse, skip)], dim=1))
+            signal = signal if self.shared_signal else coarse
             decoded.insert(0, coarse)
         return decoded
 
@@ -228,8 +246,8 @@ class UNet(nn.Module):
         mode = RESIZES[self.spatial_dims]
         return F.interpolate(x, size=like.shape[2:], mode=mode, align_corners=self.align_corners)
 
-    def _padding(self, x: Tensor) -> list[int]:
-        """What lacks at the end of each axis, the last axis first."""
+    def padding(self, x: Tensor) -> list[int]:
+        """What lacks of x at the end of each axis, the last axis first; taps see the grid with it."""
         steps = [math.prod(axis) for axis in zip(*self.strides, strict=True)]
         lack = [-size % step for size, step in zip(x.shape[2:], steps, strict=True)]
         alone = self.norm == "instance" or (self.training and x.shape[0] == 1)
@@ -265,10 +283,13 @@ class Settings(TypedDict, total=False):
     widths: Sequence[int]
     depths: int | Sequence[int]
     strides: Strides
+    kernel_size: int | Sequence[int]
     block: str
     norm: str
     gates: int
     gate_options: Mapping[str, Any] | None
+    shared_signal: bool
+    fused_gates: bool
     fused_heads: bool
     deep_supervision: bool
     mechanism: str | Callable[[int], nn.Module] | None

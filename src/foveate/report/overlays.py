@@ -21,6 +21,7 @@ PICTURE_SIDE = 160
 PROFILE_CHANNELS = 512
 PROFILE_CLASSES = 100
 MAP_BYTES = 4_000_000  # what all maps together may take, as base64
+DENSE = 0.25  # of a picture: wider borders would hide it
 FLAT = 1e-4  # a map that varies by less is drawn flat: stretching it would show rounding errors as attention
 
 
@@ -57,11 +58,12 @@ def picture_uri(picture: np.ndarray) -> str:
 
 
 def outline_uri(classes: np.ndarray, colour: tuple[int, int, int]) -> str:
-    """The borders of all classes in one colour, two pixels wide, and nothing between them."""
-    border = np.zeros(classes.shape, bool)
-    down, right = (np.diff(classes.astype(np.int16), axis=axis) != 0 for axis in (0, 1))
-    for part, changes in ((np.s_[1:], down), (np.s_[:-1], down), (np.s_[:, 1:], right), (np.s_[:, :-1], right)):
-        border[part] |= changes
+    """The borders of all classes in one colour, two pixels wide, and nothing between them; those of thin and dense
+    structures, such as membranes, one pixel wide.
+    """
+    border = _border(classes)
+    if border.mean() > DENSE:
+        border = _border(classes.repeat(2, axis=0).repeat(2, axis=1))
     image = Image.fromarray(border.astype(np.uint8)).convert("P")
     image.putpalette((0, 0, 0, *colour))
     return _png(image, transparency=0)
@@ -108,6 +110,15 @@ def largest_side(collections: Iterable[Maps]) -> int:
         ):
             return side
     return 8
+
+
+def _border(classes: np.ndarray) -> np.ndarray:
+    """Where a neighbour in the row or the column is of another class."""
+    border = np.zeros(classes.shape, bool)
+    down, right = (np.diff(classes.astype(np.int16), axis=axis) != 0 for axis in (0, 1))
+    for part, changes in ((np.s_[1:], down), (np.s_[:-1], down), (np.s_[:, 1:], right), (np.s_[:, :-1], right)):
+        border[part] |= changes
+    return border
 
 
 def _overlay(values: np.ndarray, sample: Sample, point: tuple[float, float] | None, side: int) -> Overlay:

@@ -1,6 +1,6 @@
 """What the page calls things, by the task of a study or a run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from foveate.compare.task import TASKS
@@ -19,6 +19,7 @@ class Words:
         samples: What is tested.
         one: What a network takes at once; `many` of them.
         metrics: Names in summary.json and what they are called, the quality first.
+        counts: Names of what is counted there, and what it is called.
         beside: Metrics with a column of their own in the main table: name, heading, note.
     """
 
@@ -29,12 +30,13 @@ class Words:
     one: str
     many: str
     metrics: dict[str, str]
+    counts: dict[str, str] = field(default_factory=dict)
     beside: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def names(self) -> dict[str, str]:
-        """What metrics are called, those of validation too."""
-        return {"val_dice": "Validation Dice", "val_map": "Validation mAP", **self.metrics}
+        """What metrics and counts are called, those of validation too."""
+        return {"val_dice": "Validation Dice", "val_map": "Validation mAP", **self.counts, **self.metrics}
 
     @property
     def by_case(self) -> bool:
@@ -76,6 +78,13 @@ WORDS = {
             "assd_mm": "Surface distance, mm",
             "precision": "Precision",
             "recall": "Recall",
+        },
+        counts={
+            "cases": "Cases",
+            "scored": "Scored",
+            "missed": "Missed",
+            "false_alarm": "False alarms",
+            "absent": "Absent",
         },
         beside=(("false_positive_ml", "False positives", "ml a case"), ("hd95_mm", "HD95", "mm")),
     ),

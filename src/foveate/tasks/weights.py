@@ -14,6 +14,7 @@ __all__ = ["features_of", "fetch_published", "head_of", "heads_of", "load_into",
 
 # What changes a network's numbers and no key or shape tells.
 DECISIVE = ("stride_in", "stem_pool", "branch_relu", "combine", "pools", "order", "squeeze", "pairwise", "scale")
+DECISIVE += ("strides",)
 USUAL = {"stem_pool": "max"}  # where a network has none of its own
 
 
@@ -42,11 +43,19 @@ def start_from(
     if made is not None and own is not None:
         for name in DECISIVE:
             theirs, here = made.setting(name) or USUAL.get(name), own.setting(name) or USUAL.get(name)
-            if theirs is not None and here is not None and theirs != here:
+            if theirs is not None and here is not None and _once(theirs) != _once(here):
                 raise CheckpointError(f"{path} was made with {name}={theirs!r}; the network has {here!r}")
     anew = load_into(network, state, str(path), new, head)
     if anew:
         warnings.warn(f"{path} has no weights that fit {', '.join(anew)}, which starts anew", stacklevel=2)
+
+
+def _once(value: Any) -> Any:
+    """A value that is given for each axis or each level, and the same everywhere, as it is given for all."""
+    if not isinstance(value, list | tuple):
+        return value
+    found = [_once(each) for each in value]
+    return found[0] if found and all(each == found[0] for each in found) else found
 
 
 def _read(path: str | Path, ours: bool) -> tuple[dict[str, Tensor], Inspection | None]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foveate.errors import DataError
+from foveate.errors import DataError, RunError
 from foveate.tasks.run import evaluate, train
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.scoring import open_begun, open_other
@@ -49,6 +49,23 @@ def test_a_run_keeps_its_cases_whatever_comes_into_its_folder(balls: Path, tmp_p
     splits.write_text(json.dumps(held))
     with pytest.raises(DataError, match=r"^the run needs gone, which .*balls does not hold with labels any more$"):
         open_begun(SegmentConfig(data=str(balls)), splits)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([["ball_02"]], r"each of train, val, test; got \[\['ball_02'\]\]"),
+        ({"train": ["ball_02"], "val": []}, "'test'; got None"),
+        ({"train": "ball_02", "val": [], "test": []}, "'train'; got 'ball_02'"),
+        ({"train": [], "val": ["ball_02", 3], "test": []}, r"'val'; got \['ball_02', 3\]"),
+    ],
+)
+def test_a_division_that_no_run_wrote_is_refused(balls: Path, tmp_path: Path, content: object, said: str):
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps(content))
+    for opened in (lambda: open_begun(SegmentConfig(data=str(balls)), splits), lambda: called(balls, splits, "test")):
+        with pytest.raises(RunError, match=rf"splits\.json must list names of cases under {said}$"):
+            opened()
 
 
 def called(data: Path, splits: Path, split: str) -> list[str]:

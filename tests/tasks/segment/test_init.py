@@ -85,6 +85,20 @@ def test_weights_of_another_network_are_refused(trained: Path, settings: dict[st
         weights(trained, **settings)
 
 
+def test_steps_that_no_key_tells_are_held_against_the_checkpoint(tmp_path: Path):
+    from foveate.networks.unet import unet
+
+    hearts: dict[str, Any] = {"kernel_size": (3, 3, 1), "fused_heads": False}
+    released = unet(in_channels=1, num_classes=3, spatial_dims=3, width=0.25, strides=(2, 2, 1), **hearts)
+    path = tmp_path / "unet_3D.pth"
+    torch.save(to_publisher(released, "ozan-oktay/Attention-Gated-Networks"), path)
+    with pytest.raises(CheckpointError, match=r"unet_3D\.pth was made with strides=\(2, 2, 1\); the network has 2$"):
+        weights(path, network="unet", network_options=hearts)
+    for strides in ([2, 2, 1], [[2, 2, 1]] * 4):
+        started = weights(path, network="unet", network_options={**hearts, "strides": strides})
+        assert all(torch.equal(started[key], value) for key, value in released.state_dict().items())
+
+
 def test_weights_that_are_not_there_are_told(tmp_path: Path):
     with pytest.raises(CheckpointError, match=r"absent\.pth does not exist"):
         weights(tmp_path / "absent.pth")

@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+from foveate.capture import Tap
 from foveate.data.volumes import open_volumes
+from foveate.networks.unet import UNet
 from foveate.tasks.segment.config import SegmentConfig
-from foveate.tasks.segment.looks import SIDE, _Fit, _middle_slice, gate_health, write_slices
+from foveate.tasks.segment.inference import slide
+from foveate.tasks.segment.looks import SIDE, _Fit, _middle_slice, gate_health, looker, write_slices
 from foveate.tasks.segment.network import build_network
 from foveate.tasks.segment.preparation import Preparation
 
@@ -55,6 +59,57 @@ def test_slices_hold_the_truth_the_prediction_and_the_gates(built, tmp_path):
     assert arrays["images"][0][truth == 1].mean() > 1.5 * arrays["images"][0][truth == 0].mean()
     assert np.isfinite(gate[truth == 1]).all()
     assert 0 < np.nanmin(gate) < np.nanmax(gate) < 1
+
+
+class Doubled(nn.Module):
+    """Two channels of one."""
+
+    def forward(self, x):
+        return x.repeat(1, 2, *[1] * (x.ndim - 2))
+
+
+class Seen(nn.Module):
+    """A block of an encoder, with what reaches it for a map."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block, self.gate = block, Tap("batch *space")
+
+    def forward(self, x):
+        self.gate(x.mean(dim=1))
+        return self.block(x)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize(
+    ("space", "patch", "strides"),
+    [
+        ((64, 48), (32, 32), 4),  # many windows
+        ((37, 50), (32, 16), 4),
+        ((9, 11), (32, 48), 4),  # smaller than a window
+        ((9, 40), (32, 16), 4),  # along one axis
+        ((9, 11), (13, 10), 4),  # a window that the steps do not divide: fewer than one step down
+        ((40, 50), (22, 35), (4, 2)),
+        ((11, 7, 5), (16, 8, 3), (2, 2, 1)),
+        ((3, 2), (5, 4), 4),
+    ],
+)
+def test_what_is_seen_of_a_place_is_drawn_at_the_place(space, patch, strides, norm):
+    dims = len(space)
+    network = UNet(1, 2, widths=(2, 2, 2), strides=strides, norm=norm, spatial_dims=dims).eval()
+    network.encoder["1"] = Doubled()
+    for level in "23":
+        network.encoder[level] = Seen(network.encoder[level])
+    look = looker(network, {"encoder.2.gate": "batch *space"}, dims)
+    places = [tuple(int(share * (length - 1)) for length in space) for share in (0, 0.4, 0.7, 1)]
+    for place in places:
+        image = torch.zeros(1, 1, *space)
+        image[(0, 0, *place)] = 1  # which max pooling hands on
+        seen = slide(look, image, patch, overlap=0.5, device=CPU)[0, 0]
+        assert seen.shape == space
+        found = np.unravel_index(int(seen.argmax()), space)
+        for at, true, step in zip(found, place, network.strides[0], strict=True):
+            assert abs(at - true) <= step / 2, f"seen at {found} what is at {place}"
 
 
 def test_a_slice_is_fitted_at_one_scale():

@@ -222,7 +222,9 @@ def _recognise(
 def _modest(value: object, count: int) -> bool:
     """Whether nothing in a header would build more than so many tensors could be for."""
     if isinstance(value, dict):
-        counts = [number for name in ("depths", "gates") for number in np.atleast_1d(value.get(name, 0)).tolist()]
+        counts = [
+            number for name in ("depths", "gates", "convs") for number in np.atleast_1d(value.get(name, 0)).tolist()
+        ]
         few = all(isinstance(number, int) and number <= count for number in counts)
         return few and all(_modest(inner, count) for inner in value.values())
     if isinstance(value, list):

@@ -29,7 +29,10 @@ def title(architecture: Architecture) -> str:
         gates = {0: "U-Net", 1: "Attention U-Net"}.get(
             options["gates"], f"Attention U-Net, {options['gates']} gates a skip connection"
         )
-        return f"{gates}, {options['spatial_dims']}-D"
+        signal = ", one signal for all gates" if options["shared_signal"] else ""
+        return f"{gates}{signal}, {options['spatial_dims']}-D"
+    if architecture.kind == "sononet":
+        return f"{_mechanism(options)}Sononet, {'-'.join(map(str, options['convs']))} convolutions"
     if architecture.kind == "ag_sononet":
         return f"AG-Sononet, {options['aggregation']}"
     if architecture.kind == "monai_attention_unet":

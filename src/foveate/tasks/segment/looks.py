@@ -17,6 +17,7 @@ from foveate.capture import capture, health
 from foveate.data.scans import read_case
 from foveate.data.volumes import Case, Volume, Volumes
 from foveate.files import write_atomic
+from foveate.networks.unet import UNet
 from foveate.tasks.attention import HEALTH_VALUES, own_taps
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.inference import slide
@@ -73,13 +74,11 @@ def looker(network: nn.Module, axes: Mapping[str, str], dims: int) -> Callable[[
 
     A gate of channels and places is averaged over channels; of weights it is how much all others draw on a place.
     """
-    strides = getattr(network, "strides", [(1,) * dims])
-    steps = [math.prod(axis) for axis in zip(*strides, strict=True)]
 
     def look(patches: Tensor) -> Tensor:
         size = patches.shape[2:]
-        lack = [-length % step for length, step in zip(size, steps, strict=True)]
-        padded = F.pad(patches, [part for missing in reversed(lack) for part in (0, missing)])
+        # What the network would pad by itself, so that the grid of its maps is known.
+        padded = F.pad(patches, network.padding(patches)) if isinstance(network, UNet) else patches
         with capture(network, only=list(axes)) as maps:
             network(padded)
         mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[dims]

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from foveate.data.faults import read_errors
 from foveate.data.layouts import list_cases
+from foveate.data.pictures import SPLITS
 from foveate.data.scans import read_case
 from foveate.data.volumes import Case, Volume, Volumes, open_volumes
-from foveate.errors import DataError
+from foveate.errors import DataError, RunError
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.inference import Prediction, keep_largest, predict_case
 from foveate.tasks.segment.metrics import Score, score_case
@@ -35,6 +36,7 @@ def open_begun(config: SegmentConfig, splits: Path) -> Volumes:
 
     Raises:
         DataError: If a case of it is not there any more.
+        RunError: If the file does not hold what the run wrote.
     """
     listing, held = list_cases(Path(config.data)), _held(splits)
     known = {case.name: case for case in [*listing.cases, *(listing.val or []), *(listing.test or [])]}
@@ -62,6 +64,7 @@ def open_other(data: str, splits: Path, split: str) -> tuple[Volumes, Sequence[C
 
     Raises:
         DataError: If there is no such case.
+        RunError: If the file does not hold what the run wrote.
     """
     found, held = open_volumes(data), _held(splits)
     known = {case.name: case for case in chain(*found.splits.values(), found.unused) if case.label is not None}
@@ -77,7 +80,14 @@ def open_other(data: str, splits: Path, split: str) -> tuple[Volumes, Sequence[C
 def _held(splits: Path) -> dict[str, list[str]]:
     """The names of the cases of each split of a run."""
     with read_errors(splits):
-        return json.loads(splits.read_text(encoding="utf-8"))
+        content = json.loads(splits.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise RunError(f"{splits} must list names of cases under each of {', '.join(SPLITS)}; got {content!r}")
+    for split in SPLITS:
+        names = content.get(split)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise RunError(f"{splits} must list names of cases under {split!r}; got {names!r}")
+    return {split: content[split] for split in SPLITS}
 
 
 def score_cases(
