@@ -14,9 +14,10 @@ from foveate.data.volumes import open_volumes
 from foveate.networks.unet import UNet
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.inference import slide
-from foveate.tasks.segment.looks import SIDE, _Fit, _middle_slice, gate_health, looker, write_slices
+from foveate.tasks.segment.looks import _middle_slice, gate_health, looker, write_slices
 from foveate.tasks.segment.network import build_network
 from foveate.tasks.segment.preparation import Preparation
+from foveate.tasks.square import SIDE, Square
 
 CPU = torch.device("cpu")
 
@@ -113,10 +114,10 @@ def test_what_is_seen_of_a_place_is_drawn_at_the_place(space, patch, strides, no
 
 
 def test_a_slice_is_fitted_at_one_scale():
-    drawn = _Fit((10, 20), (1.0, 1.0))(np.ones((10, 20), np.float32), Image.Resampling.NEAREST, np.nan)
+    drawn = Square((10, 20), (1.0, 1.0))(np.ones((10, 20), np.float32), Image.Resampling.NEAREST, np.nan)
     rows, columns = np.nonzero(np.isfinite(drawn))
     assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (SIDE // 2, SIDE)
-    assert _Fit((10, 20), (2.0, 1.0))(np.ones((10, 20), np.uint8), Image.Resampling.NEAREST, 0).all()
+    assert Square((10, 20), (2.0, 1.0))(np.ones((10, 20), np.uint8), Image.Resampling.NEAREST, 0).all()
 
 
 def test_the_slice_has_something_on_it():

@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ from foveate.tasks.segment.overlays import grey_levels, slice_of
 from foveate.tasks.segment.patches import cut
 from foveate.tasks.segment.preparation import Preparation, Prepared
 from foveate.tasks.segment.scoring import infer
+from foveate.tasks.square import SIDE, Square
 
 __all__ = ["gate_health", "looker", "placed_taps", "write_slices"]
 
 CASES = 4  # whose slices are kept
 PATCHES = 8  # over which the health of gates is measured
-SIDE = 160  # of the square that a slice is fitted into
 QUERIES = "batch *query *key"
 
 Array = np.ndarray[Any, Any]
@@ -147,7 +147,7 @@ def _slice_of_case(
     found = [score.dice for score in scores if score.dice is not None]
     truth = ready.label.numpy()
     level = _middle_slice(truth)
-    fit = _Fit(truth.shape[:2] if truth.ndim == 2 else truth.shape[1::-1], _spacing(ready, volume))
+    fit = Square(truth.shape[:2] if truth.ndim == 2 else truth.shape[1::-1], _spacing(ready, volume))
     grey = (grey_levels(ready.image[0].float().numpy()) * 255).astype(np.uint8)
     predicted = ready.grid.there(label[None], labels=True)[0].numpy()
     cuts = [slice_of(each, 2, level) for each in (grey, truth, predicted)]
@@ -182,23 +182,3 @@ def _spacing(ready: Prepared, volume: Volume) -> list[float]:
     own = [volume.spacing[axis] for axis in ready.grid.order]
     found = [mm * n / to for mm, n, to in zip(own, ready.grid.shape, ready.grid.size, strict=True)]
     return found if len(found) == 2 else [found[1], found[0]]
-
-
-class _Fit:
-    """Bring slices of (height, width) into a square, at one scale along both axes.
-
-    Args:
-        size: Of the slices.
-        spacing: The height and the width of a pixel.
-    """
-
-    def __init__(self, size: Sequence[int], spacing: Sequence[float]) -> None:
-        sides = [pixels * step for pixels, step in zip(size, spacing, strict=True)]
-        self.height, self.width = (max(1, round(SIDE * side / max(sides))) for side in sides)
-
-    def __call__(self, drawn: Array, resample: Image.Resampling, beyond: float) -> Array:
-        image = Image.fromarray(np.ascontiguousarray(drawn)).resize((self.width, self.height), resample)
-        square = np.full((SIDE, SIDE), beyond, np.float16 if drawn.dtype == np.float32 else drawn.dtype)
-        top, left = (SIDE - self.height) // 2, (SIDE - self.width) // 2
-        square[top : top + self.height, left : left + self.width] = np.asarray(image)
-        return square
