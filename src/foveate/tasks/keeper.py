@@ -24,7 +24,8 @@ __all__ = ["COLUMNS", "Keeper"]
 
 COLUMNS = ("epoch", "step", "seconds", "learning_rate", "train_loss")  # and what the task measures
 SAVE_EVERY_S = 30.0
-SAVE_SHARE = 0.05  # of the time at most goes into checkpoints within an epoch
+SAVE_SHARE = 0.05  # of the time at most goes into checkpoints, but for those that are quickly written
+QUICK_S = 0.5
 REPORT_EVERY_S = 0.5
 
 
@@ -42,7 +43,7 @@ class Keeper(L.Callback):
         self.writer: Any = None
         self.marked = self.saved = self.reported = self.began = 0.0
         self.began_at = 0.0
-        self.save_after = SAVE_EVERY_S
+        self.save_after, self.rest = SAVE_EVERY_S, 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = _learner(pl_module)
@@ -107,7 +108,9 @@ class Keeper(L.Callback):
                 if value is not None:
                     self.writer.add_scalar(name, value, standing.step)
             self.writer.flush()
-        self._save(trainer)
+        save = trainer.should_stop or time.monotonic() - self.saved >= self.rest
+        if trainer.strategy.broadcast(save) if trainer.world_size > 1 else save:
+            self._save(trainer)
         self._tell(module, now=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -153,7 +156,9 @@ class Keeper(L.Callback):
         else:
             trainer.save_checkpoint(path)  # the other processes take part in making it, and write nothing
         self.saved = time.monotonic()
-        self.save_after = max(SAVE_EVERY_S, (self.saved - began) / SAVE_SHARE)
+        taken = self.saved - began
+        self.rest = 0.0 if taken < QUICK_S else taken / SAVE_SHARE
+        self.save_after = max(SAVE_EVERY_S, self.rest)
 
     def _write_rows(self, module: Learner) -> None:
         text = io.StringIO()
