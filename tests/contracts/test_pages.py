@@ -17,7 +17,8 @@ COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttribu
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_what_a_page_shows_runs(page):
+def test_what_a_page_shows_runs(page, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # a page may write a file
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
     assert blocks
     names: dict = {}

@@ -180,6 +180,32 @@ def test_a_frozen_batch_norm_is_one_in_evaluation_whose_numbers_stay():
     assert frozen(x.bfloat16()).dtype == torch.bfloat16
 
 
+def test_a_frozen_batch_norm_writes_over_its_input_only_where_it_is_told_to():
+    torch.manual_seed(0)
+    conv, frozen = nn.Conv2d(3, 5, 1).double(), FrozenBatchNorm2d(5).double()
+    for value in frozen.buffers():
+        value.uniform_(0.5, 2.0)
+    over, x = FrozenBatchNorm2d(5, inplace=True).double(), torch.randn(2, 3, 3, 4, dtype=torch.double)
+    over.load_state_dict(frozen.state_dict())
+    given, kept = conv(x), conv(x)
+    assert over(given).data_ptr() == given.data_ptr()
+    assert torch.equal(given, frozen(kept))
+    assert torch.equal(kept, conv(x))
+    for norm in (frozen, over):
+        assert torch.autograd.gradgradcheck(lambda x, norm=norm: norm(conv(x)).relu_(), x.clone().requires_grad_())
+    norms = [module for module in small().backbone.modules() if isinstance(module, FrozenBatchNorm2d)]
+    assert all(norm.inplace for norm in norms)
+
+
+def test_dropout_before_relu_is_dropout_behind_it():
+    layer, x = small(dropout=0.4).encoder.layers[0].train(), torch.randn(2, 6, 16)
+    torch.manual_seed(3)
+    found = layer._feed_forward(x)
+    torch.manual_seed(3)
+    expected = layer.linear2(layer.dropout(layer.linear1(x).relu()))
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("shortcut", ["1x1", "pool"])
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
 def test_a_dilated_last_stage_sees_what_the_strided_one_sees(block, shortcut):

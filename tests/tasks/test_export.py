@@ -14,7 +14,7 @@ import foveate
 from foveate.capture import Tap, capture
 from foveate.errors import ExportError, FoveateError, MissingExtra, RunError
 from foveate.layers import ECA, catalogue
-from foveate.networks import resnet_tiny
+from foveate.networks import DETR, resnet_tiny
 from foveate.networks.published import packed
 from foveate.surgery import insert
 from foveate.tasks import programs
@@ -58,16 +58,18 @@ def opened(exported: Exported):
 
 
 def check(network: nn.Module, exported: Exported, images: Tensor) -> None:
-    """The file gives the network's output and maps, by name, at an input that the export did not see."""
+    """The file gives the network's outputs and maps, by name, at an input that the export did not see."""
     with torch.no_grad():
-        wanted = {LOGITS: network(images)}
+        answer = network(images)
+        wanted = dict(answer) if isinstance(answer, dict) else {LOGITS: answer}
+        assert list(exported.outputs) == list(wanted)
         if exported.maps:
             with capture(network) as maps:
                 network(images)
             assert list(exported.maps) == list(maps)
             wanted |= maps
     found = opened(exported)(images)
-    names = [LOGITS, *exported.maps]
+    names = [*exported.outputs, *exported.maps]
     assert list(found) == names
     for name in names:
         size = wanted[name].abs().max().item()
@@ -184,6 +186,40 @@ def test_a_host_of_one_size_keeps_it_and_says_so(tmp_path: Path, kind):
     torch.testing.assert_close(found, {LOGITS: logits, **maps}, rtol=0, atol=1e-5)
 
 
+DETECTORS = {
+    "panoptic": {"panoptic": True, "num_heads": 8, "encoder_layers": 1, "decoder_layers": 2},
+    "dc5, learned": {"dilation": True, "positions": "learned", "encoder_layers": 0, "decoder_layers": 1},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_exports_with_its_names_and_maps_for_any_height_and_width(tmp_path: Path, monkeypatch, name):
+    monkeypatch.setattr(programs, "trace", once(trace))
+    host = {"block": "basic", "depths": (1, 1, 1, 1), "base_width": 8}
+    sizes = {"num_classes": 5, "num_queries": 7, "embed_dim": 16, "num_heads": 2, "hidden_channels": 24}
+    network = awake(DETR(host, **{**sizes, **DETECTORS[name]}))
+    for kind in FORMATS:
+        exported = export(network, tmp_path / f"detr.{kind}", (3, 64, 96), format=kind, maps=True)
+        assert exported.input == ("batch", 3, "height", "width")
+        assert exported.outputs == ("pred_logits", "pred_boxes", *["pred_masks"] * (name == "panoptic"))
+        assert exported.checked == ((1, 3, 64, 96), (3, 3, 86, 121))
+        assert "decoder.layers.0.cross_attn.weights" in exported.maps
+        check(network, exported, pictures(2, 3, 70, 59))
+        check(network, exported, pictures(1, 3, 33, 128))
+
+
+@pytest.mark.slow
+def test_a_detector_exports_without_forming_its_maps(tmp_path: Path):
+    host = {"block": "basic", "depths": (1, 1, 1), "base_width": 8}
+    network = awake(DETR(host, num_queries=7, embed_dim=16, num_heads=2, encoder_layers=1, decoder_layers=1))
+    exported = export(network, tmp_path / "detr.pt2", (3, 64, 96), format="pt2")
+    assert exported.maps == {}
+    check(network, exported, pictures(2, 3, 70, 59))
+    program = torch.export.load(exported.path)
+    assert not any("softmax" in str(node.target) for node in program.graph.nodes)
+
+
 class Choosy(nn.Module):
     """Computes something else where the width is a multiple of eight."""
 
@@ -259,8 +295,6 @@ def test_what_cannot_be_exported_is_a_sentence(tmp_path: Path, monkeypatch):
         export(layer, tmp_path / "folder.onnx", (3, 16))
     with pytest.raises(LookupError, match="Identity has no taps"):
         export(nn.Identity(), path, (3, 16), format="pt2", maps=True)
-    with pytest.raises(TypeError, match="an exported network gives one tensor; LSTM gives tuple"):
-        export(nn.LSTM(16, 5), path, (3, 16), format="pt2")
     monkeypatch.setitem(FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], limit_bytes=3))
     with pytest.raises(ValueError, match=r"onnx takes at most 0.00 GiB of weights; ECA has 0.00 GiB: take pt2"):
         export(layer, tmp_path / "a.onnx", (3, 16))
@@ -315,6 +349,36 @@ def test_a_map_that_appears_twice_is_joined_and_one_that_is_written_into_is_give
     with capture(network) as maps:
         network(x)
     assert torch.equal(WithMaps(network, ["0.gate"])(x)["0.gate"], maps["0.gate"])
+
+
+class Named(nn.Module):
+    """A gate and what it is for, by name; at will something that is no tensor."""
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__()
+        self.gate = Tap("batch channel *space")
+        self.parts = parts
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        return {"passed": x * self.gate(x.sigmoid()), "sum": x.sum(dim=1), **dict.fromkeys("a", *self.parts)}
+
+
+def test_outputs_have_the_networks_own_names():
+    network, x = Named(torch.zeros(1)), pictures(2, 3, 5)
+    assert programs.output_names(network, x) == ["passed", "sum", "a"]
+    assert programs.output_names(nn.Identity(), x) == [LOGITS]
+    found = WithMaps(network, ["gate"])(x)
+    assert list(found) == ["passed", "sum", "a", "gate"]
+    assert torch.equal(found["gate"], x.sigmoid())
+    assert torch.equal(found["sum"], x.sum(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("network", "found"), [(nn.LSTM(16, 5), "LSTM gives tuple"), (Named([]), "Named gives a dict with list")]
+)
+def test_a_network_that_gives_something_else_is_told(tmp_path: Path, network, found):
+    with pytest.raises(TypeError, match=f"^an exported network gives one tensor or a dict of tensors; {found}$"):
+        export(network, tmp_path / "a.pt2", (3, 16), format="pt2")
 
 
 @pytest.mark.slow

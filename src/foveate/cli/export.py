@@ -52,7 +52,8 @@ def told(exported: Any) -> list[tuple[str, str]]:
     """What a person wants to know of an export, line by line."""
     shapes = " and ".join(" x ".join(map(str, shape)) for shape in exported.checked)
     lines = [("input", f"images: {' x '.join(map(str, exported.input))}, as the run's network takes them")]
-    lines += [("outputs", "logits"), *(("", f"{name}: {axes}") for name, axes in exported.maps.items())]
+    lines.append(("outputs", ", ".join(exported.outputs)))
+    lines += [("", f"{name}: {axes}") for name, axes in exported.maps.items()]
     if exported.fixed is not None:
         lines.append(("fixed", f"{' x '.join(map(str, exported.input[2:]))} is the only size: {exported.fixed}"))
     lines.append(("checked", f"{exported.runtime} against the network, at {shapes}"))

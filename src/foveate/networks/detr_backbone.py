@@ -24,6 +24,7 @@ class FrozenBatchNorm2d(nn.Module):
     Args:
         channels: Channels of the input.
         eps: Added to the variance.
+        inplace: Whether the output is written over the input, as a ReLU does; behind a convolution nobody needs it.
 
     Shape:
         (batch, channels, height, width) -> the same.
@@ -34,20 +35,21 @@ class FrozenBatchNorm2d(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, eps: float = 1e-5, inplace: bool = False) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.inplace = eps, inplace
         for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
             self.register_buffer(name, torch.full((channels,), value))
 
     def forward(self, x: Tensor) -> Tensor:
         scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
-        # One pass over x, which the backward pass does not need: its gradient is scaled alone.
-        return torch.addcmul(shift.to(x.dtype)[:, None, None], x, scale.to(x.dtype)[:, None, None])
+        shift = (self.bias - self.running_mean * scale).to(x.dtype)[:, None, None]
+        scale = scale.to(x.dtype)[:, None, None]
+        scaled = x.mul_(scale) if self.inplace else x * scale
+        return scaled.add_(shift)  # the backward pass needs neither x nor this: it scales the gradient alone
 
     def extra_repr(self) -> str:
-        return f"{len(self.weight)}, eps={self.eps}"
+        return f"{len(self.weight)}, eps={self.eps}" + ", inplace=True" * self.inplace
 
 
 class Backbone(nn.Module):
@@ -83,7 +85,7 @@ class Backbone(nn.Module):
         for parent in list(self.modules()):
             for name, child in parent.named_children():
                 if isinstance(child, nn.BatchNorm2d):
-                    parent.add_module(name, FrozenBatchNorm2d(child.num_features, child.eps))
+                    parent.add_module(name, FrozenBatchNorm2d(child.num_features, child.eps, inplace=True))
         for name, parameter in self.named_parameters():
             if name.startswith(KEPT):
                 parameter.requires_grad_(False)

@@ -44,7 +44,8 @@ class _Layer(nn.Module):
         return norm(x + self.dropout(part(x)))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.linear1(x).relu()))
+        # As dropout behind ReLU, to the bit; one tensor, not two, is kept for the backward pass of what follows.
+        return self.linear2(self.dropout(self.linear1(x)).relu())
 
     def extra_repr(self) -> str:
         return f"pre_norm={self.pre_norm}"

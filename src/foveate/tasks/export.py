@@ -19,7 +19,7 @@ from foveate.surgery.hook import unwrapped
 from foveate.tasks import files
 from foveate.tasks.classify_run import load_run, read_preprocess
 from foveate.tasks.config import TrainingConfig, read_config
-from foveate.tasks.programs import FORMATS, LOGITS, SPACE, Run, as_export_error, noise, traced
+from foveate.tasks.programs import FORMATS, LOGITS, SPACE, Run, as_export_error, named, noise, output_names, traced
 
 __all__ = ["TOLERANCE", "Exported", "export", "export_run"]
 
@@ -35,12 +35,13 @@ class Exported:
         path: The file.
         format: "onnx" or "pt2".
         input: The axes of the input "images": a name where any size can be given, else the size.
-        maps: The outputs beside "logits", each with the names of its axes.
+        maps: The outputs beside `outputs`, each with the names of its axes.
         fixed: Why the axes of space take one size only; None where they take any.
         checked: The shapes of input at which the file was compared with the network.
         largest_difference: The largest that was found, as a share of the largest value of that output.
         runtime: What ran the file for that.
         metadata: What the file says of itself.
+        outputs: What the network gives: "logits", or the names in its dict.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Exported:
     largest_difference: float
     runtime: str
     metadata: dict[str, Any]
+    outputs: tuple[str, ...] = (LOGITS,)
 
 
 def export(
@@ -72,7 +74,8 @@ def export(
     batch and a second size and compared with the network; the file is written only if they agree.
 
     Args:
-        network: Any network from one tensor to one tensor. It is left as it is.
+        network: Any network from one tensor to one tensor, or to a dict of tensors, whose names the outputs get. It is
+            left as it is.
         path: The file.
         shape: Channels and space of an input, such as (3, 224, 224).
         format: "onnx", or "pt2" for the archive of torch.export.
@@ -85,19 +88,20 @@ def export(
         ExportError: If the network cannot be traced or written, or the file computes something else.
         LookupError: If maps are asked for and the network has none.
         MissingExtra: If the format needs what is not installed.
-        TypeError: If the network gives something else than one tensor.
+        TypeError: If the network gives something else.
         ValueError: If the weights do not fit into an onnx file, which ends at 2 GiB.
     """
     path = Path(path)
     _check_arguments(path, shape, format, tolerance)
     network = _prepared(network, format)
     example = noise(network, (2, *shape))
+    outputs = output_names(network, example)
     axes_of = _maps_of(network, example) if maps else {}
     program, axes, space, fixed = traced(network, list(axes_of), example, fixed_size)
     said = {**(metadata or {}), "maps": axes_of, "foveate.version": __version__}
     kind = FORMATS[format]
     with as_export_error(f"{type(network).__name__} cannot be written as {format}"):
-        content = kind.write(program, [LOGITS, *axes_of], axes, said)
+        content = kind.write(program, [*outputs, *axes_of], axes, said)
         run = kind.open(content)
     checked = ((1, *shape), (3, shape[0], *space))
     difference = max(_difference(network, list(axes_of), run, at, tolerance) for at in checked)
@@ -113,6 +117,7 @@ def export(
         largest_difference=difference,
         runtime=f"{kind.runtime} {version(kind.runtime)}",
         metadata=said,
+        outputs=tuple(outputs),
     )
 
 
@@ -122,11 +127,11 @@ def export_run(run: Path, path: Path, **options: Any) -> Exported:
     The input is what the run's network takes, already prepared: pictures less their mean, divided by their deviation,
     or windows of a scan. The metadata say how, and name the classes.
     """
-    run = Path(run)
-    segments = (run / files.CONFIG).is_file() and read_config(run / files.CONFIG).task == "segment"
-    network, config, shape, metadata = (_segmenting if segments else _classifying)(run)
-    named = {"task": config.task, "network": config.network, "mechanism": config.mechanism}
-    return export(network, path, shape, metadata=named | metadata, **options)
+    run, config = Path(run), Path(run) / files.CONFIG
+    opened = {"classify": _classifying, "segment": _segmenting, "detect": _detecting}
+    network, made, shape, metadata = opened[read_config(config).task if config.is_file() else "classify"](run)
+    about = {"task": made.task, "network": made.network, "mechanism": made.mechanism}
+    return export(network, path, shape, metadata=about | metadata, **options)
 
 
 def _classifying(run: Path) -> tuple[nn.Module, TrainingConfig, tuple[int, ...], dict[str, Any]]:
@@ -162,6 +167,29 @@ def _segmenting(run: Path) -> tuple[nn.Module, TrainingConfig, tuple[int, ...], 
     return network, config, shape, metadata
 
 
+def _detecting(run: Path) -> tuple[nn.Module, TrainingConfig, tuple[int, ...], dict[str, Any]]:
+    from foveate.tasks.detect.augment import MEAN, STD
+    from foveate.tasks.detect.network import load_run as load_detecting_run
+    from foveate.tasks.detect.run import usual_shape
+
+    network, config, preparation = load_detecting_run(run)
+    shape = usual_shape(preparation)
+    metadata = {
+        "classes": preparation.classes,
+        "category_ids": preparation.category_ids,
+        "input": "float32 (batch, channel, height, width): RGB pictures in 0..1 without padding, resized (bilinear, "
+        f"antialiased) such that the shorter side is {preparation.short} and the longer one at most "
+        f"{preparation.longest}, then less mean and divided by std",
+        "input_size": shape,
+        "mean": MEAN,
+        "std": STD,
+        "output": "pred_logits (batch, query, class + 1): their softmax gives the probabilities of the classes, the last "
+        "one no object; pred_boxes (batch, query, 4): centre x and y, width and height in parts of the picture"
+        + ("; pred_masks (batch, query, *space): above 0 in the mask" if preparation.masks else ""),
+    }
+    return network, config, shape, metadata
+
+
 def _check_arguments(path: Path, shape: Sequence[int], kind: str, tolerance: float) -> None:
     if kind not in FORMATS:
         raise ValueError(f"format takes {' or '.join(FORMATS)}; got {kind!r}")
@@ -188,12 +216,12 @@ def _prepared(network: nn.Module, kind: str) -> nn.Module:
 
 
 def _outputs(network: nn.Module, names: Sequence[str], images: Tensor) -> dict[str, Tensor]:
-    """The logits of the network itself, and its maps of these names as they are captured."""
+    """What the network itself gives, and its maps of these names as they are captured."""
     if not names:
-        return {LOGITS: network(images)}
+        return named(network(images))
     with capture(network) as maps:
-        logits = network(images)
-    return {LOGITS: logits} | {name: maps[name] for name in names}
+        answer = network(images)
+    return named(answer) | {name: maps[name] for name in names}
 
 
 def _maps_of(network: nn.Module, example: Tensor) -> dict[str, str]:

@@ -27,7 +27,9 @@ __all__ = [
     "Run",
     "WithMaps",
     "as_export_error",
+    "named",
     "noise",
+    "output_names",
     "quiet",
     "trace",
     "traced",
@@ -69,14 +71,15 @@ class Format:
 
 
 class WithMaps(nn.Module):
-    """A network that gives its maps beside its output.
+    """A network that gives its maps beside its outputs.
 
     Args:
         network: The network.
         names: The taps whose maps are given, as `capture` calls them.
 
     Shape:
-        That of the network -> {"logits": the network's output, name: map, ...}, in the order of the names.
+        That of the network -> {"logits": the network's output, or each of its own, name: map, ...}, in the order of the
+        names.
     """
 
     def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
@@ -89,9 +92,29 @@ class WithMaps(nn.Module):
         watched = [point for point in points(self.network) if point.name in seen]
         # A copy, for the layer may go on to write into its map.
         with watch(watched, lambda point, value: seen[point.name].append(value.clone())):
-            logits = self.network(images)
+            answer = self.network(images)
         maps = {name: values[0] if len(values) == 1 else torch.cat(values) for name, values in seen.items()}
-        return {LOGITS: logits, **maps}
+        return named(answer) | maps
+
+
+def named(answer: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a network gives, by name: its one tensor is the logits."""
+    return {LOGITS: answer} if isinstance(answer, Tensor) else answer
+
+
+def output_names(network: nn.Module, example: Tensor) -> list[str]:
+    """The names of what a network gives.
+
+    Raises:
+        TypeError: If that is neither a tensor nor a dict of tensors.
+    """
+    answer = network(example)
+    for part in answer.values() if isinstance(answer, dict) else [answer]:
+        if not isinstance(part, Tensor):
+            found = f"{'a dict with ' * isinstance(answer, dict)}{type(part).__name__}"
+            wanted = f"one tensor or a dict of tensors; {type(network).__name__} gives {found}"
+            raise TypeError(f"an exported network gives {wanted}")
+    return list(named(answer))
 
 
 def trace(network: nn.Module, example: Tensor, open_axes: Axes) -> ExportedProgram:
@@ -112,9 +135,6 @@ def traced(
     network: nn.Module, names: Sequence[str], example: Tensor, fixed_size: bool
 ) -> tuple[ExportedProgram, dict[int, str], tuple[int, ...], str | None]:
     """The program with its open axes, a second size of space, and why there is none, if so."""
-    found = network(example)
-    if not isinstance(found, Tensor):
-        raise TypeError(f"an exported network gives one tensor; {type(network).__name__} gives {type(found).__name__}")
     module = WithMaps(network, names) if names else network
     own = tuple(example.shape[2:])
     space = None if fixed_size else _other_space(network, example)
@@ -196,11 +216,7 @@ def _open_pt2(content: bytes) -> Run:
     with quiet():
         module = torch.export.load(io.BytesIO(content)).module()
 
-    def run(images: Tensor) -> dict[str, Tensor]:
-        found = module(images)
-        return found if isinstance(found, dict) else {LOGITS: found}
-
-    return run
+    return lambda images: named(module(images))
 
 
 def _write_onnx(program: ExportedProgram, names: Sequence[str], axes: Axes, metadata: Mapping[str, Any]) -> bytes:

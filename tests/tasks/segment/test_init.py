@@ -41,9 +41,7 @@ def test_a_run_starts_from_another(trained: Path):
 
 
 def test_another_number_of_classes_starts_the_heads_anew_and_is_told(trained: Path):
-    with pytest.warns(
-        UserWarning, match=r"no weights that fit heads, final, which starts anew$"
-    ):
+    with pytest.warns(UserWarning, match=r"no weights that fit heads, final, which starts anew$"):
         started = weights(trained, classes=2)
     other, fresh = weights(seed=7), weights(classes=2)
     heads = {key for key in started if key.startswith(("heads.", "final."))}

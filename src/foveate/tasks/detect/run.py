@@ -27,7 +27,7 @@ from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import finished
 from foveate.tasks.overlays import flat_names, overlay
 
-__all__ = ["RunJob", "attend", "evaluate", "open_name", "open_run", "predict"]
+__all__ = ["RunJob", "attend", "evaluate", "open_name", "open_run", "predict", "usual_shape"]
 
 CHANNELS = 3
 SHOWN = 0.5  # the least score of what is written and drawn
@@ -138,9 +138,14 @@ TITLES = {
 
 
 def open_run(run: Path) -> tuple[nn.Module, tuple[int, ...]]:
-    """The network of a run, and the (channels, height, width) of a picture of its size and COCO's usual shape."""
+    """The network of a run, and the (channels, height, width) of a usual picture."""
     network, _, preparation = load_run(run)
-    return network, (CHANNELS, preparation.short, min(preparation.longest, round(preparation.short * 4 / 3)))
+    return network, usual_shape(preparation)
+
+
+def usual_shape(preparation: Preparation) -> tuple[int, int, int]:
+    """(channels, height, width) of a picture of a run's size and of a camera's shape."""
+    return CHANNELS, preparation.short, min(preparation.longest, round(preparation.short * 4 / 3))
 
 
 def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
