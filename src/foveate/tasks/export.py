@@ -183,8 +183,8 @@ def _detecting(run: Path) -> tuple[nn.Module, TrainingConfig, tuple[int, ...], d
         "input_size": shape,
         "mean": MEAN,
         "std": STD,
-        "output": "pred_logits (batch, query, class + 1): their softmax gives the probabilities of the classes, the last "
-        "one no object; pred_boxes (batch, query, 4): centre x and y, width and height in parts of the picture"
+        "output": "pred_logits (batch, query, class + 1): their softmax gives the probabilities of the classes and of "
+        "no object, the last; pred_boxes (batch, query, 4): centre x and y, width and height in parts of the picture"
         + ("; pred_masks (batch, query, *space): above 0 in the mask" if preparation.masks else ""),
     }
     return network, config, shape, metadata
