@@ -1,6 +1,6 @@
 """A small DETR from random weights learns sixteen pictures by heart: what has to work before anything else can.
 
-python benchmarks/raccoon.py DATA --out RUN, where DATA holds train.json and test.json in COCO's format and their pictures
+python benchmarks/raccoon.py DATA --out RUN, where DATA holds train.json and test.json in COCO's format and the pictures
 in images/. The first sixteen pictures of train.json are learned from, half of test.json is validated with, and COCO's
 average precision on the sixteen is told. The run is taken up where it was left.
 """
