@@ -56,7 +56,6 @@ class Classifier(Learner):
         steps_per_epoch: int,
         standing: Standing,
     ) -> None:
-        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         super().__init__(network, config, new, steps_per_epoch, standing)
         self.preprocess, self.label_smoothing = preprocess, config.label_smoothing
         self.register_buffer("weights", weights, persistent=False)

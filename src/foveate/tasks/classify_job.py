@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from foveate.data import Pictures, open_pictures
 from foveate.data.folders import FolderSplit
 from foveate.tasks import attention, files, scoring
@@ -35,6 +37,7 @@ class ClassifyJob(Job):
     def open(self, begun: Checkpoint | None) -> None:
         self.pictures = open_pictures(self.config.data)
         self.network, shape, self.sites = build(self.config, pictures=self.pictures)
+        self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.new = new_modules(self.config, self.network, self.sites)
         self.preprocess = preprocess_for(self.config, self.pictures, self.network, shape)
         self.head = head_of(self.network, len(self.pictures.classes))

@@ -10,7 +10,7 @@ from foveate.tasks import files
 from foveate.tasks.detect.config import DetectConfig
 from foveate.tasks.detect.looks import gate_health, pointing, write_maps
 from foveate.tasks.detect.module import BoxModule, Detector
-from foveate.tasks.detect.network import build_network, learning_modules, mechanism_modules
+from foveate.tasks.detect.network import arranged, build_network, learning_modules, mechanism_modules
 from foveate.tasks.detect.preparation import KEY, Preparation, describe, prepare_for
 from foveate.tasks.detect.scoring import average_precision, find_all, write_predictions
 from foveate.tasks.environment import pick_device
@@ -45,7 +45,8 @@ class DetectJob(Job):
     def open(self, begun: Checkpoint | None) -> None:
         self.boxes = open_data(self.config)
         self.preparation = self._prepared(begun)
-        self.network, self.sites = build_network(self.config, self.preparation)
+        network, self.sites = build_network(self.config, self.preparation)
+        self.network = arranged(network)
 
     def _prepared(self, begun: Checkpoint | None) -> Preparation:
         """What the run began with; a new one looks at all pictures first."""

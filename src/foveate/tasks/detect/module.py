@@ -18,7 +18,6 @@ from foveate.tasks.detect.config import DetectConfig
 from foveate.tasks.detect.criterion import WEIGHTS, Judgement, judge
 from foveate.tasks.detect.found import detect
 from foveate.tasks.detect.matcher import Costs, Stability, match
-from foveate.tasks.detect.network import arranged
 from foveate.tasks.detect.preparation import Preparation
 from foveate.tasks.detect.scoring import precision_metric, summarise, update
 from foveate.tasks.detect.targets import Batch, collate
@@ -69,7 +68,7 @@ class Detector(Learner):
         val: BoxSplit,
     ) -> None:
         rates = {"backbone.": config.backbone_rate}
-        super().__init__(arranged(network), config, new, steps_per_epoch, standing, rates)
+        super().__init__(network, config, new, steps_per_epoch, standing, rates)
         self.preparation, self.val, self.detect = preparation, val, config
         self.costs, self.weights = Costs(**config.costs), {**WEIGHTS, **config.weights}
         self.cross_attention = f"decoder.layers.{len(network.decoder.layers) - 1}.cross_attn.weights"

@@ -16,7 +16,7 @@ from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.looks import gate_health, write_slices
 from foveate.tasks.segment.memory import check_memory
 from foveate.tasks.segment.metrics import summarise, write_scores
-from foveate.tasks.segment.module import PatchModule, Segmenter, patches_per_epoch
+from foveate.tasks.segment.module import PatchModule, Segmenter, arrange, patches_per_epoch
 from foveate.tasks.segment.network import build_network, new_modules
 from foveate.tasks.segment.patches import CaseStore, Room
 from foveate.tasks.segment.preparation import KEY, Preparation, Prepared, describe, prepare_for
@@ -57,6 +57,8 @@ class SegmentJob(Job):
         self.volumes = open_begun(self.config, self.out / files.SPLITS) if begun else open_data(self.config)
         self.preparation = self._prepared(begun)
         self.network, self.sites = build_network(self.config, self.preparation)
+        if self.config.channels_last:
+            arrange(self.network)
         if begun is None or begun.standing.stopped_by is None:
             self._check_memory()
 

@@ -18,7 +18,7 @@ from foveate.tasks.segment.losses import LOSSES, deeply_supervised
 from foveate.tasks.segment.patches import CaseStore, PatchSet, augmentation
 from foveate.tasks.segment.preparation import Preparation
 
-__all__ = ["PatchModule", "Segmenter", "patches_per_epoch"]
+__all__ = ["PatchModule", "Segmenter", "arrange", "patches_per_epoch"]
 
 FEWEST = 100  # patches in an epoch, if nothing else is asked for
 NO_CASE = -1
@@ -55,8 +55,6 @@ class Segmenter(Learner):
         standing: Standing,
         cases: CaseStore,
     ) -> None:
-        if config.channels_last:
-            arrange(network)
         super().__init__(network, config, new, steps_per_epoch, standing)
         self.preparation, self.cases, self.segment = preparation, cases, config
         self.val_dice = MeanMetric(nan_strategy="ignore")
