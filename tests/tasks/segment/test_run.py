@@ -13,12 +13,11 @@ from torch import nn
 
 from foveate.errors import DataError, RunError, TrainingError
 from foveate.tasks import keeper
-from foveate.tasks.resume import Standing
 from foveate.tasks.run import attend, evaluate, predict, train
 from foveate.tasks.segment import memory
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.module import Segmenter
-from foveate.tasks.segment.network import build_network
+from foveate.tasks.segment.network import arrange, build_network, load_run
 from foveate.tasks.segment.preparation import Preparation
 from foveate.tasks.summary import Progress, read_summary
 
@@ -245,15 +244,23 @@ def test_a_run_without_gates_has_nothing_to_attend_to(balls: Path, tmp_path: Pat
         attend(out, [balls / "imagesTr" / "ball_08.nii.gz"], tmp_path / "maps", device="cpu")
 
 
-@pytest.mark.parametrize("layout", [True, False])
-def test_weights_train_in_the_layout_that_was_asked_for(tmp_path: Path, layout: bool):
+def test_weights_are_brought_to_the_layout_with_the_channels_last():
     network = nn.Sequential(nn.Conv1d(2, 3, 3), nn.Conv2d(2, 3, 3), nn.Conv3d(2, 3, 3))
-    config = small(tmp_path, channels_last=layout)
-    Segmenter(network, None, config, [], 1, Standing(threads=1), None)  # pyright: ignore[reportArgumentType]
+    arrange(network)
     row, picture, volume = (layer.weight for layer in network)
     assert row.is_contiguous()
-    assert picture.is_contiguous(memory_format=torch.channels_last) == layout
-    assert volume.is_contiguous(memory_format=torch.channels_last_3d) == layout
+    assert picture.is_contiguous(memory_format=torch.channels_last)
+    assert volume.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [True, False])
+def test_a_run_measures_in_the_layout_that_was_asked_for(balls: Path, tmp_path: Path, layout: bool):
+    summary = train(small(balls, channels_last=layout, epochs=1), tmp_path / "run")
+    network, _, _ = load_run(tmp_path / "run")
+    weights = [each for each in network.parameters() if each.ndim == 5 and each.shape[1] > 1 and each[0, 0].numel() > 1]
+    assert all(each.is_contiguous(memory_format=torch.channels_last_3d) == layout for each in weights)
+    assert evaluate(tmp_path / "run", None, "test", device="cpu")["dice"] == summary.metrics["dice"]
 
 
 @pytest.mark.slow

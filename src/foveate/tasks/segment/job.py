@@ -16,8 +16,8 @@ from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.looks import gate_health, write_slices
 from foveate.tasks.segment.memory import check_memory
 from foveate.tasks.segment.metrics import summarise, write_scores
-from foveate.tasks.segment.module import PatchModule, Segmenter, arrange, patches_per_epoch
-from foveate.tasks.segment.network import build_network, new_modules
+from foveate.tasks.segment.module import PatchModule, Segmenter, patches_per_epoch
+from foveate.tasks.segment.network import arrange, build_network, new_modules
 from foveate.tasks.segment.patches import CaseStore, Room
 from foveate.tasks.segment.preparation import KEY, Preparation, Prepared, describe, prepare_for
 from foveate.tasks.segment.scoring import open_begun, open_data, score_cases

@@ -18,11 +18,10 @@ from foveate.tasks.segment.losses import LOSSES, deeply_supervised
 from foveate.tasks.segment.patches import CaseStore, PatchSet, augmentation
 from foveate.tasks.segment.preparation import Preparation
 
-__all__ = ["PatchModule", "Segmenter", "arrange", "patches_per_epoch"]
+__all__ = ["PatchModule", "Segmenter", "patches_per_epoch"]
 
 FEWEST = 100  # patches in an epoch, if nothing else is asked for
 NO_CASE = -1
-LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the axes of a weight
 
 
 def patches_per_epoch(config: SegmentConfig, cases: int) -> int:
@@ -105,13 +104,6 @@ def mean_dice(predicted: Tensor, truth: Tensor, num_classes: int) -> float:
         if total:
             scores.append(2 * int((found & there).sum()) / total)
     return sum(scores) / len(scores) if scores else float("nan")
-
-
-def arrange(network: nn.Module) -> None:
-    """Bring the weights to the layout with the channels last; a convolution answers in the layout of its weight."""
-    for parameter in network.parameters():
-        if parameter.ndim in LAYOUTS:
-            parameter.data = parameter.data.contiguous(memory_format=LAYOUTS[parameter.ndim])
 
 
 class PatchModule(L.LightningDataModule):

@@ -18,9 +18,10 @@ from foveate.tasks.segment.gates import mechanism_options, sites_of
 from foveate.tasks.segment.preparation import KEY, Preparation
 from foveate.tasks.weights import start_from
 
-__all__ = ["build_network", "load_run", "new_modules", "preparation_of"]
+__all__ = ["arrange", "build_network", "load_run", "new_modules", "preparation_of"]
 
 MONAI = "monai/"
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the axes of a weight
 DECIDED = ("num_classes", "in_channels", "spatial_dims", "mechanism", "options", "width", "deep_supervision")
 
 
@@ -109,6 +110,13 @@ def new_modules(network: nn.Module) -> list[str]:
     return [*sites, *gates]
 
 
+def arrange(network: nn.Module) -> None:
+    """Bring the weights to the layout with the channels last; a convolution answers in the layout of its weight."""
+    for parameter in network.parameters():
+        if parameter.ndim in LAYOUTS:
+            parameter.data = parameter.data.contiguous(memory_format=LAYOUTS[parameter.ndim])
+
+
 def load_run(run: Path) -> tuple[nn.Module, SegmentConfig, Preparation]:
     """The trained network of a finished run, in eval mode on the CPU, with all that it needs."""
     preparation = preparation_of(run)
@@ -116,6 +124,8 @@ def load_run(run: Path) -> tuple[nn.Module, SegmentConfig, Preparation]:
     # The trained weights are in the folder: where the run started from need not exist any more.
     network, _ = build_network(dataclasses.replace(config, init=None), preparation)
     fill(network, run)
+    if config.channels_last:
+        arrange(network)
     return network.eval(), config, preparation
 
 
