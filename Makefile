@@ -26,8 +26,9 @@ check: $(VENV)/.check
 	$(BIN)/ruff check src tests docs examples benchmarks
 	$(BIN)/pyright
 
-bench: $(VENV)/.test
+bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/attention_gate.py
+	$(BIN)/python benchmarks/detr.py
 	$(BIN)/python benchmarks/matcher.py
 
 docs: $(VENV)/.core
@@ -42,6 +43,10 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.core
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) --editable '.[bench]'
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

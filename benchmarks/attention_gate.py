@@ -10,12 +10,11 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from processes import in_fresh_process, peak_of_process
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
@@ -121,18 +120,6 @@ def step_memory(size: int, threads: int) -> dict[str, float]:
         step()
         step()
     return {"followed": live.peak / GIB, "process": peak_of_process() / GIB}
-
-
-def peak_of_process() -> int:
-    """Bytes of the largest resident set so far; ru_maxrss would remember the parent's."""
-    held = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(held["VmHWM"].split()[0]) * 1024
-
-
-def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function gives in a process that has done nothing else."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def show(times: dict[str, Times], memory: dict[str, float], size: int, large: int, threads: int) -> None:

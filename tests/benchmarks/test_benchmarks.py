@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import typer
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -56,6 +58,7 @@ def test_threads_are_set_before_torch_is_there_to_read_them(load, monkeypatch):
 @pytest.mark.slow
 def test_what_the_gate_costs_is_measured_and_told(load, monkeypatch, tmp_path, capsys):
     load("timing")
+    load("processes")
     script = load("attention_gate")
     monkeypatch.setattr(script, "WIDTHS", (2, 3, 5))
     monkeypatch.setattr(script, "set_threads", lambda count: None)
@@ -81,3 +84,48 @@ def test_both_forms_of_matching_are_timed_once_they_agree(load, monkeypatch, tmp
     monkeypatch.setattr(script, "ours", lambda *answers: [])
     with pytest.raises(RuntimeError, match="the two forms must give the same pairs; at batch 1 they differ"):
         script.main(batches="1", boxes=4, queries=7, layers=2, turns=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peers", [False, True])
+def test_a_training_step_of_detr_is_measured_and_told(load, monkeypatch, tmp_path, capsys, peers):
+    if peers:
+        pytest.importorskip("transformers", reason="the peer is missing; pip install 'foveate[bench]' brings it")
+    load("timing")
+    load("processes")
+    script = load("detr")
+    monkeypatch.setattr(script, "LAYERS", 1)
+    monkeypatch.setattr(script, "set_threads", lambda count: None)
+    monkeypatch.setattr(script, "in_fresh_process", lambda function, *given: function(*given))
+    script.main(height=64, width=96, objects=3, turns=2, threads=1, peers=peers, json_file=tmp_path / "found.json")
+    said = capsys.readouterr().out
+    assert "A training step at 64 x 96, batch 2, 3 objects a picture, 1 thread:" in said
+    assert ("| Hugging Face, frozen, dropout, channels last |" in said) == peers
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["times"].keys() == found["memory_mib"].keys() == {*script.OURS, *(script.THEIRS if peers else ())}
+
+
+@pytest.mark.slow
+def test_both_sides_train_what_the_benchmark_says(load, monkeypatch):
+    pytest.importorskip("transformers", reason="the peer is missing; pip install 'foveate[bench]' brings it")
+    load("timing")
+    load("processes")
+    script = load("detr")
+    labels, boxes = [torch.tensor([3])], [torch.full((1, 4), 0.5)]
+    trained = {
+        name: sum(each.numel() for each in network.parameters() if each.requires_grad)
+        for name, (network, _) in {
+            "Foveate": script.ours(labels, boxes),
+            **{name: script.theirs(name, labels, boxes) for name in ("Hugging Face", "Hugging Face, frozen")},
+        }.items()
+    }
+    assert trained == {"Foveate": 41_302_368, "Hugging Face": 41_524_768, "Hugging Face, frozen": 41_302_368}
+
+
+def test_a_peer_that_is_missing_is_told(load, monkeypatch):
+    load("timing")
+    load("processes")
+    script = load("detr")
+    monkeypatch.setattr(script, "find_spec", lambda name: None)
+    with pytest.raises(typer.BadParameter, match=r"transformers is missing: pip install 'foveate\[bench\]', or give"):
+        script.main(peers=True)
