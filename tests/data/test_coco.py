@@ -8,7 +8,8 @@ from PIL import Image
 from tests.data.coco_files import HEIGHT, WIDTH, entry, save_coco
 from tests.data.making import save_picture
 
-from foveate.data.coco import CocoSplit, Tally, read_coco
+from foveate.data.coco import CocoSplit, read_coco
+from foveate.data.findings import Tally
 from foveate.errors import DataError
 
 

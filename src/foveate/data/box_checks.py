@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from foveate.data.boxes import Boxes, BoxSplit, Finding
+from foveate.data.boxes import Boxes, BoxSplit
+from foveate.data.findings import Finding
 from foveate.data.pictures import SPLITS
 from foveate.errors import DataError
 

@@ -7,10 +7,11 @@ from typing import Protocol
 
 from torch import Tensor
 
+from foveate.data.findings import Finding
 from foveate.data.pictures import SPLITS
 from foveate.errors import DataError
 
-__all__ = ["BoxSplit", "Boxes", "Finding", "Objects", "open_boxes"]
+__all__ = ["BoxSplit", "Boxes", "Objects", "open_boxes"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,26 +62,6 @@ class BoxSplit(Protocol):
     def masks(self, index: int) -> Tensor | None:
         """Where each object is, bool (object, height, width); None where masks were not asked for."""
         ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """Something in the data that is not as it should be, and that was left out or put right.
-
-    Args:
-        split: "train", "val" or "test".
-        what: In words, with what was done: "boxes without area, left out".
-        count: How many.
-        first: Where the first is.
-    """
-
-    split: str
-    what: str
-    count: int
-    first: str
-
-    def __str__(self) -> str:
-        return f"{self.split}: {self.count} {self.what}; the first: {self.first}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,30 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.data.boxes import Finding, Objects
+from foveate.data.boxes import Objects
 from foveate.data.faults import read_errors
+from foveate.data.findings import Tally
 from foveate.data.masks import decode_masks, is_mask
 from foveate.data.reading import read_header, read_picture
 from foveate.errors import DataError
 
-__all__ = ["CocoFile", "CocoSplit", "Scene", "Tally", "read_coco"]
+__all__ = ["CocoFile", "CocoSplit", "Scene", "read_coco"]
 
 CHANNELS = 3
-
-
-@dataclass
-class Tally:
-    """How often something was found in a split, and where first."""
-
-    split: str
-    found: dict[str, tuple[int, str]] = field(default_factory=dict)
-
-    def add(self, what: str, where: str) -> None:
-        count, first = self.found.get(what, (0, where))
-        self.found[what] = (count + 1, first)
-
-    def findings(self) -> list[Finding]:
-        return [Finding(self.split, what, count, first) for what, (count, first) in self.found.items()]
 
 
 @dataclass(frozen=True)

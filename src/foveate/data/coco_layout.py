@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from foveate.data.boxes import Boxes
-from foveate.data.coco import CocoFile, CocoSplit, Scene, Tally, read_coco
+from foveate.data.coco import CocoFile, CocoSplit, Scene, read_coco
+from foveate.data.findings import Tally
 from foveate.data.masks import check_extra
 from foveate.data.pictures import SPLITS
 from foveate.errors import DataError

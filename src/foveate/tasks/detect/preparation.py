@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from foveate.data.box_checks import BoxFacts
-from foveate.data.boxes import Boxes, Finding
+from foveate.data.boxes import Boxes
+from foveate.data.findings import Finding
 from foveate.networks import catalogue
 from foveate.networks.published import inspect
 from foveate.tasks.detect.augment import Size, normalised, resized
