@@ -65,6 +65,7 @@ class Preparation:
 
 def prepare_for(config: DetectConfig, boxes: Boxes) -> Preparation:
     """The preparation of a run: what its configuration asks for, else what its weights or its pictures suggest."""
+    catalogue.describe(config.network, config.task)
     train = boxes.splits["train"]
     shorter = [min(train.size(index)) for index in range(len(train))]
     short = config.short or (800 if config.trained else min(800, round(statistics.median(shorter))))
