@@ -1,5 +1,6 @@
 import dataclasses
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_the_command_of_a_run_makes_it_again():
     words = shlex.split(command_for(config, Path("out")))
     assert words[:5] == ["foveate", "train", "detect", "--data", "rac coons"]
     assert words[-2:] == ["--out", "out"]
-    settings = [word for flag, word in zip(words, words[1:], strict=False) if flag == "--set"]
+    settings = [word for flag, word in pairwise(words) if flag == "--set"]
     given = dict(parse_setting(text, DetectConfig) for text in settings)
     assert config_for("rac coons", task="detect", **given) == config
 

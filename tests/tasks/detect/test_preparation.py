@@ -21,7 +21,7 @@ PREPARED = Preparation(["square", "disc"], [3, 11], [11], 24, 40, 17, False)
 def crowded(most: int) -> Boxes:
     """Pictures of 36 x 52 with so many objects, and as many crowds."""
     scenes = Scenes((36, 52), [[0, 0, 5, 5]] * 2 * most, [False, True] * most)
-    return Boxes("here", ["a", "b", "c", "d"], [1, 2, 3, 4], {name: scenes for name in ("train", "val", "test")}, "")
+    return Boxes("here", ["a", "b", "c", "d"], [1, 2, 3, 4], dict.fromkeys(("train", "val", "test"), scenes), "")
 
 
 def facts(split: str = "train", pictures: int = 12_000, most: int = 3) -> BoxFacts:
