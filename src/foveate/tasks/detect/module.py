@@ -79,6 +79,7 @@ class Detector(Learner):
         self.boxes: list[Tensor] = []
 
     def loss_of(self, batch: Batch) -> tuple[Tensor, int]:
+        self.network.training = True  # so that every layer answers, also where all that learns is what was inserted
         answers = self.network(batch.images, batch.padding if bool(batch.padding.any()) else None)
         return self._judged(answers, batch).loss, len(batch.targets)
 
@@ -119,7 +120,7 @@ class Detector(Learner):
         matched, share = self.stability.matched, self.stability.share()
         if share is not None:
             self.unstable.update(share, matched)
-        if self.boxes:
+        if len(self.boxes) > 1:
             self.spread.update(torch.stack(self.boxes).std(dim=0, correction=0).mean(), len(self.boxes))
         precision = summarise(self.precision_of_val.compute(), self.preparation)
         shares = (self.unstable, self.entropy, self.alike, self.spread)
