@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning as L
 import pytest
-import torch
 from tests.tasks.detect.conftest import small
 from torch import nn
 
@@ -220,7 +219,7 @@ def test_an_epoch_shows_every_picture_once_in_an_order_of_its_own(scenes: Path):
     assert orders[0] != orders[1]
     module.standing.epoch, module.standing.batch = 0, 3
     assert [index for batch in module.train_dataloader() for index in batch.indices] == orders[0][6:]
-    assert [batch for batch in module.val_dataloader()] == [[0], [1], [2]]
+    assert list(module.val_dataloader()) == [[0], [1], [2]]
 
 
 def test_augmentation_follows_the_size_of_the_pictures(scenes: Path):
