@@ -61,7 +61,7 @@ def precision_metric(preparation: Preparation, *, by_class: bool = False) -> Any
     from torchmetrics.detection import MeanAveragePrecision
 
     kinds = ("bbox", "segm") if preparation.masks else "bbox"
-    metric = MeanAveragePrecision(iou_type=kinds, class_metrics=by_class, backend="pycocotools")
+    metric = MeanAveragePrecision(iou_type=kinds, class_metrics=by_class, backend="pycocotools", sync_on_compute=False)
     metric.warn_on_many_detections = False  # COCO counts the best hundred
     return metric
 
