@@ -87,7 +87,9 @@ def test_the_weights_say_what_they_take(run: Path):
     assert not network.training
     assert (prepared.classes, prepared.category_ids, prepared.short) == (["square", "disc"], [3, 11], 32)
     assert config.mechanism == "eca+spatial"
-    assert all(torch.equal(value, network.state_dict()[key]) for key, value in load_file(run / "model.safetensors").items())
+    assert all(
+        torch.equal(value, network.state_dict()[key]) for key, value in load_file(run / "model.safetensors").items()
+    )
     opened, shape = open_network(str(run))
     assert shape == (3, 32, 43)
     assert opened.state_dict().keys() == network.state_dict().keys()
@@ -149,7 +151,6 @@ def test_boxes_are_written_as_coco_has_them(run: Path, scenes: Path, tmp_path: P
     assert len(json.loads((out / "predictions.json").read_text())["annotations"]) == 2
 
 
-@pytest.mark.slow
 def test_masks_are_written_too(masked: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("foveate.tasks.detect.panoptic.panoptic.__defaults__", (0.1,))
     given, out = pictures(scenes, tmp_path), tmp_path / "out"
@@ -167,7 +168,6 @@ def test_masks_are_written_too(masked: Path, scenes: Path, tmp_path: Path, monke
         assert set(np.unique(numbers)) - {0} == set(areas)
 
 
-@pytest.mark.slow
 def test_a_run_with_masks_measures_them(masked: Path):
     summary = read_summary(masked)
     assert summary is not None
@@ -221,10 +221,14 @@ def test_a_threshold_is_a_share(run: Path, scenes: Path, tmp_path: Path, use: Ca
 
 def test_options_of_detectors_are_refused_for_other_runs(tmp_path: Path):
     (tmp_path / "config.json").write_text('{"task": "classify"}')
-    told = f"^threshold is for runs that detect; {re.escape(str(tmp_path))} has the task classify, and got threshold=0.7$"
+    told = (
+        f"^threshold is for runs that detect; {re.escape(str(tmp_path))} has the task classify, and got threshold=0.7$"
+    )
     with pytest.raises(ValueError, match=told):
         predict(tmp_path, [], tmp_path / "out", threshold=0.7)
-    with pytest.raises(ValueError, match=r"^heads is for runs that detect; .* has the task classify, and got heads=True$"):
+    with pytest.raises(
+        ValueError, match=r"^heads is for runs that detect; .* has the task classify, and got heads=True$"
+    ):
         attend(tmp_path, [], tmp_path / "out", heads=True)
 
 
@@ -239,7 +243,6 @@ def test_a_network_by_name_is_opened_for_the_classes_of_coco():
 # Training.
 
 
-@pytest.mark.slow
 def test_a_finished_run_is_left_alone(run: Path, scenes: Path):
     times = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
     assert train(small(scenes, mechanism="eca+spatial"), run) == read_summary(run)
@@ -251,7 +254,9 @@ def test_a_finished_run_is_left_alone(run: Path, scenes: Path):
 @pytest.mark.slow
 def test_what_is_chosen_is_told_and_what_is_done(scenes: Path, tmp_path: Path):
     told: list[Progress] = []
-    train(small(scenes, epochs=1, network_options=OPTIONS | {"encoder_layers": 0}), tmp_path / "run", progress=told.append)
+    train(
+        small(scenes, epochs=1, network_options=OPTIONS | {"encoder_layers": 0}), tmp_path / "run", progress=told.append
+    )
     stages = list(dict.fromkeys(state.stage for state in told))
     assert stages == ["check", "prepare", "train", "score", "done"]
     notes = [line for state in told for line in state.notes]
@@ -310,7 +315,6 @@ def test_training_lowers_the_loss(scenes: Path, tmp_path: Path):
     assert losses[-1] < 0.8 * losses[0]
 
 
-@pytest.mark.slow
 def test_a_network_of_another_task_is_refused_before_the_pictures_are_looked_at(scenes: Path, tmp_path: Path):
     told: list[Progress] = []
     with pytest.raises(LookupError, match="resnet18 is there to classify, not to detect"):
