@@ -19,6 +19,7 @@ from foveate.tasks.detect.module import BoxModule, Detector, augmentation
 from foveate.tasks.detect.network import build_network, learning_modules
 from foveate.tasks.detect.preparation import Preparation, prepare_for
 from foveate.tasks.detect.targets import Batch, collate
+from foveate.tasks.fit import PRECISIONS
 from foveate.tasks.learner import quiet_lightning
 from foveate.tasks.resume import Standing
 
@@ -43,6 +44,7 @@ def step(learner: Detector, module: BoxModule, steps: int = 1) -> None:
     """Train for some steps, with Lightning as a run has it."""
     quiet_lightning()
     hardware: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "logger": False, "barebones": True}
+    hardware["precision"] = PRECISIONS[learner.config.precision]
     L.Trainer(max_steps=steps, limit_val_batches=0, num_sanity_val_steps=0, **hardware).fit(learner, module)
 
 
@@ -147,6 +149,9 @@ def test_what_is_measured_lies_where_it_can(scenes: Path):
 
 def test_a_network_that_always_says_the_same_is_told_of_once(scenes: Path):
     learner, _ = make(scenes)
+    validate(learner)  # before, it did not
+    learner.take_remarks()
+    learner.remarks.clear()
     nn.init.zeros_(learner.network.bbox_embed.layers[2].weight)  # pyright: ignore[reportArgumentType]
     learner.network.query_embed.weight.data[:] = learner.network.query_embed.weight.data[:1]
     row = validate(learner)

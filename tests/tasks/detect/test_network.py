@@ -129,6 +129,11 @@ def test_built_in_a_mechanism_works_from_the_start(mechanism: str):
         assert not torch.equal(network.eval()(PICTURES)["pred_boxes"], host["pred_boxes"])
 
 
+def test_from_random_weights_normalisations_measure_unless_they_are_frozen():
+    assert type(built()[0].get_submodule("backbone.bn1")) is nn.BatchNorm2d
+    assert type(built(frozen=True)[0].get_submodule("backbone.bn1")) is FrozenBatchNorm2d
+
+
 def test_options_reach_the_mechanism_and_the_network():
     network, _, _ = built(mechanism="se", options={"reduction": 2}, network_options=OPTIONS | {"pre_norm": True})
     assert network.get_submodule("backbone.layer3.0.mechanism").get_parameter("fc1.weight").shape[0] == 16

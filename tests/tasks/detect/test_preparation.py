@@ -39,6 +39,9 @@ def test_the_size_is_the_median_of_the_training_pictures(scenes: Path):
     assert (prepared.classes, prepared.category_ids) == (["square", "disc"], [3, 11])
     asked = prepare_for(tiny(data=str(scenes), short=31, longest=47), open_boxes(scenes))
     assert (asked.short, asked.longest) == (31, 47)
+    for settings in ({"longest": 23}, {"longest": 23, "pretrained": True}):
+        limited = prepare_for(tiny(data=str(scenes), **settings), open_boxes(scenes))
+        assert (limited.short, limited.longest) == (23, 23)
 
 
 def test_what_starts_from_weights_keeps_the_size_that_its_objects_had(scenes: Path):

@@ -18,6 +18,7 @@ from tests.tasks.detect.conftest import COUNTS, OPTIONS, small, write_shapes
 from foveate import save_checkpoint
 from foveate.errors import DataError, RunError
 from foveate.networks import detr_tiny
+from foveate.networks.detr_backbone import FrozenBatchNorm2d
 from foveate.tasks.detect.module import Detector
 from foveate.tasks.detect.network import load_run, preparation_of
 from foveate.tasks.run import attend, evaluate, open_network, predict, train
@@ -191,10 +192,14 @@ def test_attention_is_drawn_for_each_picture(run: Path, scenes: Path, tmp_path: 
     assert {row["picture"] for row in gates} == {"grey.png", "more/11.png", "more/13.png"}
     assert all(0 < float(row["gate"]) < 1 for row in gates)
     heads = attend(run, given[:1], tmp_path / "heads", device="cpu", heads=True, layer=1)
+    attend(run, given[:1], tmp_path / "four", device="cpu", points=[(3.0, 5.0), (13.0, 17.0)])
     assert {path.name for path in heads} == {
         "gates.csv",
         *(f"grey.png.{kind}.png" for kind in ("queries", "points", *taps)),
     }
+    # A row of a sheet has a panel for each of two heads, or four panels.
+    widths = [Image.open(tmp_path / folder / "grey.png.points.png").width for folder in ("heads", "four")]
+    assert widths == [2 * 330, 4 * 330]
 
 
 @pytest.mark.slow
@@ -290,6 +295,8 @@ def test_runs_of_every_kind_end(scenes: Path, tmp_path: Path, changes: dict[str,
     options = OPTIONS | ({"embed_dim": 64, "num_heads": 8} if "masks" in changes else {})
     summary = train(small(scenes, **{"epochs": 1, "network_options": options, **changes}), tmp_path / "run")
     assert summary.stopped_by in ("epochs", "early_stop")
+    precisions = [float(row["val_map"]) for row in rows(tmp_path / "run" / "metrics.csv") if row["val_map"]]
+    assert summary.metrics["val_map"] == (max(precisions) if "patience" in changes else precisions[-1])
     assert load_run(tmp_path / "run")[0].state_dict().keys() == load_file(tmp_path / "run" / "model.safetensors").keys()
     assert evaluate(tmp_path / "run", device="cpu")["map"] == pytest.approx(summary.metrics["map"], abs=1e-6)
 
@@ -305,6 +312,7 @@ def test_a_run_that_started_from_a_checkpoint_needs_it_no_more(scenes: Path, tmp
     path.unlink()
     network, _, _ = load_run(tmp_path / "run")
     assert "backbone.layer1.0.bn2.inserted.alpha" in network.state_dict()
+    assert isinstance(network.get_submodule("backbone.layer1.0.bn1"), FrozenBatchNorm2d)
     assert evaluate(tmp_path / "run", device="cpu")["map"] == pytest.approx(summary.metrics["map"], abs=1e-6)
 
 

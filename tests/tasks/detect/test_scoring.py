@@ -174,6 +174,13 @@ def test_a_class_without_objects_has_no_precision():
     assert measured["map"] == pytest.approx(1)
 
 
+def test_what_is_found_nowhere_has_a_precision_of_zero():
+    split = Pictures(5, 2)
+    found = [Found(torch.tensor([0.9]), torch.tensor([0]), torch.tensor([[200.0, 200, 203, 205]]))] * 5
+    measured = average_precision(found, split, prepared(2))
+    assert measured["map"] == measured["map.kind 3"] == measured["recall_100"] == 0
+
+
 def test_where_there_is_nothing_to_find_nothing_is_measured(recwarn: pytest.WarningsRecorder):
     empty = Pictures(1, 2)  # one picture without objects
     found = [Found(torch.tensor([0.9]), torch.tensor([1]), torch.tensor([[2.0, 3, 13, 17]]))]
