@@ -32,7 +32,7 @@ def test_a_study_goes_from_pictures_to_a_report_with_differences_over_seeds(tmp_
         for seed in (0, 1)
     }
     found = {each.arm: each for each in result.metrics["pointing.network"]}
-    assert len({value for each in found.values() for value in each.values}) > 2
+    assert len({value for each in found.values() for value in each.values}) > 1
     for arm, each in found.items():
         values = tuple(held[arm, seed]["pointing"]["network"] for seed in (0, 1))
         assert each.values == values

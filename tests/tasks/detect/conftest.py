@@ -41,26 +41,31 @@ def polygon(category: int, left: int, top: int, side: int) -> list[float]:
 
 
 def draw(path: Path, number: int, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """A picture with one to three objects, the second picture's last one a crowd; its annotations, without ids."""
+    """A picture with one to three objects, each in its third; the last one of some is called a crowd. Its annotations,
+    without ids.
+    """
     height, width = size
     random = np.random.default_rng(number)
     image = random.integers(90, 130, (height, width, 3)).astype(np.uint8)
     rows, columns = np.mgrid[:height, :width] + 0.5
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for place in range(number % 3 + 1):
-        category = int(random.choice([3, 11]))
-        side = int(random.integers(9, 14))
-        left = int(random.integers(0, width // 3 - side // 2)) + place * width // 3 - (place == 2) * 4
-        top = int(random.integers(0, height - side))
-        left = min(left, width - side)
-        inside = (np.maximum(abs(columns - left - side / 2), abs(rows - top - side / 2))) < side / 2
-        if category == 11:
-            inside = np.hypot(columns - left - side / 2, rows - top - side / 2) < side / 2
+        category, side = int(random.choice([3, 11])), int(random.integers(9, 14))
+        left = place * (width // 3) + int(random.integers(0, width // 3 - side + 1))
+        top = int(random.integers(0, height - side + 1))
+        across, down = abs(columns - left - side / 2), abs(rows - top - side / 2)
+        inside = (np.maximum(across, down) if category == 3 else np.hypot(across, down)) < side / 2
         image[inside] = COLOURS[category]
-        entry = {"category_id": category, "bbox": [left, top, side, side], "area": int(inside.sum()), "iscrowd": 0}
-        annotations.append(entry | {"segmentation": [polygon(category, left, top, side)]})
-    if number % 7 == 2:
-        annotations[-1] |= {"iscrowd": 1, "segmentation": crowd(inside)}
+        is_crowd = number % 7 == 2 and place == 2
+        annotations.append(
+            {
+                "category_id": category,
+                "bbox": [left, top, side, side],
+                "area": int(inside.sum()),
+                "iscrowd": int(is_crowd),
+                "segmentation": crowd(inside) if is_crowd else [polygon(category, left, top, side)],
+            }
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path)
     return annotations

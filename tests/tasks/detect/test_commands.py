@@ -9,6 +9,7 @@ from tests.tasks.detect.conftest import SETTINGS
 
 from foveate.cli import main
 from foveate.cli.options import parse_point
+from foveate.cli.progress import validation
 
 
 @pytest.fixture
@@ -110,3 +111,9 @@ def test_a_point_is_read_in_pixels():
 def test_a_point_that_cannot_be_read_is_named(text: str):
     with pytest.raises(ValueError, match=f"^a point is written like 120,80: pixels from the left .*; got '{text}'$"):
         parse_point(text)
+
+
+def test_validation_is_told_in_words():
+    row = {"val_map": 0.1234, "val_map50": 0.5, "val_unstable": 0.375, "val_entropy": 0.5, "val_alike": 0.98}
+    assert validation(row) == ["validation mAP 0.123", "mAP50 0.500", "38% of matches new", "queries look 98% alike"]
+    assert validation({"val_map": 0.5}) == ["validation mAP 0.500"]

@@ -232,6 +232,16 @@ def test_a_resnet_that_computes_something_else_is_refused(tmp_path: Path):
         resnet_run(init=str(path))
 
 
+def test_a_resnet_that_is_damaged_is_told_as_it_is(tmp_path: Path):
+    path, state = tmp_path / "resnet50.pth", models.resnet50(num_classes=3, width_per_group=8).state_dict()
+    del state["layer2.1.bn2.running_var"]
+    torch.save(state, path)
+    with pytest.raises(
+        CheckpointError, match=r"resnet50\.pth has keys of torchvision, but .*layer2\.1\.bn2\.running_var"
+    ):
+        resnet_run(init=str(path))
+
+
 def test_a_detector_that_computes_something_else_is_refused(tmp_path: Path):
     path = tmp_path / "detr.safetensors"
     save_checkpoint(built(network_options=OPTIONS | {"num_heads": 4})[0], path)
@@ -240,6 +250,12 @@ def test_a_detector_that_computes_something_else_is_refused(tmp_path: Path):
     save_checkpoint(built(network_options=OPTIONS | {"decoder_layers": 3})[0], path)
     with pytest.raises(CheckpointError, match=r"does not fit: of its keys .* strange, such as decoder\.layers\.2\."):
         built(init=str(path))
+    masks = built(masks=True, network_options=OPTIONS | {"embed_dim": 64, "num_heads": 8})[0]
+    save_checkpoint(masks, path)
+    with pytest.raises(
+        CheckpointError, match=r"does not fit: of its keys \d+ strange, such as mask_attention\.query\."
+    ):
+        built(init=str(path), network_options=OPTIONS | {"embed_dim": 64, "num_heads": 8})
     with pytest.raises(CheckpointError, match=r"absent\.pth does not exist"):
         built(init=str(tmp_path / "absent.pth"))
 

@@ -16,11 +16,14 @@ from safetensors.torch import load_file
 from tests.tasks.detect.conftest import COUNTS, OPTIONS, small, write_shapes
 
 from foveate import save_checkpoint
+from foveate.data.boxes import open_boxes
 from foveate.errors import DataError, RunError
 from foveate.networks import detr_tiny
 from foveate.networks.detr_backbone import FrozenBatchNorm2d
+from foveate.tasks.detect.found import detect
 from foveate.tasks.detect.module import Detector
 from foveate.tasks.detect.network import load_run, preparation_of
+from foveate.tasks.resume import read_checkpoint
 from foveate.tasks.run import attend, evaluate, open_network, predict, train
 from foveate.tasks.summary import Progress, read_summary
 
@@ -342,7 +345,16 @@ def test_two_processes_share_a_run(tmp_path: Path, val: int):
     assert evaluate(tmp_path / "both", split="val", device="cpu")["map"] == pytest.approx(
         summary.metrics["val_map"], abs=1e-6
     )
+    # What the last validation measured is of all pictures.
+    network, _, prepared = load_run(tmp_path / "both")
+    held = open_boxes(data).splits["val"]
+    boxes = torch.stack([detect(network, prepared, held.image(index))[1]["pred_boxes"][0] for index in range(val)])
     both, one = (rows(tmp_path / name / "metrics.csv") for name in ("both", "alone"))
+    if val > 1:
+        spread = boxes.std(dim=0, correction=0).mean().item()
+        assert float(both[-1]["val_spread"]) == pytest.approx(spread, rel=1e-3)
+    standing = read_checkpoint(tmp_path / "both" / "checkpoints" / "last.ckpt").standing
+    assert set(standing.memory["matches"]) == set(range(val))
     for first, second in zip(both, one, strict=True):
         assert float(first["train_loss"]) == pytest.approx(float(second["train_loss"]), rel=0.2)
         assert {name for name in first if first[name]} == {name for name in second if second[name]}

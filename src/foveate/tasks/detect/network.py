@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.errors import CheckpointError
 from foveate.networks import DETR, catalogue
 from foveate.networks.architecture import Architecture
 from foveate.networks.published import inspect
@@ -82,6 +83,8 @@ def _start_from(network: DETR, path: str, new: list[str]) -> None:
     """Load a checkpoint of a DETR, or of a ResNet into the backbone."""
     found = inspect(path)
     if found.architecture is not None and found.architecture.kind == "resnet":
+        if found.problems:
+            raise CheckpointError(f"{path} has keys of {found.publisher}, but {found.problems[0]}")
         check_decisive(path, found.architecture, _backbone_of(network))
         _load_backbone(network, found.state, path, new)
     else:
