@@ -9,6 +9,7 @@ from foveate.capture import (
     entropy,
     gate_entropy,
     health,
+    likeness,
     pointing_hits,
     rollout,
     saturation,
@@ -41,6 +42,37 @@ def test_a_gate_is_undecided_at_one_half_and_decided_at_its_ends():
     gate = torch.tensor([0.0, 0.5, 1.0, 0.25, 1.5])
     quarter = -(0.25 * math.log2(0.25) + 0.75 * math.log2(0.75))
     assert_close(gate_entropy(gate), torch.tensor([0.0, 1.0, 0.0, quarter, 0.0]))
+
+
+# likeness
+
+
+def test_queries_that_look_alike_have_a_likeness_of_one_and_those_that_look_elsewhere_of_zero():
+    assert_close(likeness(torch.tensor([[0.2, 0.3, 0.5]] * 4)), torch.tensor(1.0))
+    assert_close(likeness(torch.eye(5)), torch.tensor(0.0))
+    halves = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])
+    assert_close(likeness(halves), torch.tensor(0.5))
+
+
+def test_likeness_is_the_mean_cosine_of_all_pairs():
+    weights = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(1)).softmax(dim=-1)
+    found = likeness(weights)
+    assert (found.shape, found.dtype) == ((2, 3), torch.float32)
+    for batch in range(2):
+        for head in range(3):
+            rows = weights[batch, head]
+            cosines = [
+                torch.dot(rows[one], rows[other]) / (rows[one].norm() * rows[other].norm())
+                for one in range(5)
+                for other in range(5)
+                if one != other
+            ]
+            assert_close(found[batch, head], torch.stack(cosines).mean())
+
+
+def test_likeness_of_one_query_is_an_error():
+    with pytest.raises(ValueError, match=r"^likeness takes rows of two queries or more; got \(3, 1, 5\)$"):
+        likeness(torch.ones(3, 1, 5))
 
 
 # saturation and variation

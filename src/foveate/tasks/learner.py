@@ -139,7 +139,10 @@ class Learner(L.LightningModule, abc.ABC):
         ]
         if config.optimizer == "sgd":
             return torch.optim.SGD(params, lr=config.learning_rate, momentum=0.9)
-        return torch.optim.AdamW(params, lr=config.learning_rate, fused=self.device.type in ("cpu", "cuda"))
+        # A fused step in mixed precision takes the scale off the gradients itself, after they would be clipped.
+        clipped = getattr(config, "clip", None) is not None and config.precision != "32"
+        fused = self.device.type in ("cpu", "cuda") and not clipped
+        return torch.optim.AdamW(params, lr=config.learning_rate, fused=fused)
 
     def on_fit_start(self) -> None:
         if self.standing.threads is not None:

@@ -8,13 +8,23 @@ from typing import Any
 from torch import Tensor, nn
 
 from foveate.errors import CheckpointError
+from foveate.networks.architecture import Architecture
 from foveate.networks.published import Inspection, inspect, read_file
 
-__all__ = ["features_of", "fetch_published", "head_of", "heads_of", "load_into", "read_weights", "start_from"]
+__all__ = [
+    "check_decisive",
+    "features_of",
+    "fetch_published",
+    "head_of",
+    "heads_of",
+    "load_into",
+    "read_weights",
+    "start_from",
+]
 
 # What changes a network's numbers and no key or shape tells.
 DECISIVE = ("stride_in", "stem_pool", "branch_relu", "combine", "pools", "order", "squeeze", "pairwise", "scale")
-DECISIVE += ("strides",)
+DECISIVE += ("strides", "num_heads")
 USUAL = {"stem_pool": "max"}  # where a network has none of its own
 
 
@@ -39,15 +49,26 @@ def start_from(
         CheckpointError: If it does not fit, or was made by a network that computes something else with these weights.
     """
     state, found = _read(path, ours)
-    made, own = None if found is None else found.architecture, getattr(network, "architecture", None)
-    if made is not None and own is not None:
-        for name in DECISIVE:
-            theirs, here = made.setting(name) or USUAL.get(name), own.setting(name) or USUAL.get(name)
-            if theirs is not None and here is not None and _once(theirs) != _once(here):
-                raise CheckpointError(f"{path} was made with {name}={theirs!r}; the network has {here!r}")
+    check_decisive(path, None if found is None else found.architecture, getattr(network, "architecture", None))
     anew = load_into(network, state, str(path), new, head)
     if anew:
         warnings.warn(f"{path} has no weights that fit {', '.join(anew)}, which starts anew", stacklevel=2)
+
+
+def check_decisive(path: str | Path, made: Architecture | None, own: Architecture | None) -> None:
+    """Refuse a checkpoint that a network made which computes something else with the same weights.
+
+    Args:
+        path: The checkpoint.
+        made: Of the network that made it; None where that is not known.
+        own: Of the network that takes it, likewise.
+    """
+    if made is None or own is None:
+        return
+    for name in DECISIVE:
+        theirs, here = made.setting(name) or USUAL.get(name), own.setting(name) or USUAL.get(name)
+        if theirs is not None and here is not None and _once(theirs) != _once(here):
+            raise CheckpointError(f"{path} was made with {name}={theirs!r}; the network has {here!r}")
 
 
 def _once(value: Any) -> Any:

@@ -46,7 +46,7 @@ class DetectConfig(TrainingConfig):
             starts from weights, else all of it.
         clip: The norm that the gradients of a step are cut to; None for none.
         short: The length that a picture's shorter side gets. Default: 800 where the run starts from weights, whose
-            objects had this size, else the median of the training pictures, at most 800.
+            objects had this size, else the median of the training pictures, at most 800; and at most longest.
         longest: The limit of the longer side. Default: short times 1333 / 800.
         augment: "none", "flips", or "standard" (flips, sizes and crops as in the release, in proportion to short).
         auxiliary: A loss for every layer of the decoder.

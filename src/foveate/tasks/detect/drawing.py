@@ -56,15 +56,16 @@ class Panel:
             heat = F.interpolate(self.heat[None, None].float(), self.image.shape[1:], mode="nearest-exact")[0, 0]
             shown = ((heat - heat.min()) / (heat.max() - heat.min()).clamp(min=1e-12)).numpy()
             picture = 0.5 * picture + 0.5 * colormaps[HEAT](shown)[..., :3]
-        axes.imshow(picture.clip(0, 1), interpolation="nearest")
-        for colour, width in (("white", 3.0), (MARK, 1.2)):  # a light edge, so that it is seen on dark and on light
+        height, width = self.image.shape[1:]
+        axes.imshow(picture.clip(0, 1), interpolation="nearest", extent=(0, width, height, 0))
+        for colour, thick in (("white", 3.0), (MARK, 1.2)):  # a light edge, so that it is seen on dark and on light
             for left, top, right, bottom in self.boxes_xyxy:
                 size = right - left, bottom - top
-                axes.add_patch(Rectangle((left, top), *size, fill=False, color=colour, linewidth=width))
+                axes.add_patch(Rectangle((left, top), *size, fill=False, color=colour, linewidth=thick))
             if self.point is not None:
-                axes.plot(*self.point, "o", markersize=9, markerfacecolor="none", markeredgecolor=colour, mew=width)
-        axes.set_xlim(-0.5, self.image.shape[2] - 0.5)
-        axes.set_ylim(self.image.shape[1] - 0.5, -0.5)
+                axes.plot(*self.point, "o", markersize=9, markerfacecolor="none", markeredgecolor=colour, mew=thick)
+        axes.set_xlim(0, width)
+        axes.set_ylim(height, 0)
         axes.set_title(self.title, fontsize=9)
         axes.axis("off")
 

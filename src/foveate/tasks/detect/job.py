@@ -53,8 +53,8 @@ class DetectJob(Job):
         path = self.out / files.PREPARATION
         if begun is not None and path.exists():
             return Preparation.from_json(path.read_text(encoding="utf-8"))
-        facts, findings = check_boxes(self.boxes, lambda done, count: self.tell("check", done / count))
         found = prepare_for(self.config, self.boxes)
+        facts, findings = check_boxes(self.boxes, lambda done, count: self.tell("check", done / count))
         write_atomic(path, found.to_json())
         self.tell("prepare", 1.0, notes=describe(self.config, found, self.boxes, facts, findings))
         return found

@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
@@ -73,11 +73,13 @@ class Detector(Learner):
         self.costs, self.weights = Costs(**config.costs), {**WEIGHTS, **config.weights}
         self.cross_attention = f"decoder.layers.{len(network.decoder.layers) - 1}.cross_attn.weights"
         self.precision_of_val = precision_metric(preparation)
-        self.unstable, self.entropy, self.alike, self.spread = (MeanMetric() for _ in range(4))
-        self.stability = Stability(standing.memory.setdefault("matches", {}))
+        self.unstable, self.entropy, self.alike = (MeanMetric() for _ in range(3))
+        self.matches: dict[int, dict[int, int]] = standing.memory.setdefault("matches", {})
+        self.stability = Stability(self.matches)
         self.boxes: list[Tensor] = []
 
     def loss_of(self, batch: Batch) -> tuple[Tensor, int]:
+        self.network.training = True  # so that every layer answers, also where all that learns is what was inserted
         answers = self.network(batch.images, batch.padding if bool(batch.padding.any()) else None)
         return self._judged(answers, batch).loss, len(batch.targets)
 
@@ -104,7 +106,7 @@ class Detector(Learner):
         target = target_of(objects, (image.shape[1], image.shape[2])).to(self.device)
         logits, boxes = answer["pred_logits"].float(), answer["pred_boxes"].float()
         self.stability.update(match(logits[None], boxes[None], [target], self.costs), [index], [target])
-        self.boxes.append(boxes[0])
+        self.boxes.append(boxes[0].cpu())
         weights = maps[self.cross_attention][0].float()
         if weights.shape[-1] > 1:
             self.entropy.update(entropy(weights).mean())
@@ -118,11 +120,13 @@ class Detector(Learner):
         matched, share = self.stability.matched, self.stability.share()
         if share is not None:
             self.unstable.update(share, matched)
-        if self.boxes:
-            self.spread.update(torch.stack(self.boxes).std(dim=0, correction=0).mean(), len(self.boxes))
+        self.matches.update(_of_all(list(self.matches.items())))
+        for name, seen in self.precision_of_val.metric_state.items():
+            setattr(self.precision_of_val, name, _of_all(seen))
         precision = summarise(self.precision_of_val.compute(), self.preparation)
-        shares = (self.unstable, self.entropy, self.alike, self.spread)
+        boxes, shares = _of_all(self.boxes), (self.unstable, self.entropy, self.alike)
         found = [precision["map"], precision["map50"], *(metric.compute().item() for metric in shares)]
+        found.append(torch.stack(boxes).std(dim=0, correction=0).mean().item() if len(boxes) > 1 else None)
         for metric in (self.precision_of_val, *shares):
             metric.reset()
         self.boxes.clear()
@@ -143,6 +147,15 @@ class Detector(Learner):
 
     def objective(self, row: dict[str, float | None]) -> float | None:
         return None if row["val_map"] is None else 1 - row["val_map"]
+
+
+def _of_all(own: list[Any]) -> list[Any]:
+    """Such a list of every process, one after the other; torchmetrics' own way needs them to be of one length."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return own
+    lists: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(lists, own)
+    return [each for part in lists for each in part]
 
 
 class BoxModule(L.LightningDataModule):

@@ -8,14 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.errors import CheckpointError
 from foveate.networks import DETR, catalogue
+from foveate.networks.architecture import Architecture
 from foveate.networks.published import inspect
 from foveate.tasks import files
 from foveate.tasks.detect.config import DetectConfig
 from foveate.tasks.detect.preparation import KEY, Preparation
 from foveate.tasks.finished import fill, kept
 from foveate.tasks.hosts import MECHANISM_SEED, insert_mechanism
-from foveate.tasks.weights import fetch_published, load_into, start_from
+from foveate.tasks.weights import check_decisive, fetch_published, load_into, start_from
 
 __all__ = ["arranged", "build_network", "learning_modules", "load_run", "mechanism_modules", "preparation_of"]
 
@@ -81,6 +83,9 @@ def _start_from(network: DETR, path: str, new: list[str]) -> None:
     """Load a checkpoint of a DETR, or of a ResNet into the backbone."""
     found = inspect(path)
     if found.architecture is not None and found.architecture.kind == "resnet":
+        if found.problems:
+            raise CheckpointError(f"{path} has keys of {found.publisher}, but {found.problems[0]}")
+        check_decisive(path, found.architecture, _backbone_of(network))
         _load_backbone(network, found.state, path, new)
     else:
         start_from(network, path, new, HEADS, ours=True)
@@ -90,6 +95,15 @@ def _load_backbone(network: DETR, state: Mapping[str, Tensor], source: str, new:
     held = {f"backbone.{key}": value for key, value in state.items() if not key.startswith("fc.")}
     rest = [name for name, _ in network.named_children() if name != "backbone"]
     load_into(network, held, source, [*new, *rest])
+
+
+def _backbone_of(network: DETR) -> Architecture | None:
+    """What the backbone is, as a network by itself."""
+    whole = network.architecture
+    if whole is None:
+        return None
+    mechanism = {name: whole.options[name] for name in ("mechanism", "options") if name in whole.options}
+    return Architecture("resnet", {**whole.options["backbone"], **mechanism})
 
 
 def _published_backbone(network: DETR, config: DetectConfig) -> str:

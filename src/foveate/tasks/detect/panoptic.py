@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from foveate.tasks.detect.preparation import Preparation
@@ -68,7 +69,7 @@ def panoptic(
     while len(kept):
         small = torch.bincount(owner.flatten(), minlength=len(kept)) <= LEAST_PIXELS
         if not small.any():
-            return _numbered(owner.cpu(), labels[kept].tolist(), scores[kept].tolist())
+            return _numbered(owner, labels[kept].tolist(), scores[kept].tolist())
         kept = kept[~small]
         owner = _owners(logits[kept], size)  # not joined again: one query of each stuff is left
     return torch.zeros(size, dtype=torch.long), []
@@ -83,7 +84,9 @@ def _owners(
     owner = logits.argmax(dim=0)
     if labels is not None and preparation is not None:
         owner = _join(owner, labels, preparation)
-    return F.interpolate(owner[None, None].float(), size, mode="nearest-exact")[0, 0].long()
+    # By Pillow, as in the release: who is nearest at a tie is a matter of rounding, and so another one elsewhere.
+    drawn = Image.fromarray(owner.cpu().numpy().astype(np.int32))
+    return torch.from_numpy(np.array(drawn.resize((size[1], size[0]), Image.Resampling.NEAREST))).long()
 
 
 def _join(owner: Tensor, labels: Tensor, preparation: Preparation) -> Tensor:

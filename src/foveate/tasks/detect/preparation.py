@@ -69,7 +69,8 @@ def prepare_for(config: DetectConfig, boxes: Boxes) -> Preparation:
     catalogue.describe(config.network, config.task)
     train = boxes.splits["train"]
     shorter = [min(train.size(index)) for index in range(len(train))]
-    short = config.short or (800 if config.trained else min(800, round(statistics.median(shorter))))
+    suited = 800 if config.trained else min(800, round(statistics.median(shorter)))
+    short = config.short or min(suited, config.longest or suited)
     longest = config.longest or max(short, round(short * 1333 / 800))
     return Preparation(
         boxes.classes, boxes.category_ids, boxes.stuff, short, longest, _queries(config, boxes), config.masks

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from foveate.data.boxes import BoxSplit
@@ -48,6 +49,7 @@ def find_all(
 def average_precision(found: Sequence[Found], split: BoxSplit, preparation: Preparation) -> dict[str, float | None]:
     """COCO's measures of what was found in each picture of a split; see summarise."""
     metric = precision_metric(preparation, by_class=True)
+    metric.update([], [])  # a split may have no picture, which is no mistake
     for index, each in enumerate(found):
         update(metric, each, split, index)
     return summarise(metric.compute(), preparation)
@@ -59,7 +61,7 @@ def precision_metric(preparation: Preparation, *, by_class: bool = False) -> Any
     from torchmetrics.detection import MeanAveragePrecision
 
     kinds = ("bbox", "segm") if preparation.masks else "bbox"
-    metric = MeanAveragePrecision(iou_type=kinds, class_metrics=by_class, backend="pycocotools")
+    metric = MeanAveragePrecision(iou_type=kinds, class_metrics=by_class, backend="pycocotools", sync_on_compute=False)
     metric.warn_on_many_detections = False  # COCO counts the best hundred
     return metric
 
@@ -94,7 +96,7 @@ def summarise(computed: dict[str, Tensor], preparation: Preparation) -> dict[str
             continue
         found |= {f"{ours}{name}": _known(computed[f"{prefix}{theirs}"]) for theirs, name in NAMES.items()}
         values = dict.fromkeys(preparation.classes)
-        each = computed[f"{prefix}map_per_class"]
+        each = computed.get(f"{prefix}map_per_class", torch.zeros(0))  # left out where there is no picture
         if each.numel() == len(computed["classes"].reshape(-1)) and each.numel():
             seen = zip(computed["classes"].reshape(-1).tolist(), each.reshape(-1), strict=True)
             values |= {preparation.classes[int(label)]: _known(value) for label, value in seen}
