@@ -160,3 +160,54 @@ def test_a_damaged_file_is_named(tmp_path):
     path.write_text("[]")
     with pytest.raises(DataError, match="must hold lists of images"):
         read_coco(path, [tmp_path], Tally("train"))
+
+
+def test_numbers_that_no_picture_has_are_no_boxes(read):
+    boxes = [entry(0, [10**400, 1, 2, 3]), entry(0, [True, 1, 2, 3]), entry(0, [1, 1, 2, 3], area=10**400)]
+    file, told = read(boxes)
+    assert file.scenes[0].boxes_xyxy == [(1, 1, 3, 4)]
+    assert file.scenes[0].areas == [6]
+    assert told[0].startswith("train: 2 boxes that are not four finite numbers, left out")
+
+
+def test_a_name_that_no_file_can_have_is_a_missing_picture(tmp_path):
+    path = save_coco(tmp_path / "all.json", tmp_path, 1)
+    content = json.loads(path.read_text())
+    content["images"] += [{"id": 8, "file_name": "x" * 300 + ".png"}, {"id": 9, "file_name": "\0.png"}]
+    path.write_text(json.dumps(content))
+    tally = Tally("train")
+    assert len(read_coco(path, [tmp_path], tally).scenes) == 1
+    assert str(tally.findings()[0]).startswith("train: 2 pictures that are missing, left out")
+
+
+def test_what_is_said_of_crowds_is_a_number(read):
+    boxes = [entry(0, [1, 1, 2, 2], iscrowd=said) for said in ("0", 1, 0, None)]
+    file, told = read(boxes)
+    assert file.scenes[0].crowd == [False, True, False, False]
+    assert told == [
+        "train: 1 objects whose iscrowd is neither 0 nor 1, taken for single ones; the first: annotation 7 of "
+        "pic000.png: 0"
+    ]
+
+
+def test_pictures_are_in_the_folder_that_holds_most_of_them(tmp_path):
+    path = save_coco(tmp_path / "all.json", tmp_path / "images", 3)
+    save_picture(tmp_path / "pic001.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    tally = Tally("train")
+    file = read_coco(path, [tmp_path, tmp_path / "images"], tally)
+    assert {scene.file.parent for scene in file.scenes} == {tmp_path / "images"}
+    assert tally.findings() == []
+
+
+def test_an_id_of_two_categories_is_refused(read):
+    twice = [{"id": 3, "name": "owl"}, {"id": 3, "name": "elk"}]
+    with pytest.raises(DataError, match=r"must give each category an id of its own; 3 is there twice$"):
+        read(categories=twice)
+
+
+def test_the_name_of_a_category_is_one_line(read):
+    assert read(categories=[{"id": 3, "name": " barn\nowl "}])[0].categories == {3: "barn owl"}
+
+
+def test_what_cannot_be_counted_is_told_by_the_file(read):
+    assert read(categories=[{"id": 3, "name": "sky", "isthing": 0}, {"id": 7, "name": "fox"}])[0].stuff == {3}

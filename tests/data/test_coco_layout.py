@@ -4,7 +4,7 @@ import pytest
 from tests.data.coco_files import save_coco
 from tests.data.making import real_data
 
-from foveate.data.boxes import open_boxes
+from foveate.data.boxes import open_box_split, open_boxes
 from foveate.errors import DataError
 
 
@@ -126,3 +126,21 @@ def test_raccoons_are_read():
     assert {split: len(held) for split, held in boxes.splits.items()} == {"train": 132, "val": 28, "test": 40}
     split = boxes.splits["test"]
     assert split.image(0).shape[1:] == split.size(0)
+
+
+def test_categories_of_one_name_are_told_apart(tmp_path):
+    named = [{"id": 9, "name": "owl"}, {"id": 3, "name": "owl"}, {"id": 7, "name": "fox"}]
+    save_coco(tmp_path / "all.json", tmp_path, 9, categories=named)
+    assert open_boxes(tmp_path).classes == ["owl (3)", "fox", "owl (9)"]
+
+
+def test_a_split_alone_is_a_file_as_a_whole_or_the_file_of_its_name(tmp_path):
+    save_coco(tmp_path / "test.json", tmp_path / "images", 4)
+    for given in (tmp_path, tmp_path / "test.json"):
+        boxes = open_box_split(given, "test")
+        assert len(boxes.splits["test"]) == 4
+        assert boxes.rule == "all of test.json"
+    save_coco(tmp_path / "train.json", tmp_path / "images", 9, first=10)
+    boxes = open_box_split(tmp_path, "val")  # of which there is no file: taken from train
+    assert (len(boxes.splits["val"]), len(boxes.splits["test"])) == (2, 4)
+    assert open_box_split("demo", "val").source == "demo"

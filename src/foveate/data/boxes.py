@@ -11,7 +11,7 @@ from foveate.data.findings import Finding
 from foveate.data.pictures import SPLITS
 from foveate.errors import DataError
 
-__all__ = ["BoxSplit", "Boxes", "Objects", "open_boxes"]
+__all__ = ["BoxSplit", "Boxes", "Objects", "open_box_split", "open_boxes"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,6 +99,17 @@ class Boxes:
         train = self.splits["train"]
         if all(train.objects(index).crowd.all() for index in range(len(train))):
             raise DataError(f"{self.source} has no object to learn from in its train split{told}")
+
+
+def open_box_split(data: str | Path, split: str, *, masks: bool = False, images: str | Path | None = None) -> Boxes:
+    """Open data of which only one split is wanted: a COCO json file is that split as a whole, and of a folder the file
+    of the split is enough. Else as open_boxes.
+    """
+    from foveate.data.coco_layout import open_coco_split
+
+    where = None if images is None else Path(images)
+    alone = None if data == "demo" else open_coco_split(Path(data), split, masks=masks, images=where)
+    return alone or open_boxes(data, masks=masks, images=images)
 
 
 def open_boxes(data: str | Path, *, masks: bool = False, images: str | Path | None = None) -> Boxes:

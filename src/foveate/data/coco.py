@@ -5,7 +5,6 @@ https://cocodataset.org/#format-data.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from foveate.errors import DataError
 __all__ = ["CocoFile", "CocoSplit", "Scene", "read_coco"]
 
 CHANNELS = 3
+FAR = 1e9  # pixels
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def read_coco(path: Path, folders: Sequence[Path], tally: Tally, *, masks: bool 
 
     Args:
         path: The json file.
-        folders: Where its pictures may be: the first of these that holds one counts for all.
+        folders: Where its pictures may be: that which holds most of them counts for all.
         tally: Counts what is left out or put right.
         masks: Whether segmentations are kept; objects without one are left out.
 
@@ -118,7 +118,12 @@ def read_coco(path: Path, folders: Sequence[Path], tally: Tally, *, masks: bool 
         held = content.get(key) if isinstance(content, dict) else None
         if not isinstance(held, list) or not all(isinstance(entry, dict) for entry in held):
             raise DataError(f"{path} must hold lists of images, annotations and categories as COCO does; {key} is none")
-    categories = {_integer(entry, "id", path): str(entry.get("name", entry["id"])) for entry in content["categories"]}
+    categories: dict[int, str] = {}
+    for entry in content["categories"]:
+        number = _integer(entry, "id", path)
+        if number in categories:
+            raise DataError(f"{path} must give each category an id of its own; {number} is there twice")
+        categories[number] = " ".join(str(entry.get("name", number)).split())
     scenes = _scenes(path, content["images"], folders, tally)
     for entry in content["annotations"]:
         image_id, category = entry.get("image_id"), entry.get("category_id")
@@ -156,16 +161,17 @@ def _scenes(
 
 
 def _folder(path: Path, names: Sequence[str], folders: Sequence[Path]) -> Path:
-    for folder in folders:
-        if not names or any((folder / name).is_file() for name in names):
-            return folder
+    held = {folder: sum(_is_file(folder / name) for name in names) for folder in folders}
+    folder = max(held, key=held.__getitem__, default=path.parent)  # of equal ones the first
+    if not names or held.get(folder):
+        return folder
     looked = ", ".join(map(str, folders))
     raise DataError(f"none of the {len(names)} pictures that {path} lists is there, such as {names[0]}, in {looked}")
 
 
 def _scene(entry: Mapping[str, Any], folder: Path, tally: Tally) -> Scene | None:
     file = folder / entry["file_name"]
-    if not file.is_file():
+    if not _is_file(file):
         tally.add("pictures that are missing, left out", str(file))
         return None
     try:
@@ -201,7 +207,10 @@ def _add(scene: Scene, entry: Mapping[str, Any], tally: Tally, masks: bool) -> N
         tally.add("boxes that reach out of their picture, cut at its edge", f"{where}: {box}")
     scene.boxes_xyxy.append(inside)
     scene.categories.append(entry["category_id"])
-    scene.crowd.append(bool(entry.get("iscrowd", 0)))
+    crowd = entry.get("iscrowd", 0)
+    if crowd not in (0, 1, None):
+        tally.add("objects whose iscrowd is neither 0 nor 1, taken for single ones", f"{where}: {str(crowd)[:100]}")
+    scene.crowd.append(crowd == 1)
     area = entry.get("area", box[2] * box[3])
     scene.areas.append(area if _is_finite(area) else box[2] * box[3])
     scene.segmentations.append(segmentation if masks else None)
@@ -209,4 +218,12 @@ def _add(scene: Scene, entry: Mapping[str, Any], tally: Tally, masks: bool) -> N
 
 
 def _is_finite(number: Any) -> bool:
-    return isinstance(number, int | float) and math.isfinite(number)
+    return isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < FAR
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file, also where no file could have such a name."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

@@ -8,6 +8,7 @@ names, so that the same pictures are in the same split on every machine.
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from foveate.data.masks import check_extra
 from foveate.data.pictures import SPLITS
 from foveate.errors import DataError
 
-__all__ = ["open_coco"]
+__all__ = ["open_coco", "open_coco_split"]
 
 WORD = re.compile(r"(?<![a-z])(train|validation|valid|val|test)(\d{4})?(?![a-z0-9])")
 OTHER_NAMES = {"valid": "val", "validation": "val"}
@@ -39,35 +40,69 @@ def open_coco(path: Path, *, masks: bool = False, images: Path | None = None) ->
     scenes = {split: file.scenes for split, file in read.items()}
     rule = _divide(scenes)
     _refuse_twins(scenes)
-    ids = sorted(names)
+    ids, called = _called(names)
     splits = {split: CocoSplit(scenes[split], ids, masks) for split in SPLITS}
     findings = [finding for tally in tallies.values() for finding in tally.findings()]
     stuff = sorted(frozenset().union(*(file.stuff for file in read.values())))
-    return Boxes(str(path), [names[number] for number in ids], ids, splits, rule, findings, stuff)
+    return Boxes(str(path), called, ids, splits, rule, findings, stuff)
+
+
+def open_coco_split(path: Path, split: str, *, masks: bool = False, images: Path | None = None) -> Boxes | None:
+    """A split alone: of a folder the file that is named after it, or a file as a whole; None where there is none.
+
+    What it gives has that split for all three.
+    """
+    if masks:
+        check_extra()
+    file = path if path.is_file() else _named(path).get(split)
+    if file is None:
+        return None
+    tally = Tally(split)
+    read = read_coco(file, [images] if images else _folders(path, file), tally, masks=masks)
+    ids, called = _called(dict(read.categories))
+    held = CocoSplit(read.scenes, ids, masks)
+    return Boxes(
+        str(path), called, ids, dict.fromkeys(SPLITS, held), f"all of {file.name}", tally.findings(), sorted(read.stuff)
+    )
+
+
+def _called(names: Mapping[int, str]) -> tuple[list[int], list[str]]:
+    """The ids in order, and what to call each; categories of one name by their ids too."""
+    ids, often = sorted(names), Counter(names.values())
+    return ids, [names[number] if often[names[number]] == 1 else f"{names[number]} ({number})" for number in ids]
+
+
+def _named(path: Path) -> dict[str, Path]:
+    """The json files of a folder that say their split; of several of one split none may be."""
+    named: dict[str, list[Path]] = {}
+    for file in _listed(path):
+        word = _word(file, path)
+        if word is not None:
+            named.setdefault(OTHER_NAMES.get(word[1], word[1]), []).append(file)
+    for split, several in named.items():
+        if len(several) > 1:
+            raise DataError(f"{path} must hold one json file for {split}; got {several[0]} and {several[1]}")
+    return {split: several[0] for split, several in named.items()}
+
+
+def _listed(path: Path) -> list[Path]:
+    if not path.is_dir():
+        raise DataError(f"boxes are read from a folder or a COCO json file; {path} does not exist")
+    found = sorted([*path.glob("*.json"), *path.glob("*/*.json")])
+    return [file for file in found if file.name.startswith("instances_")] or found
 
 
 def _files(path: Path) -> dict[str, Path]:
     """The json file of each split; that of train alone where one file has all."""
     if path.is_file():
         return {"train": path}
-    if not path.is_dir():
-        raise DataError(f"boxes are read from a folder or a COCO json file; {path} does not exist")
-    found = sorted([*path.glob("*.json"), *path.glob("*/*.json")])
-    files = [file for file in found if file.name.startswith("instances_")] or found
-    named: dict[str, list[Path]] = {}
-    for file in files:
-        word = _word(file, path)
-        if word is not None:
-            named.setdefault(OTHER_NAMES.get(word[1], word[1]), []).append(file)
+    files, named = _listed(path), _named(path)
     if not named and len(files) == 1:
         return {"train": files[0]}
-    for split, several in named.items():
-        if len(several) > 1:
-            raise DataError(f"{path} must hold one json file for {split}; got {several[0]} and {several[1]}")
     if "train" not in named:
         told = ", ".join(str(file.relative_to(path)) for file in files[:5]) or "no json file"
         raise DataError(f"{path} must hold one COCO json file, or one with train in its name; got {told}")
-    return {split: named[split][0] for split in SPLITS if split in named}
+    return {split: named[split] for split in SPLITS if split in named}
 
 
 def _word(file: Path, root: Path) -> re.Match[str] | None:

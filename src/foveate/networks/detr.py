@@ -62,8 +62,8 @@ class DETR(nn.Module):
         images (batch, channel, height, width) and, where there is any, padding, bool (batch, height, width), True where
         there is no picture; or a list of (channel, height, width), which is padded to the right and below -> a dict:
         pred_logits (batch, query, class + 1), pred_boxes (batch, query, 4), centre x and y, width and height in 0..1 of
-        the unpadded picture, and in training aux_outputs, a list with these two of each earlier layer. With
-        panoptic=True also pred_masks, logits (batch, query, *grid of stage 1).
+        the unpadded picture, and with auxiliary=True, which is the default in training, aux_outputs, a list with these
+        two of each earlier layer. With panoptic=True also pred_masks, logits (batch, query, *grid of stage 1).
 
     Raises:
         ValueError: Sizes that do not fit; inputs of another shape; with learned positions a grid that is too large.
@@ -132,7 +132,9 @@ class DETR(nn.Module):
         """The module that gives classes."""
         return ["class_embed"]
 
-    def forward(self, images: Tensor | Sequence[Tensor], padding: Tensor | None = None) -> dict[str, Any]:
+    def forward(
+        self, images: Tensor | Sequence[Tensor], padding: Tensor | None = None, *, auxiliary: bool | None = None
+    ) -> dict[str, Any]:
         if not isinstance(images, Tensor):
             images, padding = _padded(images, padding)
         if padding is not None and padding.shape != (images.shape[0], *images.shape[2:]):
@@ -153,7 +155,7 @@ class DETR(nn.Module):
             placed = memory.mT.unflatten(2, x.shape[2:])
             weights = self.mask_attention(given[-1], placed, None if padding is None else valid)
             outputs["pred_masks"] = self.mask_head(x, weights, features[-2::-1])
-        if self.training:
+        if self.training if auxiliary is None else auxiliary:
             outputs["aux_outputs"] = [self._predict(each) for each in given[:-1]]
         return outputs
 

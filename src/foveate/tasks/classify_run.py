@@ -1,15 +1,13 @@
 """Make and use a run that classifies pictures."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from foveate.data import SUFFIXES, open_pictures
-from foveate.data.folders import FolderSplit
+from foveate.data import open_pictures
 from foveate.errors import DataError
 from foveate.tasks import attention, files, overlays, scoring
 from foveate.tasks.classify_job import ClassifyJob as RunJob
@@ -17,6 +15,7 @@ from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import fill, finished, kept
 from foveate.tasks.hosts import build_network, new_modules
+from foveate.tasks.inputs import given_pictures
 from foveate.tasks.preprocess import KEY, Preprocess
 from foveate.tasks.weights import features_of, head_of
 
@@ -24,7 +23,6 @@ __all__ = [
     "RunJob",
     "attend",
     "evaluate",
-    "given_pictures",
     "load_run",
     "open_name",
     "open_run",
@@ -108,23 +106,3 @@ def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.
         raise ValueError(f"{network} takes channels, height and width; got {'x'.join(map(str, shape))}")
     built, _ = build_network(RunConfig(network=network, mechanism=mechanism), 1000, (shape[0], shape[1], shape[2]))
     return built.eval(), shape
-
-
-def given_pictures(inputs: Sequence[Path], channels: int) -> tuple[FolderSplit, list[str]]:
-    """Pictures on the command line and in folders named there, and a name for each."""
-    found: list[Path] = []
-    for given in map(Path, inputs):
-        if given.is_dir():
-            inside = sorted(path for path in given.rglob("*") if path.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise DataError(f"{given} holds no pictures ({', '.join(SUFFIXES)})")
-            found += inside
-        elif given.exists():
-            found.append(given)
-        else:
-            raise DataError(f"{given} does not exist")
-    if not found:
-        raise DataError("at least one picture is needed; none was given")
-    root = Path(os.path.commonpath([path.absolute().parent for path in found]))
-    names = [path.absolute().relative_to(root).as_posix() for path in found]
-    return FolderSplit(root, [path.absolute() for path in found], [0] * len(found), channels), names

@@ -16,7 +16,8 @@ from foveate.tasks.attention import Look
 
 __all__ = ["flat_names", "overlay", "write_overlays"]
 
-SMALLEST_SIDE = 224  # to which small pictures are enlarged
+SMALLEST_SIDE = 224  # to which small pictures are enlarged,
+LARGEST_SIDE = 4096  # but no longer side beyond this
 COLOURS = "inferno"
 
 
@@ -29,7 +30,7 @@ def overlay(image: Tensor, heat: Tensor) -> Image.Image:
     from matplotlib import colormaps
 
     height, width = image.shape[1:]
-    scale = max(1, -(-SMALLEST_SIDE // min(height, width)))
+    scale = max(1, min(-(-SMALLEST_SIDE // min(height, width)), LARGEST_SIDE // max(height, width)))
     size = (height * scale, width * scale)
     low, high = heat.min(), heat.max()
     shown = (heat - low) / (high - low) if high > low else heat * 0
@@ -46,11 +47,13 @@ def flat_names(names: Sequence[str]) -> list[str]:
     Raises:
         DataError: If two would be the same.
     """
-    flat = [name.replace("/", "_") for name in names]
-    for number, name in enumerate(flat):
-        if name in flat[:number]:
-            raise DataError(f"two inputs are both called {name}; give them in two calls")
-    return flat
+    flat: dict[str, str] = {}
+    for name in names:
+        short = name.replace("/", "_")
+        if short in flat:
+            raise DataError(f"results of {flat[short]} and of {name} would have one name; give them in two calls")
+        flat[short] = name
+    return list(flat)
 
 
 def write_overlays(out: Path, seen: Look, names: Sequence[str]) -> list[Path]:

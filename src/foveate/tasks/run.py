@@ -13,6 +13,7 @@ from torch import nn
 from foveate.data import SPLITS
 from foveate.tasks import files
 from foveate.tasks.config import TrainingConfig, command_for, read_config
+from foveate.tasks.finished import finished
 from foveate.tasks.summary import Progress, Summary, read_summary
 
 __all__ = ["attend", "evaluate", "open_network", "predict", "train"]
@@ -132,8 +133,9 @@ def _check_options(run: Path, function: Callable[..., Any], options: dict[str, A
     taken = inspect.signature(function).parameters
     for name, value in options.items():
         if name not in taken:
-            task = read_config(Path(run) / files.CONFIG).task
-            raise ValueError(f"{name} is for runs that detect; {run} has the task {task}, and got {name}={value!r}")
+            path = Path(run) / files.CONFIG
+            task = read_config(path).task if path.is_file() else finished(run).task
+            raise ValueError(f"runs of the task {task} take no {name}; got {name}={value!r} for {run}")
 
 
 def _absolute(config: TrainingConfig) -> TrainingConfig:

@@ -17,13 +17,19 @@ from foveate.report.read import read_maps, read_run
 from foveate.tasks.detect import looks
 from foveate.tasks.detect.found import Found
 from foveate.tasks.detect.geometry import cxcywh
-from foveate.tasks.detect.looks import Sight, gate_health, grid_of, pointing, see, spatial_maps
+from foveate.tasks.detect.looks import Sight, gate_health, grid_of, on_picture, pointing, see, spatial_maps
 from foveate.tasks.detect.preparation import Preparation
 from foveate.tasks.square import SIDE
 
-PREPARED = Preparation(["a", "b", "c", "d", "e"], [1, 2, 3, 4, 5], [], 24, 40, 5, False)
+PREPARED = Preparation(["a", "b", "c", "d", "e"], [1, 2, 3, 4, 5], [], 20, 30, 5, False)
 BOXES = [[0, 0, 15, 10], [30, 20, 45, 30]]
-NOBODY = nn.Identity()
+
+
+class Nobody(nn.Module):
+    stride = 5  # of pictures that are brought to half their size
+
+
+NOBODY = Nobody()
 
 
 def sight(queries: Tensor, spatial: dict[str, Tensor], order: list[int]) -> Sight:
@@ -53,8 +59,8 @@ class Few(Scenes):
 
 
 def test_the_query_of_an_object_points_where_it_is(monkeypatch: pytest.MonkeyPatch):
-    # Cells are 15 x 10 pixels: the first box is the cell (0, 0), the second one (2, 2).
-    queries = torch.stack([cell(3, 3), cell(2, 2), cell(1, 1), cell(0, 0), cell(0, 3)])
+    # Tokens are 10 x 10 pixels: in the first box lies the token (0, 0), in the second one (2, 3).
+    queries = torch.stack([cell(row, column, 4, 6) for row, column in ((3, 3), (2, 3), (1, 1), (0, 0), (0, 3))])
     split = Few((40, 60), BOXES)
     both = pointed(monkeypatch, split, sight(queries, {}, [3, 1]))
     assert (both["network"], both["samples"], both["mechanism"], both["taps"]) == (1.0, 6, None, {})
@@ -71,7 +77,7 @@ def test_a_mechanism_points_where_any_object_is(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_crowd_is_no_object_that_a_query_answers_for(monkeypatch: pytest.MonkeyPatch):
-    queries = torch.stack([cell(3, 3), cell(2, 2), cell(1, 1), cell(0, 0), cell(0, 3)])
+    queries = torch.stack([cell(row, column, 4, 6) for row, column in ((3, 3), (2, 3), (1, 1), (0, 0), (0, 3))])
     found = pointed(monkeypatch, Few((40, 60), BOXES, [True, False]), sight(queries, {}, [3, 1]))
     assert (found["network"], found["samples"]) == (1.0, 3)
     nothing = pointed(monkeypatch, Few((40, 60), BOXES, [True, True]), sight(queries, {"one": cell(0, 0)}, [3, 1]))
@@ -90,6 +96,14 @@ def test_a_crowd_is_no_object_that_a_query_answers_for(monkeypatch: pytest.Monke
 )
 def test_objects_are_counted_in_words(names: list[str], told: str):
     assert looks._told(names) == told
+
+
+def test_a_token_covers_its_pixels_of_what_the_network_got():
+    heat = torch.arange(6.0).reshape(2, 3)
+    drawn = on_picture(heat, 4, (5, 9), (10, 18))  # what it got is half as large as the picture
+    assert drawn.shape == (10, 18)
+    assert drawn[0].tolist() == [0.0] * 8 + [1.0] * 8 + [2.0] * 2
+    assert drawn[:, 0].tolist() == [0.0] * 8 + [3.0] * 2
 
 
 def test_small_boxes_are_painted_above_large_ones():

@@ -94,7 +94,7 @@ def test_every_layer_has_a_loss_too_where_only_what_was_inserted_learns(scenes: 
     batch = first_batch(module)
     inserted.on_train_epoch_start()
     loss, _ = inserted.loss_of(batch)
-    answers = inserted.network(batch.images, batch.padding)
+    answers = inserted.network(batch.images, batch.padding, auxiliary=True)
     assert len(answers["aux_outputs"]) == 1
     assert loss.item() == pytest.approx(judge(answers, batch.targets).loss.item(), rel=1e-5)
     assert not any(part.training for part in inserted.network.children() if part is not inserted.network.class_embed)

@@ -216,28 +216,52 @@ def test_inputs_of_one_name_are_refused(run: Path, scenes: Path, tmp_path: Path,
     (tmp_path / "a").mkdir()
     for name in ("a/b.png", "a_b.png"):
         shutil.copy(scenes / "test" / "shapes 011.png", tmp_path / name)
-    with pytest.raises(DataError, match=r"^two inputs are both called a_b\.png; give them in two calls$"):
+    with pytest.raises(DataError, match=r"^results of a/b\.png and of a_b\.png would have one name"):
         use(run, [tmp_path / "a", tmp_path / "a_b.png"], tmp_path / "out", device="cpu")
 
 
 @pytest.mark.parametrize("use", [predict, attend])
-@pytest.mark.parametrize("threshold", [-0.1, 1.0])
+@pytest.mark.parametrize("threshold", [-0.1, 1.1])
 def test_a_threshold_is_a_share(run: Path, scenes: Path, tmp_path: Path, use: Callable[..., Any], threshold: float):
-    with pytest.raises(ValueError, match=f"^threshold must be from 0 to below 1; got {threshold:g}$"):
+    with pytest.raises(ValueError, match=f"^threshold must be from 0 to 1; got {threshold:g}$"):
         use(run, [scenes / "test"], tmp_path, device="cpu", threshold=threshold)
 
 
 def test_options_of_detectors_are_refused_for_other_runs(tmp_path: Path):
     (tmp_path / "config.json").write_text('{"task": "classify"}')
-    told = (
-        f"^threshold is for runs that detect; {re.escape(str(tmp_path))} has the task classify, and got threshold=0.7$"
-    )
+    told = f"^runs of the task classify take no threshold; got threshold=0.7 for {re.escape(str(tmp_path))}$"
     with pytest.raises(ValueError, match=told):
         predict(tmp_path, [], tmp_path / "out", threshold=0.7)
-    with pytest.raises(
-        ValueError, match=r"^heads is for runs that detect; .* has the task classify, and got heads=True$"
-    ):
+    with pytest.raises(ValueError, match=r"^runs of the task classify take no heads; got heads=True for "):
         attend(tmp_path, [], tmp_path / "out", heads=True)
+    with pytest.raises(RunError, match=r"this takes the folder of a finished run; .*nowhere is no run folder$"):
+        predict(tmp_path / "nowhere", [], tmp_path / "out", threshold=0.7)
+
+
+def test_one_picture_that_cannot_be_read_costs_no_other(run: Path, scenes: Path, tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "c.png"):
+        shutil.copy(scenes / "test" / "shapes 011.png", tmp_path / "in" / name)
+    (tmp_path / "in" / "b.png").write_bytes((tmp_path / "in" / "a.png").read_bytes()[:200])
+    with pytest.raises(DataError, match=r"b\.png is damaged"):
+        predict(run, [tmp_path / "in"], tmp_path / "out", device="cpu")
+    names = [each["file_name"] for each in json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]]
+    assert names == ["a.png", "c.png"]
+    with pytest.raises(DataError, match=r"b\.png is damaged"):
+        attend(run, [tmp_path / "in"], tmp_path / "maps", device="cpu")
+    assert len(list((tmp_path / "maps").glob("*.queries.png"))) == 2
+
+
+def test_results_do_not_go_among_the_pictures(run: Path, scenes: Path):
+    for use in (predict, attend):
+        with pytest.raises(ValueError, match=r"^results must not lie among the pictures; "):
+            use(run, [scenes / "test"], scenes / "test" / "out", device="cpu")
+
+
+def test_a_file_is_measured_as_a_whole(run: Path, scenes: Path):
+    file = next((scenes).glob("**/*test*.json"))
+    said = evaluate(run, str(file), "test", device="cpu")
+    assert said["map"] == evaluate(run, None, "test", device="cpu")["map"]
 
 
 def test_a_network_by_name_is_opened_for_the_classes_of_coco():

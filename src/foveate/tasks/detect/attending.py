@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from foveate.networks import DETR
 from foveate.tasks.attention import own_taps
 from foveate.tasks.detect.drawing import Panel
 from foveate.tasks.detect.found import Found, detect
-from foveate.tasks.detect.looks import grid_of, spatial_maps
+from foveate.tasks.detect.looks import grid_of, on_picture, spatial_maps
 from foveate.tasks.detect.preparation import Preparation
 
 __all__ = ["Attention", "Point", "attention_in", "mask_panels", "point_panels", "query_panels"]
@@ -25,6 +26,9 @@ class Attention:
     """The maps of one picture, on the CPU.
 
     Args:
+        size: (height, width) of the picture.
+        given: Of what the network got.
+        stride: Pixels of that which a token stands for.
         found: The boxes.
         shown: The queries that are shown, the best first.
         queries: Where these look: (query, head, rows, columns).
@@ -36,6 +40,9 @@ class Attention:
         gates: Of each tap of the mechanism with channels, averaged over places: (channel).
     """
 
+    size: tuple[int, int]
+    given: tuple[int, int]
+    stride: int
     found: Found
     shown: list[int]
     queries: Tensor
@@ -79,17 +86,14 @@ def attention_in(
     for x, y in points:
         if not (0 <= x < size[1] and 0 <= y < size[0]):
             raise ValueError(f"a point lies in the picture, which has {size[1]} x {size[0]} pixels; got {x:g},{y:g}")
-    grid = grid_of(network, preparation.size.of(*size))
-    found, _ = detect(network, preparation, image)
+    given = preparation.size.of(*size)
+    grid, own = grid_of(network, given), own_taps(network, new)
+    masks = "mask_attention.weights" if preparation.masks else None
+    with capture(network, only=[name for name in (decoder, masks, *own) if name is not None]) as maps:
+        found, _ = detect(network, preparation, image)
     shown = found.above(threshold).tolist() or [int(found.scores.argmax())]
     chosen = list(points) or [_middle(found, query, size) for query in shown[:MOST_POINTS]]
-    tokens = torch.tensor([_token(point, size, grid) for point in chosen])
-    own = own_taps(network, new)
-    masks = "mask_attention.weights" if preparation.masks else None
-
-    names = [name for name in (decoder, masks, *own) if name is not None]
-    with capture(network, only=names) as maps:
-        detect(network, preparation, image)
+    tokens = torch.tensor([_token(point, size, given, network.stride) for point in chosen])
     looks_at = looked_at_by = None
     if encoder is not None:
 
@@ -104,6 +108,9 @@ def attention_in(
     channels = [name for name, axes in own.items() if axes.split()[1] == "channel"]
     gates = {name: maps[name][0].float().reshape(maps[name].shape[1], -1).mean(dim=1).cpu() for name in channels}
     return Attention(
+        size,
+        given,
+        network.stride,
         found,
         shown,
         maps[decoder][0, :, shown].float().transpose(0, 1).unflatten(2, grid).cpu(),
@@ -122,7 +129,7 @@ def query_panels(image: Tensor, seen: Attention, classes: Sequence[str], *, head
     for number, query in enumerate(seen.shown):
         box = seen.found.boxes_xyxy[query].tolist()
         title = f"{classes[int(seen.found.labels[query])]} {float(seen.found.scores[query]):.2f}, query {query}"
-        panels += _panels(title, image, seen.queries[number], heads, boxes_xyxy=[box])
+        panels += _panels(title, image, seen, seen.queries[number], heads, boxes_xyxy=[box])
     return panels
 
 
@@ -132,9 +139,9 @@ def point_panels(image: Tensor, seen: Attention, *, heads: bool) -> list[Panel]:
     if seen.looks_at is None or seen.looked_at_by is None:
         return panels
     for number, point in enumerate(seen.points):
-        where = f"({point[0]:.0f}, {point[1]:.0f})"
-        panels += _panels(f"what {where} looks at", image, seen.looks_at[number], heads, point=point)
-        panels += _panels(f"what looks at {where}", image, seen.looked_at_by[number], heads, point=point)
+        where = f"({point[0]:.4g}, {point[1]:.4g})"
+        panels += _panels(f"what {where} looks at", image, seen, seen.looks_at[number], heads, point=point)
+        panels += _panels(f"what looks at {where}", image, seen, seen.looked_at_by[number], heads, point=point)
     return panels
 
 
@@ -145,14 +152,16 @@ def mask_panels(image: Tensor, seen: Attention, classes: Sequence[str], *, heads
     panels = []
     for number, query in enumerate(seen.shown):
         title = f"mask of {classes[int(seen.found.labels[query])]}, query {query}"
-        panels += _panels(title, image, seen.masks[number], heads, boxes_xyxy=[seen.found.boxes_xyxy[query].tolist()])
+        box = seen.found.boxes_xyxy[query].tolist()
+        panels += _panels(title, image, seen, seen.masks[number], heads, boxes_xyxy=[box])
     return panels
 
 
-def _panels(title: str, image: Tensor, weights: Tensor, heads: bool, **marks: object) -> list[Panel]:
-    if not heads:
-        return [Panel(title, image, weights.mean(dim=0), **marks)]  # pyright: ignore[reportArgumentType]
-    return [Panel(f"{title}, head {head + 1}", image, each, **marks) for head, each in enumerate(weights)]  # pyright: ignore[reportArgumentType]
+def _panels(title: str, image: Tensor, seen: Attention, weights: Tensor, heads: bool, **marks: Any) -> list[Panel]:
+    maps = weights if heads else weights.mean(dim=0, keepdim=True)
+    over = [on_picture(each, seen.stride, seen.given, seen.size) for each in maps]
+    titles = [f"{title}, head {head + 1}" if heads else title for head in range(len(over))]
+    return [Panel(named, image, heat, **marks) for named, heat in zip(titles, over, strict=True)]
 
 
 def _taps(network: DETR, layer: int | None) -> tuple[str | None, str]:
@@ -173,6 +182,7 @@ def _middle(found: Found, query: int, size: tuple[int, int]) -> Point:
     return min(max(x, 0.0), size[1] - 1.0), min(max(y, 0.0), size[0] - 1.0)
 
 
-def _token(point: Point, size: tuple[int, int], grid: tuple[int, int]) -> int:
-    row, column = int(point[1] * grid[0] / size[0]), int(point[0] * grid[1] / size[1])
-    return row * grid[1] + column
+def _token(point: Point, size: tuple[int, int], given: tuple[int, int], stride: int) -> int:
+    """The number of the token that stands for a pixel: by the place of the pixel in what the network got."""
+    row, column = (int(at * to / of) // stride for at, to, of in zip(point[::-1], given, size, strict=True))
+    return row * -(-given[1] // stride) + column

@@ -31,8 +31,8 @@ class DetectConfig(TrainingConfig):
         data: A folder of COCO json files and pictures, such a file, or "demo" for the embedded pictures.
         network: A name of the networks' catalogue.
         images: The folder that file names are relative to. Default: looked for around the file.
-        masks: Whether masks are learned too. With train_only="inserted" they alone are, as the release does it: first
-            boxes, then masks with everything else at rest.
+        masks: Whether masks are learned too. With train_only="inserted" they alone are, as in the release's second
+            stage, where the network at rest goes on dropping features; here it does not.
         start: "identity" inserts the mechanism into the backbone as the identity, "published" builds it as its paper
             does, "auto" is identity where the run starts from weights and published otherwise.
         where: Pattern of the modules of the backbone that the mechanism follows, for insertion. Default: as published.
@@ -105,6 +105,9 @@ class DetectConfig(TrainingConfig):
                     raise LookupError(f'{name} has no "{key}"; it takes {", ".join(known)}')
                 if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
                     raise ValueError(f"{name} takes numbers of 0 or more; got {value!r} for {key}")
+        for name, counted in (("costs", COSTS), ("weights", LOSSES if self.masks else LOSSES[:3])):
+            if all(getattr(self, name).get(key, 1) == 0 for key in counted):
+                raise ValueError(f"{name} must not all be zero; got {getattr(self, name)}")
         if self.host_learning_rate is not None:
             raise ValueError(
                 f"a detector has a backbone_learning_rate; got host_learning_rate={self.host_learning_rate}"

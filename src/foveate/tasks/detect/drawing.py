@@ -15,7 +15,8 @@ from foveate.tasks.detect.found import Found
 
 __all__ = ["Panel", "draw_found", "write_picture", "write_sheet"]
 
-SMALLEST_SIDE = 320  # to which small pictures are enlarged, so that words can be read
+SMALLEST_SIDE = 320  # to which small pictures are enlarged, so that words can be read,
+LARGEST_SIDE = 4096  # but no longer side beyond this
 COLOURS = "tab10"
 HEAT = "inferno"
 MARK = "#d62728"
@@ -66,7 +67,7 @@ class Panel:
                 axes.plot(*self.point, "o", markersize=9, markerfacecolor="none", markeredgecolor=colour, mew=thick)
         axes.set_xlim(0, width)
         axes.set_ylim(height, 0)
-        axes.set_title(self.title, fontsize=9)
+        axes.set_title(self.title, fontsize=9, parse_math=False)
         axes.axis("off")
 
 
@@ -79,7 +80,7 @@ def write_sheet(path: Path, panels: Sequence[Panel], title: str, columns: int = 
     ratio = panels[0].image.shape[1] / panels[0].image.shape[2]
     height = rows * (PANEL_INCHES * ratio + 0.35) + 0.5
     figure = Figure(figsize=(columns * PANEL_INCHES, height), layout="constrained", dpi=110)
-    figure.suptitle(title, fontsize=11, wrap=True)
+    figure.suptitle(title, fontsize=11, wrap=True, parse_math=False)
     every = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in every[len(panels) :]:
         axes.axis("off")
@@ -94,7 +95,7 @@ def write_sheet(path: Path, panels: Sequence[Panel], title: str, columns: int = 
 def draw_found(image: Tensor, found: Found, queries: Sequence[int], classes: Sequence[str]) -> Image.Image:
     """A picture uint8 (3, height, width) with the boxes of some queries, their classes and scores, and their masks."""
     height, width = image.shape[1:]
-    scale = max(1, -(-SMALLEST_SIDE // min(height, width)))
+    scale = max(1, min(-(-SMALLEST_SIDE // min(height, width)), LARGEST_SIDE // max(height, width)))
     base = image.permute(1, 2, 0).numpy()
     if found.masks is not None:
         base = _with_masks(base, found, queries)
@@ -116,12 +117,14 @@ def draw_found(image: Tensor, found: Found, queries: Sequence[int], classes: Seq
 
 
 def _with_masks(base: np.ndarray[Any, Any], found: Found, queries: Sequence[int]) -> np.ndarray[Any, Any]:
-    mixed = base.astype(float)
     assert found.masks is not None
-    for query in reversed(queries):
+    painted, covered = base.copy(), np.zeros(base.shape[:2], bool)
+    for query in reversed(queries):  # the best above the others, and none through another
         mask = found.masks[query].numpy()
-        mixed[mask] = 0.5 * mixed[mask] + 0.5 * np.array(_colour(int(found.labels[query])))
-    return mixed.round().astype(np.uint8)
+        painted[mask] = _colour(int(found.labels[query]))
+        covered |= mask
+    mixed = (base.astype(int) + painted + 1) // 2
+    return np.where(covered[..., None], mixed, base).astype(np.uint8)
 
 
 def _colour(label: int) -> tuple[int, int, int]:

@@ -25,7 +25,7 @@ from foveate.tasks.detect.matcher import match
 from foveate.tasks.detect.preparation import Preparation
 from foveate.tasks.square import SIDE, Square
 
-__all__ = ["cross_attention", "gate_health", "grid_of", "pointing", "spatial_maps", "write_maps"]
+__all__ = ["cross_attention", "gate_health", "grid_of", "on_picture", "pointing", "spatial_maps", "write_maps"]
 
 SAMPLES = 8  # pictures whose maps are kept
 POINTED = 256  # pictures over which pointing is measured
@@ -43,6 +43,14 @@ def grid_of(network: DETR, size: Sequence[int]) -> tuple[int, int]:
     """Rows and columns of the tokens of what the network got, (height, width)."""
     rows, columns = (-(-side // network.stride) for side in size)
     return rows, columns
+
+
+def on_picture(heat: Tensor, stride: int, given: Sequence[int], size: Sequence[int]) -> Tensor:
+    """A map of tokens, (rows, columns), over a picture of (height, width): each token covers stride pixels of what the
+    network got, the last ones less.
+    """
+    cells = heat.float().repeat_interleave(stride, dim=0).repeat_interleave(stride, dim=1)[: given[0], : given[1]]
+    return nn.functional.interpolate(cells[None, None], tuple(size), mode="nearest-exact")[0, 0]
 
 
 def spatial_maps(maps: dict[str, Tensor], axes: dict[str, str]) -> dict[str, Tensor]:
@@ -123,11 +131,14 @@ def pointing(network: DETR, preparation: Preparation, new: Sequence[str], split:
         pairs = match(sight.logits, sight.boxes, [target])
         assert target.numbers is not None
         wanted = objects.boxes_xyxy[target.numbers[pairs.object]]
+        given = preparation.size.of(height, width)
+        scale = height / given[0] * network.stride, width / given[1] * network.stride
         for query, box in zip(pairs.query.tolist(), wanted, strict=True):
-            queries.append(_peak_inside(sight.queries[query], box[None], (height, width)))
+            queries.append(_peak_inside(sight.queries[query], box[None], scale))
             chance.append(float((box[2] - box[0]) * (box[3] - box[1])) / (height * width))
         for name, heat in sight.spatial.items():
-            taps.setdefault(name, []).append(_peak_inside(heat, objects.boxes_xyxy, (height, width)))
+            scale = height / heat.shape[0], width / heat.shape[1]
+            taps.setdefault(name, []).append(_peak_inside(heat, objects.boxes_xyxy, scale))
     by_tap = {name: sum(hits) / len(hits) for name, hits in taps.items()}
     return {
         "network": sum(queries) / len(queries) if queries else None,
@@ -159,7 +170,8 @@ def write_maps(folder: Path, network: DETR, preparation: Preparation, new: Seque
         arrays["truth"].append(fit(true, Image.Resampling.NEAREST, 0))
         arrays["prediction"].append(fit(found, Image.Resampling.NEAREST, 0))
         best = shown if len(shown) else sight.found.scores.argmax()[None]
-        maps = [sight.queries[best].mean(dim=0), *sight.spatial.values()]
+        looks = on_picture(sight.queries[best].mean(dim=0), network.stride, preparation.size.of(*size), size)
+        maps = [looks, *sight.spatial.values()]
         for key, heat in zip(("weights", *(f"spatial_{number}" for number in range(len(taps)))), maps, strict=True):
             arrays[key].append(fit(_enlarged(heat, size), Image.Resampling.BILINEAR, math.nan))
     entries = [
@@ -191,10 +203,10 @@ def _spread(count: int, most: int) -> list[int]:
     return [number * count // kept for number in range(kept)]
 
 
-def _peak_inside(heat: Tensor, boxes_xyxy: Tensor, size: tuple[int, int]) -> bool:
-    """Whether the middle of the highest place of a map lies in one of the boxes of a picture of that size."""
+def _peak_inside(heat: Tensor, boxes_xyxy: Tensor, scale: tuple[float, float]) -> bool:
+    """Whether the middle of the highest cell of a map, which is so high and wide, lies in one of the boxes."""
     row, column = divmod(int(heat.argmax()), heat.shape[1])
-    y, x = (row + 0.5) * size[0] / heat.shape[0], (column + 0.5) * size[1] / heat.shape[1]
+    y, x = (row + 0.5) * scale[0], (column + 0.5) * scale[1]
     left, top, right, bottom = boxes_xyxy.unbind(dim=1)
     return bool(((left <= x) & (x < right) & (top <= y) & (y < bottom)).any())
 

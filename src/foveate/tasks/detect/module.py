@@ -1,6 +1,7 @@
 """The task `detect` for Lightning: the module with its losses and validation, and the module with the pictures."""
 
 import math
+import operator
 from typing import Any
 
 import lightning as L
@@ -17,6 +18,7 @@ from foveate.tasks.detect.augment import Augmentation, BoxSet, target_of
 from foveate.tasks.detect.config import DetectConfig
 from foveate.tasks.detect.criterion import WEIGHTS, Judgement, judge
 from foveate.tasks.detect.found import detect
+from foveate.tasks.detect.looks import cross_attention
 from foveate.tasks.detect.matcher import Costs, Stability, match
 from foveate.tasks.detect.preparation import Preparation
 from foveate.tasks.detect.scoring import precision_metric, summarise, update
@@ -29,8 +31,8 @@ __all__ = ["BoxModule", "Detector", "augmentation"]
 
 NO_PICTURE = -1
 COLLAPSED = (  # a measure, its limit, and what lies beyond
-    ("val_alike", 0.98, "all queries look at the same places"),
-    ("val_spread", 0.005, "every picture gets the same boxes"),
+    ("val_alike", operator.gt, 0.98, "all queries look at the same places"),
+    ("val_spread", operator.lt, 0.005, "every picture gets the same boxes"),
 )
 ADVICE = "if it stays so, more epochs, a lower learning_rate, or weights that were trained on COCO (--init) may help"
 
@@ -54,6 +56,7 @@ class Detector(Learner):
         val: The pictures for validation.
     """
 
+    config: DetectConfig
     network: DETR
     measures = ("val_map", "val_map50", "val_unstable", "val_entropy", "val_alike", "val_spread")
 
@@ -69,9 +72,9 @@ class Detector(Learner):
     ) -> None:
         rates = {"backbone.": config.backbone_rate}
         super().__init__(network, config, new, steps_per_epoch, standing, rates)
-        self.preparation, self.val, self.detect = preparation, val, config
+        self.preparation, self.val = preparation, val
         self.costs, self.weights = Costs(**config.costs), {**WEIGHTS, **config.weights}
-        self.cross_attention = f"decoder.layers.{len(network.decoder.layers) - 1}.cross_attn.weights"
+        self.cross_attention = cross_attention(network)
         self.precision_of_val = precision_metric(preparation)
         self.unstable, self.entropy, self.alike = (MeanMetric() for _ in range(3))
         self.matches: dict[int, dict[int, int]] = standing.memory.setdefault("matches", {})
@@ -79,21 +82,19 @@ class Detector(Learner):
         self.boxes: list[Tensor] = []
 
     def loss_of(self, batch: Batch) -> tuple[Tensor, int]:
-        self.network.training = True  # so that every layer answers, also where all that learns is what was inserted
-        answers = self.network(batch.images, batch.padding if bool(batch.padding.any()) else None)
+        padding = batch.padding if bool(batch.padding.any()) else None
+        answers = self.network(batch.images, padding, auxiliary=self.config.auxiliary)
         return self._judged(answers, batch).loss, len(batch.targets)
 
     def _judged(self, answers: dict[str, Any], batch: Batch) -> Judgement:
-        if not self.detect.auxiliary:
-            answers.pop("aux_outputs", None)
-        return judge(answers, batch.targets, costs=self.costs, weights=self.weights, no_object=self.detect.no_object)
+        return judge(answers, batch.targets, costs=self.costs, weights=self.weights, no_object=self.config.no_object)
 
     def configure_gradient_clipping(self, optimizer: Any, *options: Any, **more: Any) -> None:
-        if self.detect.clip is not None:
-            self.clip_gradients(optimizer, gradient_clip_val=self.detect.clip, gradient_clip_algorithm="norm")
+        if self.config.clip is not None:
+            self.clip_gradients(optimizer, gradient_clip_val=self.config.clip, gradient_clip_algorithm="norm")
 
     def validation_step(self, batch: list[int], batch_idx: int) -> None:
-        if self.due(self.detect.validate_every):
+        if self.due(self.config.validate_every):
             for index in batch:
                 if index != NO_PICTURE:
                     self._validate(index)
@@ -115,7 +116,7 @@ class Detector(Learner):
 
     def measured(self) -> dict[str, float | None]:
         # Every process takes part, also one without pictures: the others wait for it.
-        if not self.due(self.detect.validate_every):
+        if not self.due(self.config.validate_every):
             return dict.fromkeys(self.measures)
         matched, share = self.stability.matched, self.stability.share()
         if share is not None:
@@ -139,9 +140,9 @@ class Detector(Learner):
 
     def _remark(self, row: dict[str, float | None]) -> None:
         """Say once what shows that nothing is learned any more."""
-        for name, limit, words in COLLAPSED:
+        for name, beyond, limit, words in COLLAPSED:
             value = row[name]
-            if value is not None and (value > limit if limit > 0.5 else value < limit):
+            if value is not None and beyond(value, limit):
                 told = f"epoch {self.standing.epoch + 1}: {words} ({name} {value:.3f})"
                 self.remark(name, f"{told}; {ADVICE}")
 

@@ -82,6 +82,8 @@ def _host(config: DetectConfig, preparation: Preparation) -> DETR:
 def _start_from(network: DETR, path: str, new: list[str]) -> None:
     """Load a checkpoint of a DETR, or of a ResNet into the backbone."""
     found = inspect(path)
+    if network.mask_head is None and any(key.startswith(MASKS) for key in found.state):
+        raise CheckpointError(f"{path} has a head for masks, which a run has with masks=true")
     if found.architecture is not None and found.architecture.kind == "resnet":
         if found.problems:
             raise CheckpointError(f"{path} has keys of {found.publisher}, but {found.problems[0]}")

@@ -52,9 +52,7 @@ class Results:
 
     def write(self, path: Path) -> Path:
         """Write them."""
-        content = {"images": self.images, "annotations": self.annotations, "categories": categories(self.preparation)}
-        write_atomic(path, json.dumps(content, indent=1) + "\n")
-        return path
+        return _write(path, self.images, self.annotations, self.preparation)
 
 
 class PanopticResults:
@@ -91,9 +89,15 @@ class PanopticResults:
 
     def write(self, path: Path) -> Path:
         """Write the segments."""
-        content = {"images": self.images, "annotations": self.annotations, "categories": categories(self.preparation)}
-        write_atomic(path, json.dumps(content, indent=1) + "\n")
-        return path
+        return _write(path, self.images, self.annotations, self.preparation)
+
+
+def _write(
+    path: Path, images: list[dict[str, Any]], annotations: list[dict[str, Any]], preparation: Preparation
+) -> Path:
+    content = {"images": images, "annotations": annotations, "categories": categories(preparation)}
+    write_atomic(path, json.dumps(content, indent=1) + "\n")
+    return path
 
 
 def categories(preparation: Preparation) -> list[dict[str, Any]]:

@@ -7,24 +7,24 @@ from pathlib import Path
 
 from torch import nn
 
-from foveate.data.boxes import open_boxes
+from foveate.data.boxes import open_box_split
 from foveate.errors import DataError
 from foveate.files import write_atomic
+from foveate.networks import catalogue
 from foveate.tasks import files
-from foveate.tasks.classify_run import given_pictures
 from foveate.tasks.detect.attending import Attention, Point, attention_in, mask_panels, point_panels, query_panels
-from foveate.tasks.detect.config import DetectConfig
 from foveate.tasks.detect.drawing import draw_found, write_picture, write_sheet
 from foveate.tasks.detect.found import detect
 from foveate.tasks.detect.job import DetectJob as RunJob
 from foveate.tasks.detect.job import open_data
-from foveate.tasks.detect.network import build_network, load_run, mechanism_modules, preparation_of
+from foveate.tasks.detect.network import load_run, mechanism_modules, preparation_of
 from foveate.tasks.detect.panoptic import panoptic
 from foveate.tasks.detect.preparation import Preparation
 from foveate.tasks.detect.results import PanopticResults, Results
 from foveate.tasks.detect.scoring import average_precision, find_all, write_predictions
 from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import finished
+from foveate.tasks.inputs import each_picture, given_pictures, keep_apart
 from foveate.tasks.overlays import flat_names, overlay
 
 __all__ = ["RunJob", "attend", "evaluate", "open_name", "open_run", "predict", "usual_shape"]
@@ -34,9 +34,12 @@ SHOWN = 0.5  # the least score of what is written and drawn
 
 
 def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path | None) -> dict[str, float | None]:
-    """COCO's average precision and recall on a split of some data; `rows` takes a row for each box."""
+    """COCO's average precision and recall on a split of some data; `rows` takes a row for each box.
+
+    Of other data than the run's own, a COCO json file is measured as a whole.
+    """
     network, config, preparation = load_run(run)
-    boxes = open_data(config) if data is None else open_boxes(data, masks=config.masks)
+    boxes = open_data(config) if data is None else open_box_split(data, split, masks=config.masks, images=config.images)
     if boxes.classes != preparation.classes:
         raise DataError(f"{boxes.source} has classes {boxes.classes}; the run knows {preparation.classes}")
     chosen = boxes.splits[split]
@@ -54,14 +57,17 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresh
     picture NAME.found.png; of a run with masks also panoptic.json and for each picture NAME.panoptic.png. Return `out`.
     """
     _check_threshold(threshold)
+    keep_apart(inputs, out)
     preparation, out = preparation_of(run), Path(out)
     split, names = given_pictures(inputs, CHANNELS)
     network, _, _ = load_run(run)
     network.to(pick_device(device))
     results, segments = Results(preparation), PanopticResults(preparation, out)
-    with files.world_errors(out):
+    with files.world_errors(out), each_picture() as usable:
         for index, (name, flat) in enumerate(zip(names, flat_names(names), strict=True)):
-            image = split.image(index)
+            image = usable(split.image, index)
+            if image is None:
+                continue
             size = (image.shape[1], image.shape[2])
             found, answer = detect(network, preparation, image)
             queries = found.above(threshold).tolist()
@@ -103,15 +109,18 @@ def attend(
         layer: Of encoder and decoder, from 1. Default: the last of each.
     """
     _check_threshold(threshold)
+    keep_apart(inputs, out)
     split, names = given_pictures(inputs, CHANNELS)
     network, config, preparation = load_run(run)
     network.to(pick_device(device))
     new, out = mechanism_modules(config, [dict(site) for site in finished(run).sites]), Path(out)
     written: list[Path] = []
     gates: list[tuple[str, Attention]] = []
-    with files.world_errors(out):
+    with files.world_errors(out), each_picture() as usable:
         for index, (name, flat) in enumerate(zip(names, flat_names(names), strict=True)):
-            image = split.image(index)
+            image = usable(split.image, index)
+            if image is None:
+                continue
             seen = attention_in(network, preparation, new, image, threshold=threshold, points=points, layer=layer)
             sheets = {
                 "queries": query_panels(image, seen, preparation.classes, heads=heads),
@@ -152,15 +161,13 @@ def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.
     """A network by name, for the 91 classes of COCO."""
     if len(shape) != 3 or shape[0] != CHANNELS:
         raise ValueError(f"{network} takes 3 channels, height and width; got {'x'.join(map(str, shape))}")
-    config = DetectConfig(network=network, mechanism=mechanism, frozen=network != "detr_tiny")
-    names = [str(number) for number in range(91)]
-    prepared = Preparation(names, list(range(91)), [], min(shape[1:]), max(shape[1:]), 100, False)
-    return build_network(config, prepared)[0].eval(), shape
+    options = {} if mechanism == "none" else {"mechanism": mechanism}
+    return catalogue.build(network, num_classes=91, **options).eval(), shape
 
 
 def _check_threshold(threshold: float) -> None:
-    if not 0 <= threshold < 1:
-        raise ValueError(f"threshold must be from 0 to below 1; got {threshold:g}")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be from 0 to 1; got {threshold:g}")
 
 
 def _write_gates(path: Path, seen: Sequence[tuple[str, Attention]]) -> Path:

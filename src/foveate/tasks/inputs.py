@@ -1,0 +1,60 @@
+"""Pictures that are named on the command line."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor
+
+from foveate.data import SUFFIXES
+from foveate.data.folders import FolderSplit
+from foveate.errors import DataError
+
+__all__ = ["each_picture", "given_pictures", "keep_apart"]
+
+
+@contextmanager
+def each_picture() -> Iterator[Callable[[Callable[[int], Tensor], int], Tensor | None]]:
+    """A function that reads a picture, or gives None for one that cannot be read: those are told when the block ends,
+    when all others are done.
+    """
+    faults: list[str] = []
+
+    def usable(read: Callable[[int], Tensor], index: int) -> Tensor | None:
+        try:
+            return read(index)
+        except DataError as error:
+            faults.append(str(error))
+            return None
+
+    yield usable
+    if faults:
+        raise DataError("\n".join(faults))
+
+
+def keep_apart(inputs: Sequence[Path], out: Path) -> None:
+    """Refuse to write pictures into a folder of pictures, where the next call would take them for its inputs."""
+    for folder in map(Path, inputs):
+        if folder.is_dir() and Path(out).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"results must not lie among the pictures; {out} is in {folder}")
+
+
+def given_pictures(inputs: Sequence[Path], channels: int) -> tuple[FolderSplit, list[str]]:
+    """Pictures on the command line and in folders named there, and a name for each."""
+    found: list[Path] = []
+    for given in map(Path, inputs):
+        if given.is_dir():
+            inside = sorted(path for path in given.rglob("*") if path.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise DataError(f"{given} holds no pictures ({', '.join(SUFFIXES)})")
+            found += inside
+        elif given.exists():
+            found.append(given)
+        else:
+            raise DataError(f"{given} does not exist")
+    if not found:
+        raise DataError("at least one picture is needed; none was given")
+    root = Path(os.path.commonpath([path.absolute().parent for path in found]))
+    names = [path.absolute().relative_to(root).as_posix() for path in found]
+    return FolderSplit(root, [path.absolute() for path in found], [0] * len(found), channels), names
