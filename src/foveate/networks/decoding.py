@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foveate.networks.quick_linear import QuickLinear
 from foveate.networks.transformer import Transformer
 
 __all__ = ["Decoded", "beam_search", "greedy", "length_penalty"]
@@ -62,7 +63,7 @@ def greedy(
         ValueError: If the network is in training mode; tokens that it has not.
     """
     sources = _Sources(network, source, source_mask, begin, end, extra_length)
-    found, scores = [source[:0, 0]] * len(source), sources.memory.new_zeros(len(source))
+    found, scores = [source[:0, 0]] * len(source), sources.zeros()
     tokens, total = source.new_full((len(source), 1), begin), scores
     while len(sources.number):
         logits = sources.logits(tokens[:, -1])
@@ -110,10 +111,10 @@ def beam_search(
     if beam < 1 or alpha < 0:
         raise ValueError(f"beam_search takes a beam of at least 1 and an alpha of at least 0; got {beam} and {alpha}")
     sources = _Sources(network, source, source_mask, begin, end, extra_length)
-    found, scores = [source[:0, 0]] * len(source), sources.memory.new_full((len(source),), -torch.inf)
+    found, scores = [source[:0, 0]] * len(source), sources.zeros() - torch.inf
     finished = torch.zeros_like(sources.number)
     # One beginning at first: equal ones would stay equal.
-    tokens, alive = source.new_full((len(source), 1, 1), begin), sources.memory.new_zeros(len(source), 1)
+    tokens, alive = source.new_full((len(source), 1, 1), begin), sources.zeros()[:, None]
     while len(sources.number):
         width, length = tokens.shape[1:]
         candidates, row, token = _candidates(sources.logits(tokens[..., -1].flatten()), alive, 2 * beam)
@@ -165,15 +166,23 @@ class _Sources:
         if extra_length < 0:
             raise ValueError(f"extra_length must be at least 0; got {extra_length}")
         self.network, self.mask = network, mask
-        self.memory = network.encode(source, mask)
+        with QuickLinear():
+            self.memory = network.encode(source, mask)
         self.cache = network.decoder.new_cache()
+        self.dtype = torch.promote_types(self.memory.dtype, torch.float32)  # in which probabilities are added up
         self.number = torch.arange(len(source), device=source.device)
         tokens = torch.full_like(self.number, source.shape[1]) if mask is None else mask.sum(dim=1)
         self.longest = tokens + extra_length
 
     def logits(self, token: Tensor) -> Tensor:
         """What follows a token: (row,) -> (row, num_tokens); the rows of one source stand together."""
-        return self.network.decode(token[:, None], self.memory, self.mask, cache=self.cache)[:, 0]
+        with QuickLinear():
+            logits = self.network.decode(token[:, None], self.memory, self.mask, cache=self.cache)[:, 0]
+        return logits.to(self.dtype)
+
+    def zeros(self) -> Tensor:
+        """A number for each source."""
+        return torch.zeros_like(self.number, dtype=self.dtype)
 
     def keep(self, stay: Tensor, rows: Tensor) -> None:
         """Go on with these sources, and with these rows."""
