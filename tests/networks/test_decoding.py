@@ -84,7 +84,7 @@ def test_greedy_takes_what_the_decoder_without_a_cache_takes(options):
     assert len(lengths) > 1
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6])
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
 @pytest.mark.parametrize("beam", [2, 4])
 def test_a_beam_finds_what_the_documented_search_finds(beam, alpha):
     (source, mask), found_ends = ragged(4), set()
@@ -116,7 +116,7 @@ def test_a_beam_that_holds_every_beginning_finds_the_best_target_there_is():
     assert len(lengths) > 1
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6])
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
 def test_a_beam_of_one_is_greedy(alpha):
     for seed in (0, 1, 3):
         network, (source, mask) = small(seed=seed), ragged()
