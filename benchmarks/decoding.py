@@ -25,7 +25,7 @@ TOKENS, PADDING, BEGIN, END, FIRST = 37_000, 0, 1, 2, 3
 SIZES: dict[str, int] = {"embed_dim": 512, "num_heads": 8, "hidden_channels": 2048}
 LAYERS = 6
 OURS, HUGGING_FACE = "foveate", "transformers"
-TORCH, SAME_DROPOUT = "torch.nn.Transformer", "foveate, dropout as torch has it"
+TORCH, SAME_DROPOUT = "torch.nn.Transformer", "foveate, torch's dropout"
 EVERYWHERE = {"attention_dropout": 0.1, "activation_dropout": 0.1}
 
 
