@@ -96,34 +96,21 @@ class MultiHeadAttention(nn.Module):
         causal: bool = False,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        grows = key is None
+        kept = None if cache is None or key is None else cache.pair
         key = query if key is None else key
         value = key if value is None else value
         self._check(query, key, value)
-        if cache is None:
-            q, k, v = self._project(query, key, value)
-        elif cache.pair is None or grows:
-            q, *new = self._project(query, key, value)
-            k, v = cache.add(*new)
-        else:
-            (q,), (k, v) = self._heads(query, 0, 1), cache.pair
-        context = self._attend(q, k, v, _allowed(mask, causal, q, k))
+        weights = self.in_proj_weight.chunk(3)
+        biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        inputs = (query, key, value) if kept is None else (query,)
+        heads, *pair = (
+            F.linear(x, weight, bias).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            for x, weight, bias in zip(inputs, weights, biases, strict=False)
+        )
+        if cache is not None:
+            pair = cache.add(*pair) if kept is None else kept
+        context = self._attend(heads, pair[0], pair[1], _allowed(mask, causal, heads, pair[0]))
         return self.out_proj(context.transpose(1, 2).flatten(2))
-
-    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
-        """The q, k and v of all heads, (batch, head, token, channel); one product for what is projected alike."""
-        if key is query and value is key:
-            return self._heads(query, 0, 3)
-        if value is key:
-            return (*self._heads(query, 0, 1), *self._heads(key, 1, 3))
-        return (*self._heads(query, 0, 1), *self._heads(key, 1, 2), *self._heads(value, 2, 3))
-
-    def _heads(self, x: Tensor, first: int, end: int) -> tuple[Tensor, ...]:
-        """Those of q, k and v with the numbers first to end - 1, of the same tokens."""
-        rows = slice(first * self.embed_dim, end * self.embed_dim)
-        bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
-        projected = F.linear(x, self.in_proj_weight[rows], bias)
-        return projected.unflatten(2, (end - first, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
         """The values weighed for each query, (batch, head, query, channel)."""
