@@ -70,6 +70,21 @@ NETWORKS: dict[str, tuple[dict[str, Part], list[str]]] = {
             "attention > masks",
         ],
     ),
+    "transformer": (
+        {
+            "source": Part("source: embedding, positions", 0, 0),
+            "target": Part("target: embedding, positions", 0, 1),
+            "encoder": Part("6 x self-attention, FFN", 1, 0, tap=True),
+            "decoder": Part("6 x self-, cross-attention, FFN", 2, 1, tap=True),
+            "logits": Part("the embedding: logits", 3, 1),
+        },
+        [
+            "source > encoder",
+            "encoder > decoder",
+            "target > decoder",
+            "decoder > logits",
+        ],
+    ),
     "sononet": (
         {
             **{f"stage {k}": Part(f"stage {k}", k - 1, 0) for k in range(1, 6)},

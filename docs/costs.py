@@ -105,3 +105,20 @@ def of_detrs() -> str:
         macs = [f"{count_macs(network, (1, 3, *space)):,}" for space in ((480, 640), (800, 1066))]
         rows.append(f"| {name} | {count_parameters(network):,} | {trained:,} | {' | '.join(macs)} |")
     return "\n".join([*rows, "", COUNTED])
+
+
+def of_transformers() -> str:
+    """The paper's Transformers and what their options change, counted."""
+    rows = ["| | parameters | MACs of 40 source and 40 target tokens |", "|---|---:|---:|"]
+    given: dict[str, tuple[str, dict[str, Any]]] = {
+        "`transformer_base()`": ("transformer_base", {}),
+        "`transformer_base(bias=False)`": ("transformer_base", {"bias": False}),
+        "`transformer_base(tied=False)`": ("transformer_base", {"tied": False}),
+        "`transformer_big()`": ("transformer_big", {}),
+    }
+    for name, (builder, options) in given.items():
+        with torch.device("meta"):
+            network = getattr(networks, builder)(**options).eval()
+            tokens = torch.zeros(1, 40, dtype=torch.long)
+        rows.append(f"| {name} | {count_parameters(network):,} | {count_macs(network, (tokens, tokens)):,} |")
+    return "\n".join([*rows, "", f"With 37,000 tokens. {COUNTED}"])

@@ -73,6 +73,28 @@ def test_what_the_gate_costs_is_measured_and_told(load, monkeypatch, tmp_path, c
 
 
 @pytest.mark.slow
+def test_decoding_and_a_training_step_are_timed(load, monkeypatch, tmp_path, capsys):
+    load("timing")
+    script = load("decoding")
+    monkeypatch.setattr(script, "set_threads", lambda count: None)
+    monkeypatch.setattr(script, "SIZES", {"embed_dim": 8, "num_heads": 2, "hidden_channels": 12})
+    monkeypatch.setattr(script, "LAYERS", 1)
+    script.main(batches="1,2", length=4, turns=2, peers=False, json_file=tmp_path / "found.json")
+    said = capsys.readouterr().out
+    assert "Sentences decoded with a beam of 4, 4 tokens, 2 threads:" in said
+    assert "| torch.nn.Transformer" in said
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["decoding"]["2"].keys() == {"foveate"}
+    assert len(found["training"]["1"]) == 3
+    monkeypatch.setattr(script, "TOKENS", 4)
+    with pytest.raises(RuntimeError, match="every target must have 9 tokens, so that all take as many steps; got"):
+        script.decode(3, 9, 2, peers=False)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(RuntimeError, match="the peer needs transformers"):
+        script.decode(1, 4, 2, peers=True)
+
+
+@pytest.mark.slow
 def test_both_forms_of_matching_are_timed_once_they_agree(load, monkeypatch, tmp_path, capsys):
     load("timing")
     script = load("matcher")

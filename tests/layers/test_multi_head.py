@@ -7,7 +7,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from foveate.capture import capture
-from foveate.layers import MultiHeadAttention, functional
+from foveate.layers import KeyValueCache, MultiHeadAttention, functional
 
 EMBED, HEADS, BATCH, QUERIES, KEYS = 12, 3, 2, 5, 7
 
@@ -111,6 +111,51 @@ def test_a_query_without_any_key_gives_zeros_and_finite_gradients(look):
     found = gradients(output, x, *attention.parameters())
     assert all(grad.isfinite().all() for grad in found)
     assert torch.equal(found[0][0], torch.zeros(QUERIES, EMBED))
+
+
+@pytest.mark.parametrize("look", [False, True])
+@pytest.mark.parametrize("steps", [(1,) * KEYS, (3, 1, 3)])
+def test_with_a_cache_the_tokens_of_later_calls_see_those_before(steps, look):
+    attention, x, cache = layer(), tokens(KEYS), KeyValueCache()
+    expected, whole = watched(attention, x, mask=padding(), causal=True)
+    found = []
+    for part in x.split(steps, dim=1):
+        seen = cache.length + part.shape[1]
+        given = {"mask": padding()[:, :seen], "causal": True, "cache": cache}
+        output, weights = watched(attention, part, **given) if look else (attention(part, **given), None)
+        found.append(output)
+        if weights is not None:
+            assert (weights - whole[:, :, seen - part.shape[1] : seen, :seen]).abs().max() < 1e-12
+    assert (torch.cat(found, dim=1) - expected).abs().max() < 1e-12
+    assert cache.pair.shape == (2, BATCH, HEADS, KEYS, EMBED // HEADS)
+    for own, whole in zip(
+        gradients(torch.cat(found, dim=1), x, *attention.parameters()),
+        gradients(expected, x, *attention.parameters()),
+        strict=True,
+    ):
+        assert (own - whole).abs().max() < 1e-9
+
+
+def test_with_a_cache_a_key_that_is_given_is_projected_once():
+    attention, x, memory, cache = layer(), tokens(), tokens(KEYS, seed=2), KeyValueCache()
+    expected = attention(x, memory, memory * 0.5, mask=padding())
+    first = attention(x[:, :2], memory, memory * 0.5, mask=padding(), cache=cache)
+    kept = cache.pair
+    # In later calls nothing is computed of it: there may be anything in its place.
+    second = attention(x[:, 2:], torch.full_like(memory, torch.nan), mask=padding(), cache=cache)
+    assert (torch.cat([first, second], dim=1) - expected).abs().max() < 1e-12
+    assert cache.pair is kept
+
+
+def test_rows_of_a_cache_are_kept_in_the_order_that_is_wanted():
+    attention, x, cache = layer(), tokens(KEYS), KeyValueCache()
+    cache.select(torch.tensor([1]))
+    assert (cache.pair, cache.length) == (None, 0)
+    attention(x[:, :4], causal=True, cache=cache)
+    rows = torch.tensor([1, 0, 1])
+    cache.select(rows)
+    found = attention(x[rows, 4:], causal=True, cache=cache)
+    assert (found - attention(x, causal=True)[rows, 4:]).abs().max() < 1e-12
 
 
 def test_a_mask_may_be_of_every_query():

@@ -73,6 +73,13 @@ def test_learned_positions_are_the_first_rows_of_their_table():
     assert torch.equal(positions(torch.zeros(2, 3, 4)), positions.table.weight[:3])
 
 
+@pytest.mark.parametrize("positions", [SinusoidalPositions(4), LearnedPositions(4, length=7)])
+def test_tokens_may_stand_behind_others(positions):
+    x = torch.zeros(1, 7, 4)
+    assert torch.equal(positions(x[:, 5:], 5), positions(x)[5:])
+    assert torch.equal(positions(x[:, 6:], start=6), positions(x)[6:])
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
@@ -86,7 +93,7 @@ def test_learned_positions_are_the_first_rows_of_their_table():
             "^LearnedPositions2d takes at most 5 positions along an axis; got 6$",
         ),
         (
-            lambda: LearnedPositions(4, 5)(torch.ones(1, 6, 4)),
+            lambda: LearnedPositions(4, 5)(torch.ones(1, 1, 4), 5),
             "^LearnedPositions takes at most 5 positions along an axis; got 6$",
         ),
     ],

@@ -631,6 +631,7 @@ def test_an_architecture_is_json():
 
 def test_every_publisher_is_tested():
     tested = {"MONAI"} | {publisher for _, publisher, _ in (*NETWORKS, *LAYERS)} | {*PEERS.values(), "torchvision"}
-    # In test_detr_published:
-    detectors = {"facebookresearch/detr", "huggingface/transformers", "huggingface/transformers 4"}
-    assert tested | detectors == set(PUBLISHERS)
+    # In test_detr_published and test_transformer:
+    elsewhere = {"facebookresearch/detr", "huggingface/transformers", "huggingface/transformers 4"}
+    elsewhere |= {"pytorch/torch.nn.Transformer"}
+    assert tested | elsewhere == set(PUBLISHERS)

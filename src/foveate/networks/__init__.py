@@ -1,5 +1,6 @@
 """Published networks: one file each."""
 
+from foveate.networks.decoding import Decoded, beam_search, greedy
 from foveate.networks.detr import DETR, detr_resnet50, detr_resnet101, detr_tiny
 from foveate.networks.mobilenet import MobileNetV2, mobilenet_v2
 from foveate.networks.places import non_local_blocks
@@ -26,22 +27,31 @@ from foveate.networks.sononet import (
     sononet16,
     sononet32,
 )
+from foveate.networks.transformer import EncoderDecoder, Transformer, transformer_base, transformer_big
+from foveate.networks.transformer_layers import TransformerDecoder, TransformerEncoder
 from foveate.networks.unet import UNet, attention_unet, unet
 
 __all__ = [
     "DETR",
     "AGSononet",
+    "Decoded",
+    "EncoderDecoder",
     "MobileNetV2",
     "ResNet",
     "Sononet",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerEncoder",
     "UNet",
     "ag_sononet8",
     "ag_sononet16",
     "ag_sononet32",
     "attention_unet",
+    "beam_search",
     "detr_resnet50",
     "detr_resnet101",
     "detr_tiny",
+    "greedy",
     "mobilenet_v2",
     "non_local_blocks",
     "resnet18",
@@ -57,5 +67,7 @@ __all__ = [
     "sononet8",
     "sononet16",
     "sononet32",
+    "transformer_base",
+    "transformer_big",
     "unet",
 ]
