@@ -5,7 +5,7 @@ from foveate.layers.bam import BAM
 from foveate.layers.cbam import CBAM, SpatialGate
 from foveate.layers.chain import Chain
 from foveate.layers.eca import ECA
-from foveate.layers.multi_head import MultiHeadAttention
+from foveate.layers.multi_head import KeyValueCache, MultiHeadAttention
 from foveate.layers.non_local import NonLocal
 from foveate.layers.placebo import Placebo
 from foveate.layers.positions import (
@@ -24,6 +24,7 @@ __all__ = [
     "SE",
     "AttentionGate",
     "Chain",
+    "KeyValueCache",
     "LearnedPositions",
     "LearnedPositions2d",
     "MultiHeadAttention",

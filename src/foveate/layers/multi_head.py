@@ -10,7 +10,34 @@ from torch import Tensor, nn
 from foveate.capture import Tap
 from foveate.layers import functional, pairwise
 
-__all__ = ["MultiHeadAttention"]
+__all__ = ["KeyValueCache", "MultiHeadAttention"]
+
+
+class KeyValueCache:
+    """The projected keys and values of one attention, kept for the queries of later calls.
+
+    Attributes:
+        pair: (2, batch, head, key, channel), keys and values; None before the first call.
+    """
+
+    def __init__(self) -> None:
+        self.pair: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Keys that are kept."""
+        return 0 if self.pair is None else self.pair.shape[3]
+
+    def add(self, key: Tensor, value: Tensor) -> Tensor:
+        """Put keys and values, (batch, head, key, channel), behind those that are kept, and give them all."""
+        new = torch.stack([key, value])
+        self.pair = new if self.pair is None else torch.cat([self.pair, new], dim=3)
+        return self.pair
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order; a row may be there several times."""
+        if self.pair is not None:
+            self.pair = self.pair.index_select(1, rows)
 
 
 class MultiHeadAttention(nn.Module):
@@ -21,6 +48,10 @@ class MultiHeadAttention(nn.Module):
     weights of q, k and v packed into one. A query that may attend to no key gets zeros before W_o. Softmax has a second
     derivative only watched or under sdpa_kernel(SDPBackend.MATH).
 
+    To decode token by token, each attention is called with its own KeyValueCache. Without a key (self-attention) the
+    queries' keys and values join those of earlier calls; a key that is given (cross-attention) is projected in the
+    first call alone, and has to be the same in every call.
+
     Args:
         embed_dim: Channels of queries, keys, values and the output; a multiple of num_heads.
         num_heads: Heads, each of embed_dim / num_heads channels.
@@ -29,8 +60,9 @@ class MultiHeadAttention(nn.Module):
 
     Shape:
         query (batch, query, channel), key and value (batch, key, channel) -> (batch, query, channel). A key left out is
-        the query, a value left out the key. mask, True = attend: (batch, key), or (batch or 1, query, key). With
-        causal=True, query i sees the keys up to i, counted such that the last query sees all.
+        the query, a value left out the key. mask, True = attend: (batch, key), or (batch or 1, query, key), over the
+        keys of the cache too. With causal=True, query i sees the keys up to i, counted such that the last query sees
+        all.
 
     Taps:
         weights: (batch, head, query, key), in [0, 1]; a query's sum to 1, or are all 0. Before dropout.
@@ -62,19 +94,36 @@ class MultiHeadAttention(nn.Module):
         *,
         mask: Tensor | None = None,
         causal: bool = False,
+        cache: KeyValueCache | None = None,
     ) -> Tensor:
+        grows = key is None
         key = query if key is None else key
         value = key if value is None else value
         self._check(query, key, value)
-        allowed = _allowed(mask, causal, query, key)
-        weights = self.in_proj_weight.chunk(3)
-        biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        heads = [
-            F.linear(x, weight, bias).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-            for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
-        ]
-        context = self._attend(heads[0], heads[1], heads[2], allowed)
+        if cache is None:
+            q, k, v = self._project(query, key, value)
+        elif cache.pair is None or grows:
+            q, *new = self._project(query, key, value)
+            k, v = cache.add(*new)
+        else:
+            (q,), (k, v) = self._heads(query, 0, 1), cache.pair
+        context = self._attend(q, k, v, _allowed(mask, causal, q, k))
         return self.out_proj(context.transpose(1, 2).flatten(2))
+
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+        """The q, k and v of all heads, (batch, head, token, channel); one product for what is projected alike."""
+        if key is query and value is key:
+            return self._heads(query, 0, 3)
+        if value is key:
+            return (*self._heads(query, 0, 1), *self._heads(key, 1, 3))
+        return (*self._heads(query, 0, 1), *self._heads(key, 1, 2), *self._heads(value, 2, 3))
+
+    def _heads(self, x: Tensor, first: int, end: int) -> tuple[Tensor, ...]:
+        """Those of q, k and v with the numbers first to end - 1, of the same tokens."""
+        rows = slice(first * self.embed_dim, end * self.embed_dim)
+        bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
+        projected = F.linear(x, self.in_proj_weight[rows], bias)
+        return projected.unflatten(2, (end - first, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
         """The values weighed for each query, (batch, head, query, channel)."""
@@ -100,8 +149,8 @@ ADVICE = "give fewer or smaller inputs at once, or watch fewer layers"
 
 
 def _allowed(mask: Tensor | None, causal: bool, query: Tensor, key: Tensor) -> Tensor | None:
-    """Who may attend to whom, such that it broadcasts to (batch, head, query, key); None if all to all."""
-    (batch, queries), keys = query.shape[:2], key.shape[1]
+    """Who of (batch, head, query or key, channel) may attend to whom, to broadcast over heads; None if all to all."""
+    batch, queries, keys = query.shape[0], query.shape[2], key.shape[2]
     allowed = None
     if mask is not None:
         shapes = ((batch, keys), (batch, queries, keys), (1, queries, keys))
@@ -110,7 +159,7 @@ def _allowed(mask: Tensor | None, causal: bool, query: Tensor, key: Tensor) -> T
             wanted = f"bool (batch, key) or (batch or 1, query, key), here {' or '.join(map(str, shapes))}"
             raise ValueError(f"a mask is {wanted}; got {kind} {tuple(mask.shape)}")
         allowed = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
-    if causal:
+    if causal and queries > 1:
         earlier = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
         allowed = earlier if allowed is None else allowed & earlier
     return allowed

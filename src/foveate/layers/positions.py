@@ -52,7 +52,7 @@ class SinusoidalPositions(nn.Module):
         form: "interleaved" (the paper's) or "concatenated" (tensor2tensor's): see sinusoids.
 
     Shape:
-        (batch, token, channel) -> (token, channel), of the same type.
+        (batch, token, channel) -> (token, channel), of the same type. The first token stands at `start`.
     """
 
     def __init__(self, channels: int, form: str = "interleaved") -> None:
@@ -60,9 +60,9 @@ class SinusoidalPositions(nn.Module):
         sinusoids(torch.zeros(1), channels, form)  # says what is wrong with them
         self.channels, self.form = channels, form
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
         # In float64: an angle of thousands leaves float32 three digits behind the point.
-        places = torch.arange(x.shape[1], dtype=torch.float64, device=x.device)
+        places = torch.arange(start, start + x.shape[1], dtype=torch.float64, device=x.device)
         return sinusoids(places, self.channels, self.form).to(x.dtype)
 
     def extra_repr(self) -> str:
@@ -77,7 +77,7 @@ class LearnedPositions(nn.Module):
         length: Tokens at most.
 
     Shape:
-        (batch, token, channel) -> (token, channel).
+        (batch, token, channel) -> (token, channel). The first token stands at `start`.
 
     Raises:
         ValueError: If there are more tokens than places.
@@ -87,9 +87,10 @@ class LearnedPositions(nn.Module):
         super().__init__()
         self.table = nn.Embedding(length, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        _check_length("LearnedPositions", x.shape[1], self.table)
-        return self.table.weight[: x.shape[1]]
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        end = start + x.shape[1]
+        _check_length("LearnedPositions", end, self.table)
+        return self.table.weight[start:end]
 
 
 class SinusoidalPositions2d(nn.Module):

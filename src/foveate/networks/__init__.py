@@ -26,14 +26,20 @@ from foveate.networks.sononet import (
     sononet16,
     sononet32,
 )
+from foveate.networks.transformer import EncoderDecoder, Transformer, transformer_base, transformer_big
+from foveate.networks.transformer_layers import TransformerDecoder, TransformerEncoder
 from foveate.networks.unet import UNet, attention_unet, unet
 
 __all__ = [
     "DETR",
     "AGSononet",
+    "EncoderDecoder",
     "MobileNetV2",
     "ResNet",
     "Sononet",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerEncoder",
     "UNet",
     "ag_sononet8",
     "ag_sononet16",
@@ -57,5 +63,7 @@ __all__ = [
     "sononet8",
     "sononet16",
     "sononet32",
+    "transformer_base",
+    "transformer_big",
     "unet",
 ]

@@ -19,6 +19,8 @@ KINDS = {
     "resnet": "foveate.networks.resnet:ResNet",
     "mobilenet_v2": "foveate.networks.mobilenet:MobileNetV2",
     "detr": "foveate.networks.detr:DETR",
+    "transformer": "foveate.networks.transformer:Transformer",
+    "encoder_decoder": "foveate.networks.transformer:EncoderDecoder",
     "unet": "foveate.networks.unet:UNet",
     "sononet": "foveate.networks.sononet:Sononet",
     "ag_sononet": "foveate.networks.sononet:AGSononet",

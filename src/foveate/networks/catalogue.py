@@ -19,8 +19,9 @@ class Network:
     Args:
         name: The name in code, on the command line and in reports.
         builder: Where the function is that builds it, as "module:function".
-        task: What it is for: "classify", "segment" or "detect".
-        input: The shape of one input at which costs are published, such as "3x224x224".
+        task: What it is for: "classify", "segment", "detect" or "translate".
+        input: The shape of one input at which costs are published, such as "3x224x224"; of a network that translates,
+            the tokens of source and target.
         paper: Authors, venue and address.
         family: Networks that differ only in size share it.
         options: What the builder gets. A network with a mechanism among them has it built in, and takes no other.
@@ -53,10 +54,12 @@ OKTAY = "Oktay et al., MIDL 2018, https://arxiv.org/abs/1804.03999"
 BAUMGARTNER = "Baumgartner et al., IEEE TMI 2017, https://arxiv.org/abs/1612.05601"
 SCHLEMPER = "Schlemper et al., Medical Image Analysis 2019, https://arxiv.org/abs/1808.08114"
 CARION = "Carion et al., ECCV 2020, https://arxiv.org/abs/2005.12872"
+VASWANI = "Vaswani et al., NeurIPS 2017, https://arxiv.org/abs/1706.03762"
 RESNET = "foveate.networks.resnet"
 UNET = "foveate.networks.unet"
 SONONET = "foveate.networks.sononet"
 DETR = "foveate.networks.detr"
+TRANSFORMER = "foveate.networks.transformer"
 DC5 = {"dilation": True}
 
 # The geometry of the Caffe release: the step in the first 1x1 convolution, and a max pool without padding.
@@ -135,6 +138,8 @@ NETWORKS: dict[str, Network] = {
         Network("detr_resnet50_dc5", f"{DETR}:detr_resnet50", "detect", "3x800x1066", CARION, "detr", DC5),
         Network("detr_resnet101_dc5", f"{DETR}:detr_resnet101", "detect", "3x800x1066", CARION, "detr", DC5),
         Network("detr_tiny", f"{DETR}:detr_tiny", "detect", "3x72x72", CARION, "detr"),
+        Network("transformer_base", f"{TRANSFORMER}:transformer_base", "translate", "40x40", VASWANI, "transformer"),
+        Network("transformer_big", f"{TRANSFORMER}:transformer_big", "translate", "40x40", VASWANI, "transformer"),
     )
 }
 

@@ -7,18 +7,17 @@ are those of Vaswani et al., "Attention Is All You Need", NeurIPS 2017, https://
     pre-norm:                 x = x + dropout(f(norm(x))), and a last norm behind the encoder
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from foveate.layers import MultiHeadAttention
+from foveate.networks.transformer_layers import Layer, LayerOptions
 
 __all__ = ["Decoder", "DecoderLayer", "Encoder", "EncoderLayer"]
 
 
-class _Layer(nn.Module):
-    """What both layers share: self-attention, the feed-forward part, and how a part is added to what it gets.
+class EncoderLayer(Layer):
+    """Self-attention, then two linear layers.
 
     Args:
         embed_dim: Channels of the tokens.
@@ -26,37 +25,13 @@ class _Layer(nn.Module):
         hidden_channels: Width of the feed-forward part.
         dropout: Share of the attention's weights, of the hidden features and of each part's output that training drops.
         pre_norm: Whether a part gets normalised tokens, instead of normalising behind it.
-    """
-
-    def __init__(self, embed_dim: int, num_heads: int, hidden_channels: int, dropout: float, pre_norm: bool) -> None:
-        super().__init__()
-        self.pre_norm = pre_norm
-        self.self_attn = MultiHeadAttention(embed_dim, num_heads, dropout=dropout)
-        self.linear1 = nn.Linear(embed_dim, hidden_channels)
-        self.linear2 = nn.Linear(hidden_channels, embed_dim)
-        self.norm1 = nn.LayerNorm(embed_dim)
-        self.norm2 = nn.LayerNorm(embed_dim)
-        self.dropout = nn.Dropout(dropout)
-
-    def _add(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
-        if self.pre_norm:
-            return x + self.dropout(part(norm(x)))
-        return norm(x + self.dropout(part(x)))
-
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        # As dropout behind ReLU, to the bit; one tensor, not two, is kept for the backward pass of what follows.
-        return self.linear2(self.dropout(self.linear1(x)).relu())
-
-    def extra_repr(self) -> str:
-        return f"pre_norm={self.pre_norm}"
-
-
-class EncoderLayer(_Layer):
-    """Self-attention, then two linear layers.
 
     Shape:
         x and position (batch, token, channel), mask (batch, token), True = attend -> as x.
     """
+
+    def __init__(self, embed_dim: int, num_heads: int, hidden_channels: int, dropout: float, pre_norm: bool) -> None:
+        super().__init__(embed_dim, num_heads, hidden_channels, **_options(dropout, pre_norm))
 
     def forward(self, x: Tensor, position: Tensor, mask: Tensor | None = None) -> Tensor:
         def attend(x: Tensor) -> Tensor:
@@ -66,7 +41,7 @@ class EncoderLayer(_Layer):
         return self._add(self._add(x, self.norm1, attend), self.norm2, self._feed_forward)
 
 
-class DecoderLayer(_Layer):
+class DecoderLayer(Layer):
     """Self-attention of the queries, attention of the queries to the picture, then two linear layers.
 
     Args:
@@ -77,7 +52,7 @@ class DecoderLayer(_Layer):
     """
 
     def __init__(self, embed_dim: int, num_heads: int, hidden_channels: int, dropout: float, pre_norm: bool) -> None:
-        super().__init__(embed_dim, num_heads, hidden_channels, dropout, pre_norm)
+        super().__init__(embed_dim, num_heads, hidden_channels, **_options(dropout, pre_norm))
         self.cross_attn = MultiHeadAttention(embed_dim, num_heads, dropout=dropout)
         self.norm3 = nn.LayerNorm(embed_dim)
 
@@ -148,3 +123,8 @@ class Decoder(nn.Module):
             x = layer(x, query, key, memory, mask)
             given.append(self.norm(x))
         return given
+
+
+def _options(dropout: float, pre_norm: bool) -> LayerOptions:
+    everywhere: LayerOptions = {"dropout": dropout, "attention_dropout": dropout, "activation_dropout": dropout}
+    return everywhere | {"pre_norm": pre_norm}

@@ -13,7 +13,7 @@ from foveate.errors import CheckpointError, MissingExtra
 from foveate.layers.catalogue import MECHANISMS
 from foveate.layers.catalogue import describe as describe_mechanism
 from foveate.networks.architecture import Architecture
-from foveate.networks.catalogue import BAUMGARTNER, CARION, HE, OKTAY, RONNEBERGER, SANDLER, SCHLEMPER, XIE
+from foveate.networks.catalogue import BAUMGARTNER, CARION, HE, OKTAY, RONNEBERGER, SANDLER, SCHLEMPER, VASWANI, XIE
 from foveate.networks.published import from_checkpoint, header, save_checkpoint
 from foveate.networks.published.titles import title
 
@@ -116,6 +116,8 @@ def papers(architecture: Architecture) -> list[str]:
         "sononet": BAUMGARTNER,
         "ag_sononet": SCHLEMPER,
         "detr": CARION,
+        "transformer": VASWANI,
+        "encoder_decoder": VASWANI,
         "attention_gate": OKTAY,
         "monai_attention_unet": OKTAY,
     }

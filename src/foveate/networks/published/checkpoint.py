@@ -27,6 +27,7 @@ from foveate.networks.published.reading import ARCHITECTURE, read_file, tensors_
 from foveate.networks.published.senet_pytorch import MOSKOMULE
 from foveate.networks.published.timm import TIMM
 from foveate.networks.published.titles import title
+from foveate.networks.published.torch_transformer import TORCH
 from foveate.networks.published.torchvision import TORCHVISION
 
 __all__ = ["PUBLISHERS", "Inspection", "from_checkpoint", "header", "inspect", "save_checkpoint", "to_publisher"]
@@ -35,12 +36,13 @@ OURS = Publisher("foveate", lambda shapes, options: None, lambda key, network: k
 RESIDUAL = (JONGCHAN, CADENE, MOSKOMULE, ECANET, TIMM, TORCHVISION)
 DETECTORS = (FACEBOOK, HUGGING_FACE, HUGGING_FACE_4)
 PUBLISHERS = {
-    publisher.name: publisher for publisher in (*RESIDUAL, ALEXHEX7, SLOWFAST, GATED_NETWORKS, MONAI, *DETECTORS)
+    publisher.name: publisher for publisher in (*RESIDUAL, ALEXHEX7, SLOWFAST, GATED_NETWORKS, MONAI, *DETECTORS, TORCH)
 }
 """Who published checkpoints that are recognised here, in the order in which they are asked."""
 
 LONGEST_NAME = 200  # of a mechanism, chains among them
 LARGEST_NUMBER = 2**31
+COUNTS = ("depths", "gates", "convs", "encoder_layers", "decoder_layers")  # of what no file has more than tensors
 COUNTER = "num_batches_tracked"  # absent from old files, and without influence on what a network computes
 
 
@@ -222,9 +224,7 @@ def _recognise(
 def _modest(value: object, count: int) -> bool:
     """Whether nothing in a header would build more than so many tensors could be for."""
     if isinstance(value, dict):
-        counts = [
-            number for name in ("depths", "gates", "convs") for number in np.atleast_1d(value.get(name, 0)).tolist()
-        ]
+        counts = [number for name in COUNTS for number in np.atleast_1d(value.get(name, 0)).tolist()]
         few = all(isinstance(number, int) and number <= count for number in counts)
         return few and all(_modest(inner, count) for inner in value.values())
     if isinstance(value, list):

@@ -25,6 +25,9 @@ def title(architecture: Architecture) -> str:
         host |= {**options["backbone"], "mechanism": options["mechanism"]}
         kind = "DETR-DC5" if options["dilation"] else "DETR"
         return f"{'panoptic ' if options['panoptic'] else ''}{kind}, {_mechanism(host)}{_residual(host)}"
+    if architecture.kind in ("transformer", "encoder_decoder"):
+        kind = "Transformer" if architecture.kind == "transformer" else "the stacks of a Transformer"
+        return f"{kind}, {options['encoder_layers']} + {options['decoder_layers']} layers of {options['embed_dim']} channels"
     if architecture.kind == "unet":
         gates = {0: "U-Net", 1: "Attention U-Net"}.get(
             options["gates"], f"Attention U-Net, {options['gates']} gates a skip connection"
