@@ -1,5 +1,6 @@
 """Published networks: one file each."""
 
+from foveate.networks.decoding import Decoded, beam_search, greedy
 from foveate.networks.detr import DETR, detr_resnet50, detr_resnet101, detr_tiny
 from foveate.networks.mobilenet import MobileNetV2, mobilenet_v2
 from foveate.networks.places import non_local_blocks
@@ -33,6 +34,7 @@ from foveate.networks.unet import UNet, attention_unet, unet
 __all__ = [
     "DETR",
     "AGSononet",
+    "Decoded",
     "EncoderDecoder",
     "MobileNetV2",
     "ResNet",
@@ -45,9 +47,11 @@ __all__ = [
     "ag_sononet16",
     "ag_sononet32",
     "attention_unet",
+    "beam_search",
     "detr_resnet50",
     "detr_resnet101",
     "detr_tiny",
+    "greedy",
     "mobilenet_v2",
     "non_local_blocks",
     "resnet18",

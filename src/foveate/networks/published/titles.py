@@ -27,7 +27,8 @@ def title(architecture: Architecture) -> str:
         return f"{'panoptic ' if options['panoptic'] else ''}{kind}, {_mechanism(host)}{_residual(host)}"
     if architecture.kind in ("transformer", "encoder_decoder"):
         kind = "Transformer" if architecture.kind == "transformer" else "the stacks of a Transformer"
-        return f"{kind}, {options['encoder_layers']} + {options['decoder_layers']} layers of {options['embed_dim']} channels"
+        layers = f"{options['encoder_layers']} + {options['decoder_layers']} layers"
+        return f"{kind}, {layers} of {options['embed_dim']} channels"
     if architecture.kind == "unet":
         gates = {0: "U-Net", 1: "Attention U-Net"}.get(
             options["gates"], f"Attention U-Net, {options['gates']} gates a skip connection"
