@@ -22,6 +22,7 @@ PLACES = {
     "classify": "foveate.tasks.classify_run",
     "segment": "foveate.tasks.segment.run",
     "detect": "foveate.tasks.detect.run",
+    "translate": "foveate.tasks.translate.run",
 }
 """The module of each task, which has RunJob, evaluate, predict, attend, open_run and open_name."""
 
