@@ -37,7 +37,7 @@ class Task(StrEnum):
     classify = "classify"
     segment = "segment"
     detect = "detect"
-    translate = "translate"
+    translate = "translate"  # pyright: ignore[reportAssignmentType]  (texts have a method of that name)
 
 
 class Start(StrEnum):

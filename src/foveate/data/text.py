@@ -84,7 +84,7 @@ def open_text(root: str | Path, source: str | None, target: str | None) -> Text:
             if path is None:
                 raise DataError(f"{root} must hold a file of {split} in {language}; it has {_told(files)}")
         tally = Tally(split)
-        splits[split] = _pairs(*(path for path in found if path is not None), tally)
+        splits[split] = _pairs(files[split, source], files[split, target], tally)
         findings += tally.findings()
     rule = "as the files say"
     if "val" not in splits:

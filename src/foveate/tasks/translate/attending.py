@@ -1,10 +1,8 @@
 """Where a Transformer looks while it translates a sentence: heat maps of tokens against tokens."""
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +16,9 @@ from foveate.tasks.translate.vocabulary import BEGIN
 __all__ = ["KINDS", "Looks", "looks_of", "write_heat"]
 
 KINDS = {
-    "encoder": "what each token of the sentence looks at",
-    "decoder": "what each token of the translation looks at",
-    "cross": "where in the sentence each token of the translation looks",
+    "encoder": "a sentence looks at itself",
+    "decoder": "its translation looks at itself",
+    "cross": "its translation looks at the sentence",
 }
 CELL_INCHES, LABEL_INCHES = 0.24, 1.3
 
@@ -83,8 +81,8 @@ def write_heat(path: Path, seen: Looks, kind: str, *, heads: bool) -> Path:
     across = min(4, len(weights))
     down = -(-len(weights) // across)
     figure = Figure(figsize=(across * wide + 0.6, down * high + 0.5), layout="constrained", dpi=110)
-    figure.suptitle(KINDS[kind], fontsize=10)
-    every: Sequence[Any] = figure.subplots(down, across, squeeze=False).flatten()
+    figure.suptitle(KINDS[kind], fontsize=10, wrap=True)
+    every = figure.subplots(down, across, squeeze=False).flatten()
     for number, axes in enumerate(every):
         if number >= len(weights):
             axes.axis("off")

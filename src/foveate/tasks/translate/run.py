@@ -1,6 +1,5 @@
 """Make and use a run that translates."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,7 +107,7 @@ def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.
     if len(shape) != 2:
         raise ValueError(f"{network} takes the tokens of source and target; got {'x'.join(map(str, shape))}")
     config = TranslateConfig(data="none", network=network, mechanism=mechanism)
-    return build_network(dataclasses.replace(config), 37_000).eval(), shape
+    return build_network(config, 37_000).eval(), shape
 
 
 def _given(inputs: Sequence[Path], preparation: Preparation) -> dict[str, Path]:
