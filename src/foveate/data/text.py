@@ -72,7 +72,7 @@ def open_text(root: str | Path, source: str | None, target: str | None) -> Text:
     if source is None or target is None or source == target:
         raise ValueError(
             f"translating takes two languages, source and target; got {source} and {target}, and {root} has "
-            f"{', '.join(languages)}"
+            f"{', '.join(languages) or 'none'}"
         )
     splits: dict[str, list[Pair]] = {}
     findings: list[Finding] = []
@@ -90,7 +90,7 @@ def open_text(root: str | Path, source: str | None, target: str | None) -> Text:
     if "val" not in splits:
         splits["train"], splits["val"] = _divide(splits["train"])
         rule = "val taken from train in the order of a hash of its sentences"
-    splits.setdefault("test", [])
+    splits = {split: splits.get(split, []) for split in SPLITS}
     findings += _twins(splits)
     return Text(str(root), source, target, splits, rule, findings)
 
@@ -100,7 +100,7 @@ def read_lines(path: Path) -> list[str | None]:
     with read_errors(path):
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    if lines and not lines[-1].strip():
+    if not lines[-1]:
         lines.pop()
     return [_decoded(line) for line in lines]
 
