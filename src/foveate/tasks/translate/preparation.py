@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import json
+from collections.abc import Sequence
 
 from foveate.data.text import Pair
 from foveate.tasks.translate.batches import Encoded
-from foveate.tasks.translate.vocabulary import Vocabulary
+from foveate.tasks.translate.vocabulary import UNKNOWN, Vocabulary
 
-__all__ = ["KEY", "Preparation"]
+__all__ = ["KEY", "Preparation", "unknown_in"]
 
 KEY = "foveate.translate"  # under which it is kept in model.safetensors
 
@@ -45,3 +46,8 @@ class Preparation:
     def from_json(cls, text: str) -> "Preparation":
         """Read what to_json wrote."""
         return cls(**json.loads(text))
+
+
+def unknown_in(pairs: Sequence[Encoded]) -> int:
+    """How many characters of pairs are not in the vocabulary."""
+    return sum(tokens.count(UNKNOWN) for pair in pairs for tokens in pair)

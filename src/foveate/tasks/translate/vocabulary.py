@@ -4,6 +4,7 @@ Sennrich, Haddow and Birch, "Neural Machine Translation of Rare Words with Subwo
 https://arxiv.org/abs/1508.07909. A space is part of the token behind it, so that tokens become text again without loss.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ __all__ = ["BEGIN", "END", "PAD", "UNKNOWN", "Vocabulary"]
 
 SPECIAL = ("<pad>", "<begin>", "<end>", "<unknown>")
 PAD, BEGIN, END, UNKNOWN = range(len(SPECIAL))
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # what stands for it in a token
 
 
 class Vocabulary:
@@ -24,18 +26,31 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        tokenizer.encode_special_tokens = True  # a text that has "<end>" in it says so, and does not end there
 
     @classmethod
     def learn(cls, texts: Iterable[str], size: int) -> "Vocabulary":
-        """Learn at most so many tokens from texts; every character of theirs is one."""
+        """Learn at most so many tokens from texts; every character of theirs is one, without the rarest if there are
+        more than that.
+        """
         library = _library()
         tokenizer = library.Tokenizer(library.models.BPE(unk_token=SPECIAL[UNKNOWN]))
         tokenizer.normalizer = library.normalizers.NFC()
         split = library.pre_tokenizers
         tokenizer.pre_tokenizer = split.Sequence([split.Metaspace(), split.Punctuation()])
         tokenizer.decoder = library.decoders.Metaspace()
+        texts = list(texts)
+        counts = Counter({SPACE: len(texts)})
+        for text in texts:
+            counts.update(tokenizer.normalizer.normalize_str(text).replace(" ", SPACE))
+        # The library would leave out any of the characters that are equally rare, others each time.
+        common = sorted(counts, key=lambda character: (-counts[character], character))[: size - len(SPECIAL)]
         trainer = library.trainers.BpeTrainer(
-            vocab_size=size, special_tokens=list(SPECIAL), show_progress=False, limit_alphabet=size
+            vocab_size=size,
+            special_tokens=list(SPECIAL),
+            show_progress=False,
+            initial_alphabet=common,
+            limit_alphabet=len(common),
         )
         tokenizer.train_from_iterator(texts, trainer)
         return cls(tokenizer)
@@ -62,7 +77,7 @@ class Vocabulary:
 
     def names(self, tokens: Sequence[int]) -> list[str]:
         """What each token is, to be read: a space is shown as a low line."""
-        return [self._tokenizer.id_to_token(token).replace("\N{LOWER ONE EIGHTH BLOCK}", "_") for token in tokens]
+        return [self._tokenizer.id_to_token(token).replace(SPACE, "_") for token in tokens]
 
 
 def _library() -> Any:
