@@ -71,7 +71,8 @@ class TokenBatches(Sampler[list[int]]):
 
     Args:
         lengths: Tokens of the longer side of each pair.
-        tokens: Of a batch at most, padding counted; a longer pair is a batch by itself.
+        tokens: Of a batch at most, padding counted; a longer pair is a batch by itself, and each process has a pair
+            of every batch.
         size: Pairs of a batch at most.
         seed: Decides the order, with the epoch.
         epoch: From 0.
@@ -109,11 +110,15 @@ class TokenBatches(Sampler[list[int]]):
 
 def _ends(lengths: Sequence[int], tokens: int, size: int, world: int) -> list[int]:
     """Where each batch ends among pairs sorted by length; every process gets a pair of each."""
-    ends, first = [], 0
+    ends: list[int] = []
+    first = 0
     for place, length in enumerate(lengths):
         if place - first >= world and ((place + 1 - first) * length > tokens or place - first >= size):
             ends.append(place)
             first = place
-    if len(lengths) - first < world and ends:
-        ends.pop()  # too few to be a batch by themselves
+    lacking = world - (len(lengths) - first)
+    if ends and lacking > 0:  # too few to be a batch by themselves: the one before gives some, or takes them
+        before = ends.pop()
+        if before - lacking - (ends[-1] if ends else 0) >= world:
+            ends.append(before - lacking)
     return [*ends, len(lengths)]
