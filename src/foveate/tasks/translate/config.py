@@ -66,3 +66,11 @@ class TranslateConfig(TrainingConfig):
             raise ValueError(f"alpha must be 0 or more; got {self.alpha}")
         if self.mechanism != "none":
             raise ValueError(f"a network that translates takes no mechanism; got {self.mechanism}")
+        for name, usual in (("train_only", "all"), ("host_learning_rate", None)):
+            if getattr(self, name) != usual:
+                raise ValueError(f"without a mechanism all learns at one rate; got {name}={getattr(self, name)!r}")
+        if self.warmup_epochs != TrainingConfig.warmup_epochs:
+            raise ValueError(f"translating counts warmup_steps; got warmup_epochs={self.warmup_epochs:g}")
+
+    def warmup(self, steps_per_epoch: int) -> float:
+        return self.warmup_steps
