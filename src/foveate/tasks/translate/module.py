@@ -79,11 +79,11 @@ class Translator(Learner):
         found: dict[str, float | None] = {"val_loss": self.val_loss.compute().item(), "val_bleu": None}
         self.val_loss.reset()
         if self.due(self.translate_config.validate_every):
-            self.network.eval()
             sources, targets = zip(*self.val, strict=True)
-            found["val_bleu"] = bleu(
-                translate(self.network, self.preparation.vocabulary, sources, beam=1, alpha=0.0), targets
-            )[0]
+            self.network.eval()
+            said = translate(self.network, self.preparation.vocabulary, sources, beam=1, alpha=0.0)
+            self.network.train()  # what drops features in training does so in the next epoch too
+            found["val_bleu"] = bleu(said, targets)[0]
         return found
 
     def objective(self, row: dict[str, float | None]) -> float | None:
@@ -91,8 +91,11 @@ class Translator(Learner):
 
     def epoch_ended(self, out: Path) -> None:
         write_atomic(out / SNAPSHOTS.replace("*", f"{self.standing.step:09}"), packed(self.network.state_dict()))
-        for old in sorted(out.glob(SNAPSHOTS))[: -self.translate_config.average]:
-            old.unlink()
+        # By the rows, not by what is there: a run that goes on from an older checkpoint may find later ones.
+        rows = self.standing.rows[-self.translate_config.average :]
+        kept = {out / SNAPSHOTS.replace("*", f"{row['step']:09}") for row in rows}
+        for path in set(out.glob(SNAPSHOTS)) - kept:
+            path.unlink()
 
 
 def averaged(out: Path, count: int) -> dict[str, Tensor] | None:
