@@ -1,6 +1,7 @@
 """Where a Transformer looks while it translates a sentence: heat maps of tokens against tokens."""
 
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,13 +89,16 @@ def write_heat(path: Path, seen: Looks, kind: str, *, heads: bool) -> Path:
             axes.axis("off")
             continue
         axes.imshow(weights[number].numpy(), cmap="viridis", vmin=0, aspect="equal")
-        axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8)
-        axes.set_yticks(range(len(rows)), rows, fontsize=8)
+        # Tokens are no formulas, whatever dollar signs they have.
+        axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8, parse_math=False)
+        axes.set_yticks(range(len(rows)), rows, fontsize=8, parse_math=False)
         axes.xaxis.tick_top()
         if heads:
             axes.set_xlabel(f"head {number + 1}", fontsize=8)
     body = io.BytesIO()
-    figure.savefig(body, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for it
+        figure.savefig(body, format="png")
     write_atomic(path, body.getvalue())
     return path
 
