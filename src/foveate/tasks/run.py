@@ -62,7 +62,7 @@ def train(
 
 def evaluate(
     run: Path, data: str | None = None, split: str = "test", *, device: str = "auto", rows: Path | None = None
-) -> dict[str, float | None]:
+) -> dict[str, float | str | None]:
     """The metrics of a finished run on a split of some data; its own where none is given.
 
     A CSV file of `rows` takes a row for each picture, for each case and class, or for each box.
@@ -134,7 +134,13 @@ def _check_options(run: Path, function: Callable[..., Any], options: dict[str, A
     for name, value in options.items():
         if name not in taken:
             task = read_config(Path(run) / files.CONFIG).task
-            raise ValueError(f"{name} is for runs that detect; {run} has the task {task}, and got {name}={value!r}")
+            theirs = [
+                other
+                for other in PLACES
+                if name in inspect.signature(getattr(_place(other), function.__name__)).parameters
+            ]
+            whose = f"for runs that {' or '.join(theirs)}" if theirs else "no option of any run"
+            raise ValueError(f"{name} is {whose}; {run} has the task {task}, and got {name}={value!r}")
 
 
 def _absolute(config: TrainingConfig) -> TrainingConfig:

@@ -235,7 +235,7 @@ def test_options_of_detectors_are_refused_for_other_runs(tmp_path: Path):
     with pytest.raises(ValueError, match=told):
         predict(tmp_path, [], tmp_path / "out", threshold=0.7)
     with pytest.raises(
-        ValueError, match=r"^heads is for runs that detect; .* has the task classify, and got heads=True$"
+        ValueError, match=r"^heads is for runs that detect or translate; .* has the task classify, and got heads=True$"
     ):
         attend(tmp_path, [], tmp_path / "out", heads=True)
 

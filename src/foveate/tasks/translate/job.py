@@ -20,9 +20,9 @@ from foveate.tasks.translate.batches import Encoded, TokenBatches
 from foveate.tasks.translate.config import TranslateConfig
 from foveate.tasks.translate.module import SentenceModule, Translator, averaged, lengths_of
 from foveate.tasks.translate.network import build_network, peak_of
-from foveate.tasks.translate.preparation import KEY, Preparation
+from foveate.tasks.translate.preparation import KEY, Preparation, unknown_in
 from foveate.tasks.translate.scoring import bleu, check_extra, translate, write_predictions
-from foveate.tasks.translate.vocabulary import UNKNOWN, Vocabulary
+from foveate.tasks.translate.vocabulary import Vocabulary
 
 __all__ = ["TranslateJob", "open_data"]
 
@@ -52,11 +52,12 @@ class TranslateJob(Job):
         check_extra()
         self.text, self.sites = open_data(self.config), []
         self.preparation, notes = self._prepared(begun)
-        self.train, left_out = self._usable("train")
-        self.val, _ = self._usable("val")
+        self.train, of_train = self._usable("train")
+        self.val, of_val = self._usable("val")
+        of_test = _unknown("test", self.preparation.encode(self.text.splits["test"]))
         self.network = build_network(self.config, len(self.preparation.vocabulary))
         if begun is None:
-            self.tell("prepare", 1.0, notes=(*notes, *left_out))
+            self.tell("prepare", 1.0, notes=(*notes, *of_train, *of_val, *of_test))
 
     def _prepared(self, begun: Checkpoint | None) -> tuple[Preparation, tuple[str, ...]]:
         """What the run began with; a new one learns its vocabulary."""
@@ -76,13 +77,19 @@ class TranslateJob(Job):
         return found, notes
 
     def _usable(self, split: str) -> tuple[list[Encoded], list[str]]:
-        """The tokens of the pairs of a split that are not too long, and how many are, in words."""
+        """The tokens of the pairs of a split that are not too long, and what is odd about the others, in words."""
         pairs, longest = self.preparation.encode(self.text.splits[split]), self.config.longest
         kept = [pair for pair, length in zip(pairs, lengths_of(pairs), strict=True) if length <= longest]
         if not kept:
             raise DataError(f"{self.text.root} has no pair of at most {longest} tokens in its {split} split")
+        if len(kept) < self.config.devices:
+            raise DataError(
+                f"each of {self.config.devices} devices needs a pair; {self.text.root} has {len(kept)} of at most "
+                f"{longest} tokens in its {split} split"
+            )
         lost = len(pairs) - len(kept)
-        return kept, [f"{split}: {lost} pairs of more than {longest} tokens, left out"] if lost else []
+        left_out = [f"{split}: {lost} pairs of more than {longest} tokens, left out"] if lost else []
+        return kept, left_out + _unknown(split, kept)
 
     def learner(self, standing: Standing) -> tuple[Translator, SentenceModule]:
         config = dataclasses.replace(self.config, learning_rate=peak_of(self.config, self.network))
@@ -104,8 +111,7 @@ class TranslateJob(Job):
             write_predictions(self.out / files.PREDICTIONS, test, said)
             about = {"bleu": score, "signature": signature, "sentences": len(test)}
             write_atomic(self.out / files.BLEU, json.dumps(about, indent=1) + "\n")
-            unknown = sum(tokens.count(UNKNOWN) for pair in self.preparation.encode(test) for tokens in pair)
-            metrics |= {"bleu": score, "unknown_tokens": unknown}
+            metrics |= {"bleu": score, "unknown_tokens": unknown_in(self.preparation.encode(test))}
         rows = ended.standing.rows
         return Measured(metrics | {name: latest(rows, name) for name in ("val_loss", "val_bleu")}, {})
 
@@ -134,3 +140,9 @@ class TranslateJob(Job):
         config = self.config
         batches = TokenBatches(lengths_of(self.train), config.batch_tokens, config.batch_size, world=config.devices)
         return len(batches)
+
+
+def _unknown(split: str, pairs: list[Encoded]) -> list[str]:
+    """How many characters of a split no token has, in words."""
+    count = unknown_in(pairs)
+    return [f"{split}: {count} characters that are not in the vocabulary"] if count else []

@@ -1,5 +1,6 @@
 """Make and use a run that translates."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from foveate.tasks.translate.attending import looks_of, write_heat
 from foveate.tasks.translate.config import TranslateConfig
 from foveate.tasks.translate.job import TranslateJob as RunJob
 from foveate.tasks.translate.network import build_network, load_run
-from foveate.tasks.translate.preparation import Preparation
+from foveate.tasks.translate.preparation import Preparation, unknown_in
 from foveate.tasks.translate.scoring import bleu, check_extra, translate, write_predictions
+from foveate.tasks.translate.vocabulary import UNKNOWN
 
 __all__ = ["RunJob", "attend", "evaluate", "open_name", "open_run", "predict"]
 
@@ -37,7 +39,8 @@ def evaluate(
         with files.world_errors(rows):
             write_predictions(rows, pairs, said)
     score, signature = bleu(said, targets)
-    return {"bleu": score, "sentences": len(pairs), "signature": signature}
+    unknown = unknown_in(preparation.encode(pairs))
+    return {"bleu": score, "sentences": len(pairs), "unknown_tokens": unknown, "signature": signature}
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Path:
@@ -54,7 +57,7 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Pat
             raise ValueError(f"results must not replace a file; {target} exists")
     with files.world_errors(out):
         for name, path in given.items():
-            lines = [line or "" for line in read_lines(path)]
+            lines = _lines(path, preparation)
             said = translate(network, preparation.vocabulary, lines, beam=config.beam, alpha=config.alpha)
             write_atomic(out / f"{name}.{preparation.target}", "".join(f"{line}\n" for line in said))
     return out
@@ -86,7 +89,7 @@ def attend(
     out = Path(out)
     with files.world_errors(out):
         for name, path in _given(inputs, preparation).items():
-            lines = [line or "" for line in read_lines(path)]
+            lines = _lines(path, preparation)
             said = translate(network, preparation.vocabulary, lines, beam=config.beam, alpha=config.alpha)
             for number, (line, translation) in enumerate(zip(lines, said, strict=True), start=1):
                 if line:
@@ -123,3 +126,16 @@ def _given(inputs: Sequence[Path], preparation: Preparation) -> dict[str, Path]:
     if not given:
         raise DataError("at least one file of sentences is needed; none was given")
     return given
+
+
+def _lines(path: Path, preparation: Preparation) -> list[str]:
+    """The sentences of a file, empty where they cannot be read; what gets lost is told in a warning."""
+    lines = read_lines(path)
+    damaged = lines.count(None)
+    if damaged:
+        warnings.warn(f"{path} has {damaged} lines that are not UTF-8, which stay empty", stacklevel=2)
+    sentences = [line or "" for line in lines]
+    unknown = sum(tokens.count(UNKNOWN) for tokens in preparation.vocabulary.encode(sentences))
+    if unknown:
+        warnings.warn(f"{path} has {unknown} characters that are not in the run's vocabulary", stacklevel=2)
+    return sentences
