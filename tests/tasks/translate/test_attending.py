@@ -139,3 +139,9 @@ def test_a_picture_shows_the_mean_over_heads_or_every_head(tmp_path: Path, monke
         assert torch.equal(torch.from_numpy(axes.images[0].get_array()), weights)
     assert [figure.get_suptitle() for figure in figures] == ["its translation looks at the sentence"] * 2
     assert Image.open(tmp_path / "True.png").width > 2 * Image.open(tmp_path / "False.png").width
+
+
+def test_a_picture_of_many_tokens_has_smaller_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("foveate.tasks.translate.attending.PIXELS", 97)
+    write_heat(tmp_path / "one.png", looks(["a", "b", "c"]), "cross", heads=False)
+    assert max(Image.open(tmp_path / "one.png").size) in (96, 97)

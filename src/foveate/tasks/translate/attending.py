@@ -22,6 +22,7 @@ KINDS = {
     "cross": "its translation looks at the sentence",
 }
 CELL_INCHES, LABEL_INCHES = 0.24, 1.3
+DPI, PIXELS = 110, 12_000  # of a picture; at most of its longer side
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,8 @@ def write_heat(path: Path, seen: Looks, kind: str, *, heads: bool) -> Path:
     wide, high = CELL_INCHES * len(columns) + LABEL_INCHES, CELL_INCHES * len(rows) + LABEL_INCHES
     across = min(4, len(weights))
     down = -(-len(weights) // across)
-    figure = Figure(figsize=(across * wide + 0.6, down * high + 0.5), layout="constrained", dpi=110)
+    size = across * wide + 0.6, down * high + 0.5
+    figure = Figure(figsize=size, layout="constrained", dpi=min(DPI, PIXELS / max(size)))
     figure.suptitle(KINDS[kind], fontsize=10, wrap=True)
     every = figure.subplots(down, across, squeeze=False).flatten()
     for number, axes in enumerate(every):
