@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tests.tasks.translate.conftest import COUNTS, OPTIONS, pairs, small, write_text
 
-from foveate.errors import DataError, MissingExtra, RunError
+from foveate.errors import CheckpointError, DataError, MissingExtra, RunError
 from foveate.tasks.config import TrainingConfig
 from foveate.tasks.run import attend, evaluate, open_network, predict, train
 from foveate.tasks.summary import Progress, read_summary
@@ -339,12 +339,36 @@ def test_runs_of_every_kind_end(tmp_path: Path, changes: dict[str, Any]):
 
 
 @pytest.mark.slow
-def test_a_run_starts_from_the_weights_of_another(run: Path, words: Path, tmp_path: Path):
+def test_a_run_starts_from_the_weights_and_the_tokens_of_another(run: Path, tmp_path: Path):
     start = tmp_path / "model.safetensors"
     shutil.copy(run / "model.safetensors", start)
-    summary = train(small(words, init=str(start), epochs=1, learning_rate=1e-4), tmp_path / "run")
-    first = read_summary(run)
+    # By itself this text would have other tokens.
+    data = write_text(tmp_path / "data", {"train": pairs(9, 7), "val": pairs(COUNTS["val"], 1)})
+    first, config = read_summary(run), small(data, init=str(start), epochs=1, learning_rate=1e-6, vocabulary=61)
+    summary = train(config, tmp_path / "run")
     assert first is not None
-    assert (summary.metrics["val_loss"] or 9) < 1.05 * (first.metrics["val_loss"] or 0)
+    assert summary.metrics["val_loss"] == pytest.approx(first.metrics["val_loss"], rel=0.2)
+    assert preparation_of(tmp_path / "run") == preparation_of(run)
     start.unlink()
-    assert evaluate(tmp_path / "run", device="cpu")["bleu"] == summary.metrics["bleu"]
+    assert evaluate(tmp_path / "run", split="val", device="cpu")["sentences"] == COUNTS["val"]
+
+
+def test_weights_that_do_not_fit_are_refused(words: Path, tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"absent\.safetensors"):
+        train(small(words, init=str(tmp_path / "absent.safetensors")), tmp_path / "run")
+    torch.save({"embed.weight": torch.zeros(3, 32)}, tmp_path / "other.pth")
+    with pytest.raises(
+        CheckpointError, match=r"other\.pth does not fit: embed\.weight has \(3, 32\) where the network"
+    ):
+        train(small(words, init=str(tmp_path / "other.pth")), tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_sentences(tmp_path: Path):
+    data = write_text(tmp_path / "data", {"train": pairs(40, 0), "val": pairs(5, 1), "test": pairs(5, 2)})
+    alone, both = (train(small(data, epochs=2, devices=devices), tmp_path / str(devices)) for devices in (1, 2))
+    assert both.steps == alone.steps
+    one, other = (rows(tmp_path / str(devices) / "metrics.csv") for devices in (1, 2))
+    # A mean of two means: each batch counts as before but for how its tokens are shared.
+    assert [float(row["val_loss"]) for row in other] == pytest.approx([float(row["val_loss"]) for row in one], rel=0.05)
+    assert len(list((tmp_path / "2" / "checkpoints").glob("step-*.safetensors"))) == 2

@@ -17,7 +17,8 @@ class TranslateConfig(TrainingConfig):
         network: A name of the networks' catalogue.
         source: The language that is translated, by the ending of its files.
         target: The language that it is translated into.
-        vocabulary: Tokens that both languages share, learned from the training text by byte pair encoding.
+        vocabulary: Tokens that both languages share, learned from the training text by byte pair encoding; a run that
+            starts from another one's weights (init) has its tokens.
         batch_tokens: Tokens of a batch at most, of either language, padding counted.
         batch_size: Pairs of sentences of a batch at most, over all devices together.
         longest: Tokens of a sentence at most; longer pairs are not trained with, and counted.

@@ -19,7 +19,7 @@ from foveate.tasks.summary import latest
 from foveate.tasks.translate.batches import Encoded, TokenBatches
 from foveate.tasks.translate.config import TranslateConfig
 from foveate.tasks.translate.module import SentenceModule, Translator, averaged, lengths_of
-from foveate.tasks.translate.network import build_network, peak_of
+from foveate.tasks.translate.network import build_network, peak_of, tokens_of
 from foveate.tasks.translate.preparation import KEY, Preparation, unknown_in
 from foveate.tasks.translate.scoring import bleu, check_extra, translate, write_predictions
 from foveate.tasks.translate.vocabulary import Vocabulary
@@ -60,12 +60,16 @@ class TranslateJob(Job):
             self.tell("prepare", 1.0, notes=(*notes, *of_train, *of_val, *of_test))
 
     def _prepared(self, begun: Checkpoint | None) -> tuple[Preparation, tuple[str, ...]]:
-        """What the run began with; a new one learns its vocabulary."""
+        """What the run began with; a new one learns its vocabulary, unless it starts from weights that have one."""
         path, text = self.out / files.PREPARATION, self.text
         if begun is not None and path.exists():
             return Preparation.from_json(path.read_text(encoding="utf-8")), ()
-        sentences = (sentence for pair in text.splits["train"] for sentence in pair)
-        vocabulary = Vocabulary.learn(sentences, self.config.vocabulary)
+        tokens = None if self.config.init is None else tokens_of(self.config.init)
+        if tokens is None:
+            sentences = (sentence for pair in text.splits["train"] for sentence in pair)
+            vocabulary = Vocabulary.learn(sentences, self.config.vocabulary)
+        else:
+            vocabulary = Vocabulary.from_json(tokens)
         found = Preparation(text.source, text.target, vocabulary.to_json())
         write_atomic(path, found.to_json())
         counts = ", ".join(f"{len(pairs):,} {split}" for split, pairs in text.splits.items())

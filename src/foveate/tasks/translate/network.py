@@ -12,7 +12,7 @@ from foveate.tasks.translate.config import TranslateConfig
 from foveate.tasks.translate.preparation import KEY, Preparation
 from foveate.tasks.weights import start_from
 
-__all__ = ["build_network", "load_run", "peak_of", "preparation_of"]
+__all__ = ["build_network", "load_run", "peak_of", "preparation_of", "tokens_of"]
 
 DECIDED = ("num_tokens",)
 
@@ -54,3 +54,15 @@ def load_run(run: Path) -> tuple[Transformer, TranslateConfig, Preparation]:
 def preparation_of(run: Path) -> Preparation:
     """What a finished run's network takes and gives, kept with its weights."""
     return kept(run, KEY, Preparation.from_json)
+
+
+def tokens_of(checkpoint: str) -> str | None:
+    """The vocabulary that a run kept with its weights, to which they belong; None of another file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(checkpoint, framework="pt") as held:
+            text = (held.metadata() or {}).get(KEY)
+    except (OSError, SafetensorError):
+        return None  # whether its weights can be read is found out with them
+    return None if text is None else Preparation.from_json(text).tokens
