@@ -14,8 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from tests.tasks.translate.conftest import COUNTS, OPTIONS, pairs, small, write_text
 
-from foveate.errors import CheckpointError, DataError, MissingExtra, RunError
+from foveate.errors import CheckpointError, DataError, ExportError, MissingExtra, RunError
 from foveate.tasks.config import TrainingConfig
+from foveate.tasks.export import export_run
 from foveate.tasks.run import attend, evaluate, open_network, predict, train
 from foveate.tasks.summary import Progress, read_summary
 from foveate.tasks.translate.job import TranslateJob
@@ -206,6 +207,12 @@ def test_options_of_other_tasks_are_refused(run: Path, tmp_path: Path):
         ValueError, match=r"^layer is for runs that detect or translate; .* has the task classify, and got"
     ):
         attend(tmp_path, [], tmp_path / "out", layer=2)
+
+
+def test_a_run_that_translates_is_not_exported(run: Path, tmp_path: Path):
+    told = r"^export takes a run that classifies, segments or detects; .*run has the task translate$"
+    with pytest.raises(ExportError, match=told):
+        export_run(run, tmp_path / "run.onnx")
 
 
 def test_a_network_by_name_has_the_papers_vocabulary(monkeypatch: pytest.MonkeyPatch):
