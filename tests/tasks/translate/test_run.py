@@ -20,6 +20,7 @@ from foveate.tasks.export import export_run
 from foveate.tasks.run import attend, evaluate, open_network, predict, train
 from foveate.tasks.summary import Progress, read_summary
 from foveate.tasks.translate.job import TranslateJob
+from foveate.tasks.translate.module import lengths_of
 from foveate.tasks.translate.network import load_run, preparation_of
 from foveate.tasks.translate.scoring import translate
 
@@ -262,6 +263,16 @@ def test_what_is_chosen_and_what_is_odd_is_told(words: Path, tmp_path: Path):
         "val: 1 characters that are not in the vocabulary",
         "test: 4 characters that are not in the vocabulary",
     ]
+
+
+def test_the_longest_pair_that_is_learned_from_has_as_many_tokens_as_may_be(words: Path, tmp_path: Path):
+    job = TranslateJob(small(words), tmp_path / "run", None, "")
+    job.open(None)
+    longest = max(lengths_of(job.train))
+    count = lengths_of(job.train).count(longest)
+    for least, lost in ((longest, 0), (longest - 1, count)):
+        told = opened(small(words, longest=least), tmp_path / str(least))[2:]
+        assert told == ([f"train: {lost} pairs of more than {least} tokens, left out"] if lost else [])
 
 
 def test_there_must_be_pairs_that_are_short_enough(words: Path, tmp_path: Path):
