@@ -3,7 +3,7 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,12 +48,12 @@ def evaluate(
             print(f"{name:<{width}}  {shown(value)}{interval(metrics, name)}")
 
 
-def shown(value: float | None) -> str:
-    """Counts as they are, measures to four digits."""
-    return "not defined" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
+def shown(value: float | str | None) -> str:
+    """Counts and texts as they are, measures to four digits."""
+    return "not defined" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def interval(metrics: dict[str, float | None], name: str) -> str:
+def interval(metrics: dict[str, Any], name: str) -> str:
     """The interval of a measure, as dice_low.CLASS and dice_high.CLASS hold that of dice.CLASS; nothing without one."""
     measure, dot, kind = name.partition(".")
     low, high = (metrics.get(f"{measure}_{end}{dot}{kind}") for end in ("low", "high"))

@@ -37,6 +37,7 @@ class Task(StrEnum):
     classify = "classify"
     segment = "segment"
     detect = "detect"
+    translate = "translate"  # pyright: ignore[reportAssignmentType]  (texts have a method of that name)
 
 
 class Start(StrEnum):
@@ -53,7 +54,8 @@ Data = Annotated[
     typer.Option(
         help="To classify: a folder of class folders, a MedMNIST .npz file, or demo: the handwriting that comes with "
         "Foveate. To segment: a folder of scans or pictures with labels, as Decathlon, nnU-Net or images/ and labels/. "
-        "To detect: a folder with COCO json files, such a file, or demo."
+        "To detect: a folder with COCO json files, such a file, or demo. To translate: a folder of files such as "
+        "train.en and train.de."
     ),
 ]
 Network = Annotated[

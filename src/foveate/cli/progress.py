@@ -18,6 +18,7 @@ SECONDS_BETWEEN_LINES = 30.0
 VALIDATION = {
     "val_accuracy": "validation accuracy {:.3f}",
     "val_dice": "validation Dice {:.3f}",
+    "val_bleu": "validation BLEU {:.1f}",
     "val_map": "validation mAP {:.3f}",
     "val_map50": "mAP50 {:.3f}",
     "val_unstable": "{:.0%} of matches new",

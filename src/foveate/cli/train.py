@@ -24,7 +24,16 @@ from foveate.cli.options import (
 
 __all__ = ["train"]
 
-MEASURES = {"classify": ("accuracy", "accuracy"), "segment": ("dice", "dice"), "detect": ("map", "mAP")}
+NEEDS_DATA = {
+    Task.segment: "a folder of scans or pictures with labels",
+    Task.translate: "a folder of files such as train.en and train.de",
+}
+MEASURES = {
+    "classify": ("accuracy", "accuracy"),
+    "segment": ("dice", "dice"),
+    "detect": ("map", "mAP"),
+    "translate": ("bleu", "BLEU"),
+}
 
 
 def train(
@@ -65,8 +74,8 @@ def train(
     from foveate.tasks.config import config_for
     from foveate.tasks.run import train as run
 
-    if task is Task.segment and data == "demo":
-        raise ValueError("segment needs --data: a folder of scans or pictures with labels; none was given")
+    if task in NEEDS_DATA and data == "demo":
+        raise ValueError(f"{task.value} needs --data: {NEEDS_DATA[task]}; none was given")
     options = given(
         settings,
         task=task.value,

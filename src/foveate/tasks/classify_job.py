@@ -14,6 +14,7 @@ from foveate.tasks.hosts import build, new_modules
 from foveate.tasks.job import Job, Measured, Report
 from foveate.tasks.preprocess import KEY, preprocess_for
 from foveate.tasks.resume import Checkpoint, Standing
+from foveate.tasks.samples import EpochBatches
 from foveate.tasks.weights import features_of, head_of, heads_of
 
 __all__ = ["ClassifyJob"]
@@ -79,8 +80,8 @@ class ClassifyJob(Job):
         return {name: len(split) for name, split in self.pictures.splits.items()}
 
     @property
-    def samples_per_epoch(self) -> int:
-        return self.sizes["train"]
+    def steps_per_epoch(self) -> int:
+        return EpochBatches.per_epoch(self.sizes["train"], self.config.batch_size)
 
 
 def _check_readable(pictures: Pictures) -> None:

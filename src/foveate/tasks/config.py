@@ -40,7 +40,7 @@ class TrainingConfig:
     """What the runs of every task have; a task's own configuration adds to it. The same values give the same bits.
 
     Args:
-        task: The job: "classify", "segment" or "detect".
+        task: The job: "classify", "segment", "detect" or "translate".
         data: Where the data are.
         network: A name of the networks' catalogue.
         mechanism: A name of the mechanisms' catalogue, a chain such as "eca+spatial", or "none".
@@ -53,6 +53,8 @@ class TrainingConfig:
         max_time_s: Stop after this many seconds of training.
         patience: Stop after this many epochs that validation finds no better, and keep the weights of the best.
         batch_size: Pictures, or patches, a step, over all devices together.
+        betas: How fast AdamW forgets gradients and their squares.
+        epsilon: What AdamW adds to their root.
         optimizer: "adamw" or "sgd" (momentum 0.9).
         schedule: How the learning rate falls: "cosine", "step" (a tenth at half, a hundredth at three quarters), "drop"
             (a tenth at two thirds) or "constant".
@@ -83,6 +85,8 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    betas: list[float] = dataclasses.field(default_factory=lambda: [0.9, 0.999])
+    epsilon: float = 1e-8
     schedule: Literal["cosine", "step", "drop", "constant"] = "cosine"
     warmup_epochs: float = 1.0
     train_only: Literal["all", "inserted"] = "all"
@@ -116,6 +120,10 @@ class TrainingConfig:
 
     def check(self) -> None:
         """Refuse what a task's own settings cannot be."""
+
+    def warmup(self, steps_per_epoch: int) -> float:
+        """Steps in which the learning rate rises."""
+        return self.warmup_epochs * steps_per_epoch
 
     @property
     def arm_name(self) -> str:
@@ -202,10 +210,17 @@ def _detect() -> type[TrainingConfig]:
     return DetectConfig
 
 
+def _translate() -> type[TrainingConfig]:
+    from foveate.tasks.translate.config import TranslateConfig
+
+    return TranslateConfig
+
+
 CONFIGS: dict[str, Callable[[], type[TrainingConfig]]] = {
     "classify": lambda: RunConfig,
     "segment": _segment,
     "detect": _detect,
+    "translate": _translate,
 }
 
 
@@ -294,6 +309,10 @@ def _check_numbers(config: TrainingConfig) -> None:
             raise ValueError(f"{name} must be 0 or more; got {value}")
     if config.seed >= 2**32:
         raise ValueError(f"seed must be below 2**32; got {config.seed}")
+    if len(config.betas) != 2 or not all(0 <= beta < 1 for beta in config.betas):
+        raise ValueError(f"betas are two numbers from 0 to below 1; got {config.betas}")
+    if config.epsilon <= 0:
+        raise ValueError(f"epsilon must be greater than 0; got {config.epsilon}")
     if config.batch_size % config.devices:
         raise ValueError(f"batch_size {config.batch_size} must be a multiple of devices {config.devices}")
 

@@ -129,7 +129,10 @@ def export_run(run: Path, path: Path, **options: Any) -> Exported:
     """
     run, config = Path(run), Path(run) / files.CONFIG
     opened = {"classify": _classifying, "segment": _segmenting, "detect": _detecting}
-    network, made, shape, metadata = opened[read_config(config).task if config.is_file() else "classify"](run)
+    task = read_config(config).task if config.is_file() else "classify"
+    if task not in opened:
+        raise ExportError(f"export takes a run that classifies, segments or detects; {run} has the task {task}")
+    network, made, shape, metadata = opened[task](run)
     about = {"task": made.task, "network": made.network, "mechanism": made.mechanism}
     return export(network, path, shape, metadata=about | metadata, **options)
 

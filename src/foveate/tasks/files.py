@@ -17,6 +17,7 @@ METRICS = "metrics.csv"
 PREDICTIONS = "predictions.csv"
 CASES = "cases.csv"
 PREPARATION = "preparation.json"
+BLEU = "bleu.json"
 SPLITS = "splits.json"
 MODEL = "model.safetensors"
 SUMMARY = "summary.json"
@@ -27,7 +28,7 @@ LAST = f"{CHECKPOINTS}/last.ckpt"
 PREVIOUS = f"{CHECKPOINTS}/previous.ckpt"
 BEST = f"{CHECKPOINTS}/best.safetensors"
 
-OWN = (CONFIG, METRICS, PREDICTIONS, CASES, PREPARATION, SPLITS, MODEL, SUMMARY, MAPS, CHECKPOINTS, TENSORBOARD)
+OWN = (CONFIG, METRICS, PREDICTIONS, CASES, BLEU, PREPARATION, SPLITS, MODEL, SUMMARY, MAPS, CHECKPOINTS, TENSORBOARD)
 MAY_CHANGE = ("num_workers",)  # does not change the numbers
 
 

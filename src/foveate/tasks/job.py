@@ -2,12 +2,12 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from torch import nn
+from torch import Tensor, nn
 
 from foveate.errors import RunError
 from foveate.files import write_atomic
@@ -18,7 +18,6 @@ from foveate.tasks.environment import environment, pick_device
 from foveate.tasks.fit import fit, steady
 from foveate.tasks.learner import Learner
 from foveate.tasks.resume import Checkpoint, Standing, take_up
-from foveate.tasks.samples import EpochBatches
 from foveate.tasks.summary import Progress, Summary, validated
 
 __all__ = ["Job", "Measured", "Report"]
@@ -81,18 +80,18 @@ class Job(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def samples_per_epoch(self) -> int:
-        """How many samples an epoch draws."""
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
 
     @property
     def start(self) -> str:
         """How the mechanism starts."""
         return "identity" if getattr(self.config, "identity", False) else "published"
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in an epoch."""
-        return EpochBatches.per_epoch(self.samples_per_epoch, self.config.batch_size)
+    def trained(self, ended: Checkpoint) -> Mapping[str, Tensor]:
+        """The weights that are kept: with patience the best ones, else the last."""
+        best = self.out / files.BEST
+        return read_file(best)[0] if self.config.patience is not None and best.exists() else ended.network
 
     def run(self) -> Summary:
         begun = take_up(self.out)
@@ -108,9 +107,7 @@ class Job(abc.ABC):
     def _finish(self, ended: Checkpoint) -> Summary:
         """From the trained weights to everything that is measured; the summary comes last."""
         config, standing = self.config, ended.standing
-        best = self.out / files.BEST
-        state = read_file(best)[0] if config.patience is not None and best.exists() else ended.network
-        self.network.load_state_dict(state)
+        self.network.load_state_dict(self.trained(ended))
         write_atomic(self.out / files.MODEL, packed(self.network.state_dict(), self.metadata | header(self.network)))
         found, measured = environment(), self.measure(ended)
         device = {"threads": standing.threads, "device": str(pick_device(config.device))}

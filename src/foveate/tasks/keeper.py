@@ -103,6 +103,7 @@ class Keeper(L.Callback):
         standing.loss_sum, standing.loss_count = 0.0, 0
         self._judge(trainer, module, row)
         if trainer.is_global_zero:
+            module.epoch_ended(self.out)
             self._write_rows(module)
             for name, value in list(row.items())[3:]:
                 if value is not None:

@@ -6,6 +6,7 @@ import math
 import random
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -38,6 +39,8 @@ def learning_factor(schedule: str, done: float, warmed: float) -> float:
         done: How much of the run is done, 0 to 1.
         warmed: How much of the warm-up is done; beyond 1 it is over.
     """
+    if schedule == "noam":
+        return min(warmed, warmed**-0.5)
     rise = min(1.0, max(warmed, done / WARMUP_AT_MOST))
     if schedule == "cosine":
         return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
@@ -99,6 +102,9 @@ class Learner(L.LightningModule, abc.ABC):
         warnings.simplefilter("ignore")
         super().__setstate__(state)
 
+    def epoch_ended(self, out: Path) -> None:
+        """Keep in the run's folder what the task needs of this epoch beside the checkpoint; one process calls it."""
+
     def due(self, every: int) -> bool:
         """Whether this epoch has a validation, where only every few have one, and the last."""
         standing, config = self.standing, self.config
@@ -142,7 +148,8 @@ class Learner(L.LightningModule, abc.ABC):
         # A fused step in mixed precision takes the scale off the gradients itself, after they would be clipped.
         clipped = getattr(config, "clip", None) is not None and config.precision != "32"
         fused = self.device.type in ("cpu", "cuda") and not clipped
-        return torch.optim.AdamW(params, lr=config.learning_rate, fused=fused)
+        betas = config.betas[0], config.betas[1]
+        return torch.optim.AdamW(params, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=fused)
 
     def on_fit_start(self) -> None:
         if self.standing.threads is not None:
@@ -171,7 +178,7 @@ class Learner(L.LightningModule, abc.ABC):
         factor = learning_factor(
             self.config.schedule,
             self.standing.fraction(self.config, self.steps_per_epoch),
-            (self.standing.step + 1) / max(1.0, self.config.warmup_epochs * self.steps_per_epoch),
+            (self.standing.step + 1) / max(1.0, self.config.warmup(self.steps_per_epoch)),
         )
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = factor * group["full_lr"]

@@ -23,6 +23,7 @@ PLACES = {
     "classify": "foveate.tasks.classify_run",
     "segment": "foveate.tasks.segment.run",
     "detect": "foveate.tasks.detect.run",
+    "translate": "foveate.tasks.translate.run",
 }
 """The module of each task, which has RunJob, evaluate, predict, attend, open_run and open_name."""
 
@@ -62,7 +63,7 @@ def train(
 
 def evaluate(
     run: Path, data: str | None = None, split: str = "test", *, device: str = "auto", rows: Path | None = None
-) -> dict[str, float | None]:
+) -> dict[str, float | str | None]:
     """The metrics of a finished run on a split of some data; its own where none is given.
 
     A CSV file of `rows` takes a row for each picture, for each case and class, or for each box.

@@ -16,6 +16,7 @@ from foveate.tasks.detect.scoring import average_precision, find_all, write_pred
 from foveate.tasks.environment import pick_device
 from foveate.tasks.job import Job, Measured, Report
 from foveate.tasks.resume import Checkpoint, Standing
+from foveate.tasks.samples import EpochBatches
 from foveate.tasks.summary import latest
 
 __all__ = ["DetectJob", "open_data"]
@@ -99,5 +100,5 @@ class DetectJob(Job):
         return {name: len(split) for name, split in self.boxes.splits.items()}
 
     @property
-    def samples_per_epoch(self) -> int:
-        return self.sizes["train"]
+    def steps_per_epoch(self) -> int:
+        return EpochBatches.per_epoch(self.sizes["train"], self.config.batch_size)

@@ -12,6 +12,7 @@ from foveate.tasks import files
 from foveate.tasks.environment import pick_device
 from foveate.tasks.job import Job, Measured, Report
 from foveate.tasks.resume import Checkpoint, Standing
+from foveate.tasks.samples import EpochBatches
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.looks import gate_health, write_slices
 from foveate.tasks.segment.memory import check_memory
@@ -119,5 +120,5 @@ class SegmentJob(Job):
         return {name: len(cases) for name, cases in self.volumes.splits.items()}
 
     @property
-    def samples_per_epoch(self) -> int:
-        return patches_per_epoch(self.config, self.sizes["train"])
+    def steps_per_epoch(self) -> int:
+        return EpochBatches.per_epoch(patches_per_epoch(self.config, self.sizes["train"]), self.config.batch_size)

@@ -1,0 +1,1 @@
+"""Task translate: sentences of one language into another, by a Transformer."""
