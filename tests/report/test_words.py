@@ -2,6 +2,7 @@ import pytest
 
 from foveate.compare.task import TASKS
 from foveate.report.words import WORDS, words_for
+from foveate.tasks.config import CONFIGS
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -11,4 +12,8 @@ def test_all_that_a_study_is_summarised_by_has_a_name_and_all_that_has_one_is_kn
     assert set(TASKS[task].metrics) <= set(words.metrics)
     assert set(words.metrics) <= set(TASKS[task].higher_is_better)
     assert next(iter(words.metrics)) == next(iter(TASKS[task].metrics))
-    assert set(WORDS) == set(TASKS)
+
+
+def test_every_task_has_words_also_one_that_no_study_compares():
+    assert set(WORDS) == set(CONFIGS)
+    assert not words_for("translate").by_case

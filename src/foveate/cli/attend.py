@@ -21,21 +21,24 @@ def attend(
         list[str] | None,
         typer.Option(metavar="X,Y", help="To detect: a pixel whose attention is drawn. Default: middles of boxes."),
     ] = None,
-    heads: Annotated[bool, typer.Option("--heads", help="To detect: a map for each head, not their mean.")] = False,
+    heads: Annotated[bool, typer.Option("--heads", help="To detect, to translate: a map for each head.")] = False,
     layer: Annotated[
-        int | None, typer.Option(min=1, help="To detect: which layer of encoder and decoder. Default: the last.")
+        int | None, typer.Option(min=1, help="To detect, to translate: which layer. Default: the last.")
     ] = None,
 ) -> None:
     """Draw what a run's mechanism and its whole network attend to, a picture for each map.
 
     A run that segments writes the maps of its gates as NIfTI too, to lay over the scan. A run that detects draws where
-    the query of each found box looks, and what points look at and what looks at them.
+    the query of each found box looks, and what points look at and what looks at them. A run that translates draws what
+    the tokens of each sentence and of its translation look at.
 
     Example: foveate attend runs/cbam holiday.jpg --out maps
 
     Example: foveate attend runs/gates scan.nii.gz --out maps
 
     Example: foveate attend runs/raccoons photo.jpg --out maps --point 120,80 --heads
+
+    Example: foveate attend runs/german sentences.en --out maps
     """
     from foveate.tasks.run import attend as draw
 

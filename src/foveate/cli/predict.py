@@ -22,13 +22,15 @@ def predict(
 
     A run that segments writes NAME.nii.gz in the scan's own space, the probability of each class, and an overlay. A run
     that detects writes predictions.json, as COCO has it, and NAME.found.png with the boxes; with masks panoptic.json
-    and NAME.panoptic.png too.
+    and NAME.panoptic.png too. A run that translates writes NAME.TARGET, a line for each line of NAME.SOURCE.
 
     Example: foveate predict runs/se holiday.jpg --out predictions
 
     Example: foveate predict runs/gates scan.nii.gz --out labels
 
     Example: foveate predict runs/raccoons photos --out found --threshold 0.7
+
+    Example: foveate predict runs/german sentences.en --out translations
     """
     from foveate.tasks.run import predict as apply
 

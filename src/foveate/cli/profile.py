@@ -30,10 +30,10 @@ def profile(
     Example: foveate profile attention-unet --input-shape 1x64x64x32
     """
     from foveate.compare.cost import profile as measure
-    from foveate.tasks.run import open_network
+    from foveate.tasks.run import example_inputs, open_network
 
     model, shape = open_network(network, mechanism, parse_shape(input_shape) if input_shape else None)
-    cost = asdict(measure(model, (batch_size, *shape)))
+    cost = asdict(measure(model, example_inputs(model, shape, batch_size)))
     if as_json:
         print(
             json.dumps(

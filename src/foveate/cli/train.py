@@ -67,6 +67,8 @@ def train(
 
     Example: foveate train segment --data Task04_Hippocampus --set fold=0 --set folds=5 --out runs/fold0
 
+    Example: foveate train translate --data multi30k --set source=en --set target=de --max-time 45m --out runs/german
+
     Example: foveate train detect --data raccoons --init detr-r50-e632da11.pth --epochs 50 --out runs/raccoons
     """
     seconds = check_budget(epochs, max_time)

@@ -20,6 +20,7 @@ from foveate.report import figures, looks, records, tables
 from foveate.report.answer import answer, max_time_of
 from foveate.report.overlays import colour_bar_uri
 from foveate.report.read import Run, Study, dig, kind_of_folder, number, read_run, read_study
+from foveate.report.sentences import read_sentences
 from foveate.report.words import Words, words_for
 
 __all__ = ["study_table", "write_report"]
@@ -27,6 +28,7 @@ __all__ = ["study_table", "write_report"]
 MEASURES = {
     "val_accuracy": ("Validation accuracy, %", 100.0),
     "val_dice": ("Validation Dice, %", 100.0),
+    "val_bleu": ("Validation BLEU", 1.0),
     "val_map": ("Validation mAP, %", 100.0),
     "val_unstable": ("Matches that are new, %", 100.0),
     "val_alike": ("Queries look alike, %", 100.0),
@@ -159,6 +161,7 @@ def _run_page(folder: Path) -> str:
         style=style,
         curves=curves,
         looks=looked,
+        sentences=read_sentences(run),
         layers=_layers(looked),
         health=records.health_tables({run.arm: [run]}),
         confusion=records.confusion(folder / "predictions.csv"),

@@ -23,6 +23,7 @@ __all__ = [
     "listed",
     "mapping",
     "number",
+    "read_json",
     "read_maps",
     "read_run",
     "read_study",
@@ -168,7 +169,7 @@ def read_study(folder: Path) -> Study:
     Raises:
         RunError: If study.json itself cannot be read: without it nobody knows what was asked.
     """
-    plan = _read_json(folder / "study.json")
+    plan = read_json(folder / "study.json")
     if not isinstance(plan, dict):
         raise RunError(f"study.json holds one JSON object; {str(folder / 'study.json')!r} could not be read as one")
     problems: list[str] = []
@@ -176,11 +177,11 @@ def read_study(folder: Path) -> Study:
     seeds = [int(seed) for entry in listed(plan.get("seeds")) if (seed := number(entry)) is not None]
     folders = {(arm, seed): folder / "runs" / arm / f"seed{seed}" for arm in arms for seed in seeds}
     runs = {key: read_run(path, *key) for key, path in folders.items() if path.is_dir()}
-    costs = _read_json(folder / "costs.json") if (folder / "costs.json").exists() else {}
+    costs = read_json(folder / "costs.json") if (folder / "costs.json").exists() else {}
     if not isinstance(costs, dict):
         problems.append("costs.json could not be read, so costs are taken from the runs where they have them")
         costs = {}
-    failures = _read_json(folder / "failures.json") if (folder / "failures.json").exists() else []
+    failures = read_json(folder / "failures.json") if (folder / "failures.json").exists() else []
     if not isinstance(failures, list):
         problems.append("failures.json could not be read")
         failures = []
@@ -205,7 +206,7 @@ def read_run(folder: Path, arm: str | None = None, seed: int | None = None) -> R
     problems: list[str] = []
     parts: dict[str, dict[str, Any]] = {}
     for name in ("config.json", "summary.json"):
-        read = _read_json(folder / name) if (folder / name).exists() else {}
+        read = read_json(folder / name) if (folder / name).exists() else {}
         if not isinstance(read, dict):
             problems.append(f"{name} could not be read")
             read = {}
@@ -226,7 +227,7 @@ def read_maps(run: Run) -> Maps | None:
     folder = run.path / "maps"
     if not (folder / "maps.json").exists() and not (folder / "maps.npz").exists():
         return None
-    index = _read_json(folder / "maps.json")
+    index = read_json(folder / "maps.json")
     if not isinstance(index, dict):
         return Maps((), (), (), ("maps.json could not be read",))
     try:
@@ -264,7 +265,8 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {key: array for key in arrays.files if isinstance(array := arrays[key], np.ndarray)}
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; None where it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

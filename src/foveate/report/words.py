@@ -36,12 +36,13 @@ class Words:
     @property
     def names(self) -> dict[str, str]:
         """What metrics and counts are called, those of validation too."""
-        return {"val_dice": "Validation Dice", "val_map": "Validation mAP", **self.counts, **self.metrics}
+        validated = {"val_dice": "Validation Dice", "val_map": "Validation mAP", "val_bleu": "Validation BLEU"}
+        return {**validated, **self.counts, **self.metrics}
 
     @property
     def by_case(self) -> bool:
         """Whether arms are paired case by case."""
-        return TASKS[self.task].by_case
+        return self.task in TASKS and TASKS[self.task].by_case
 
 
 WORDS = {
@@ -111,6 +112,15 @@ WORDS = {
             "pointing.network": "Pointing, queries",
             "pointing.mechanism": "Pointing, mechanism",
         },
+    ),
+    "translate": Words(
+        task="translate",
+        quality="BLEU",
+        unit="seed",
+        samples="sentences",
+        one="sentence",
+        many="sentences",
+        metrics={"bleu": "BLEU", "unknown_tokens": "Unknown characters", "val_loss": "Validation loss"},
     ),
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from foveate.data import SPLITS
@@ -16,7 +17,7 @@ from foveate.tasks.config import TrainingConfig, command_for, read_config
 from foveate.tasks.finished import finished
 from foveate.tasks.summary import Progress, Summary, read_summary
 
-__all__ = ["attend", "evaluate", "open_network", "predict", "train"]
+__all__ = ["attend", "evaluate", "example_inputs", "open_network", "predict", "train"]
 
 Report = Callable[[Progress], None]
 PLACES = {
@@ -117,6 +118,13 @@ def open_network(
 
     entry = catalogue.describe(network)
     return _place(entry.task).open_name(network, mechanism, shape or tuple(map(int, entry.input.split("x"))))
+
+
+def example_inputs(network: nn.Module, shape: tuple[int, ...], batch_size: int) -> Any:
+    """What costs are measured with: a shape; of a network that translates tokens of source and target."""
+    if hasattr(network, "num_tokens"):
+        return [torch.zeros(batch_size, length, dtype=torch.int64) for length in shape]
+    return batch_size, *shape
 
 
 def _place(task: str) -> Any:

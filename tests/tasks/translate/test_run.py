@@ -15,14 +15,19 @@ from safetensors.torch import load_file
 from tests.tasks.translate.conftest import COUNTS, OPTIONS, pairs, small, write_text
 
 from foveate.errors import CheckpointError, DataError, ExportError, MissingExtra, RunError
+from foveate.report.read import read_run
+from foveate.report.sentences import read_sentences
 from foveate.tasks.config import TrainingConfig
 from foveate.tasks.export import export_run
-from foveate.tasks.run import attend, evaluate, open_network, predict, train
+from foveate.tasks.run import attend, evaluate, example_inputs, open_network, predict, train
 from foveate.tasks.summary import Progress, read_summary
+from foveate.tasks.translate.attending import KINDS
 from foveate.tasks.translate.job import TranslateJob
 from foveate.tasks.translate.module import lengths_of
 from foveate.tasks.translate.network import load_run, preparation_of
 from foveate.tasks.translate.scoring import translate
+
+KEPT = [number * COUNTS["test"] // 4 for number in range(4)]
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -40,6 +45,9 @@ def test_a_run_writes_its_whole_folder(run: Path):
         "checkpoints/previous.ckpt",
         *(f"checkpoints/step-{step:09}.safetensors" for step in steps[-2:]),
         "config.json",
+        "maps",
+        "maps/sentences.json",
+        *(f"maps/sentence-{number}-{kind}.png" for number in KEPT for kind in KINDS),
         "metrics.csv",
         "model.safetensors",
         "predictions.csv",
@@ -47,6 +55,14 @@ def test_a_run_writes_its_whole_folder(run: Path):
         "summary.json",
         "tensorboard",
     }
+
+
+def test_some_sentences_are_on_the_page_with_what_was_said(run: Path):
+    (first, *others) = read_sentences(read_run(run))
+    said = rows(run / "predictions.csv")
+    assert len(others) == 3
+    assert (first.source, first.target, first.prediction) == tuple(said[0][name] for name in said[0] if name != "index")
+    assert [title for title, _ in first.pictures] == list(KINDS.values())
 
 
 def test_the_summary_says_what_was_trained_and_what_it_is_worth(run: Path):
@@ -384,3 +400,12 @@ def test_two_processes_share_the_sentences(tmp_path: Path):
     # A mean of two means: each batch counts as before but for how its tokens are shared.
     assert [float(row["val_loss"]) for row in other] == pytest.approx([float(row["val_loss"]) for row in one], rel=0.05)
     assert len(list((tmp_path / "2" / "checkpoints").glob("step-*.safetensors"))) == 2
+
+
+def test_the_costs_of_a_network_that_translates_are_of_two_lengths():
+    with torch.device("meta"):  # where nothing is drawn
+        network, shape = open_network("transformer_base", shape=(3, 5))
+    source, target = example_inputs(network, shape, 2)
+    assert (source.shape, target.shape, source.dtype) == ((2, 3), (2, 5), torch.int64)
+    with pytest.raises(ValueError, match=r"^transformer_base takes the tokens of source and target; got 3x4x5$"):
+        open_network("transformer_base", shape=(3, 4, 5))

@@ -1,7 +1,9 @@
 """Where a Transformer looks while it translates a sentence: heat maps of tokens against tokens."""
 
 import io
+import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from foveate.capture import capture
+from foveate.data.text import Pair
 from foveate.files import write_atomic
 from foveate.networks import Transformer
 from foveate.tasks.translate.preparation import Preparation
@@ -16,6 +19,7 @@ from foveate.tasks.translate.vocabulary import BEGIN
 
 __all__ = ["KINDS", "Looks", "looks_of", "write_heat"]
 
+SAMPLES = 4  # test sentences whose maps are kept
 KINDS = {
     "encoder": "a sentence looks at itself",
     "decoder": "its translation looks at itself",
@@ -103,6 +107,23 @@ def write_heat(path: Path, seen: Looks, kind: str, *, heads: bool) -> Path:
         figure.savefig(body, format="png")
     write_atomic(path, body.getvalue())
     return path
+
+
+def write_samples(
+    folder: Path, network: Transformer, preparation: Preparation, pairs: Sequence[Pair], said: Sequence[str]
+) -> None:
+    """Write sentences.json and pictures: some sentences with their translations, and where the last layers look."""
+    kept = min(SAMPLES, len(pairs))
+    entries = []
+    for number in (index * len(pairs) // kept for index in range(kept)):
+        (source, target), translation = pairs[number], said[number]
+        seen = looks_of(network, preparation, source, translation)
+        names = {kind: f"sentence-{number}-{kind}.png" for kind in seen.maps}
+        for kind, name in names.items():
+            write_heat(folder / name, seen, kind, heads=False)
+        pictures = [{"file": name, "title": KINDS[kind]} for kind, name in names.items()]
+        entries.append({"source": source, "target": target, "prediction": translation, "pictures": pictures})
+    write_atomic(folder / "sentences.json", json.dumps({"sentences": entries}, indent=1) + "\n")
 
 
 def _taps(network: Transformer, layer: int | None) -> dict[str, str]:

@@ -16,6 +16,7 @@ from foveate.tasks.environment import pick_device
 from foveate.tasks.job import Job, Measured, Report
 from foveate.tasks.resume import Checkpoint, Standing
 from foveate.tasks.summary import latest
+from foveate.tasks.translate.attending import write_samples
 from foveate.tasks.translate.batches import Encoded, TokenBatches
 from foveate.tasks.translate.config import TranslateConfig
 from foveate.tasks.translate.module import SentenceModule, Translator, averaged, lengths_of
@@ -113,6 +114,7 @@ class TranslateJob(Job):
         if test:
             score, signature, said = self._translated(test, ended)
             write_predictions(self.out / files.PREDICTIONS, test, said)
+            write_samples(self.out / files.MAPS, network, self.preparation, test, said)
             about = {"bleu": score, "signature": signature, "sentences": len(test)}
             write_atomic(self.out / files.BLEU, json.dumps(about, indent=1) + "\n")
             metrics |= {"bleu": score, "unknown_tokens": unknown_in(self.preparation.encode(test))}
