@@ -1,7 +1,5 @@
 """One call of train that classifies pictures."""
 
-from pathlib import Path
-
 import torch
 
 from foveate.data import Pictures, open_pictures
@@ -11,7 +9,7 @@ from foveate.tasks.classify import Classifier, PictureModule, class_weights
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
 from foveate.tasks.hosts import build, new_modules
-from foveate.tasks.job import Job, Measured, Report
+from foveate.tasks.job import Job, Measured
 from foveate.tasks.preprocess import KEY, preprocess_for
 from foveate.tasks.resume import Checkpoint, Standing
 from foveate.tasks.samples import EpochBatches
@@ -21,19 +19,9 @@ __all__ = ["ClassifyJob"]
 
 
 class ClassifyJob(Job):
-    """Build, fit, look at the test pictures.
-
-    Args:
-        config: The run.
-        out: Its folder, made ready.
-        report: Takes Progress.
-        command: How to repeat the run.
-    """
+    """Build, fit, look at the test pictures."""
 
     config: RunConfig
-
-    def __init__(self, config: RunConfig, out: Path, report: Report | None, command: str) -> None:
-        super().__init__(config, out, report, command)
 
     def open(self, begun: Checkpoint | None) -> None:
         self.pictures = open_pictures(self.config.data)

@@ -1,7 +1,5 @@
 """One call of train that detects."""
 
-from pathlib import Path
-
 from foveate.data.box_checks import check_boxes
 from foveate.data.boxes import Boxes, open_boxes
 from foveate.files import write_atomic
@@ -14,7 +12,7 @@ from foveate.tasks.detect.network import arranged, build_network, learning_modul
 from foveate.tasks.detect.preparation import KEY, Preparation, describe, prepare_for
 from foveate.tasks.detect.scoring import average_precision, find_all, write_predictions
 from foveate.tasks.environment import pick_device
-from foveate.tasks.job import Job, Measured, Report
+from foveate.tasks.job import Job, Measured
 from foveate.tasks.resume import Checkpoint, Standing
 from foveate.tasks.samples import EpochBatches
 from foveate.tasks.summary import latest
@@ -28,20 +26,10 @@ def open_data(config: DetectConfig) -> Boxes:
 
 
 class DetectJob(Job):
-    """Look at every picture, build, fit, find everything in the test pictures.
-
-    Args:
-        config: The run.
-        out: Its folder, made ready.
-        report: Takes Progress.
-        command: How to repeat the run.
-    """
+    """Look at every picture, build, fit, find everything in the test pictures."""
 
     config: DetectConfig
     network: DETR
-
-    def __init__(self, config: DetectConfig, out: Path, report: Report | None, command: str) -> None:
-        super().__init__(config, out, report, command)
 
     def open(self, begun: Checkpoint | None) -> None:
         self.boxes = open_data(self.config)

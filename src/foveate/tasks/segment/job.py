@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 from foveate.data.checks import check_cases
 from foveate.data.scans import read_case
@@ -10,7 +9,7 @@ from foveate.data.volumes import Volumes
 from foveate.files import write_atomic
 from foveate.tasks import files
 from foveate.tasks.environment import pick_device
-from foveate.tasks.job import Job, Measured, Report
+from foveate.tasks.job import Job, Measured
 from foveate.tasks.resume import Checkpoint, Standing
 from foveate.tasks.samples import EpochBatches
 from foveate.tasks.segment.config import SegmentConfig
@@ -40,19 +39,9 @@ class Maker:
 
 
 class SegmentJob(Job):
-    """Check the cases, build, fit, score the test cases.
-
-    Args:
-        config: The run.
-        out: Its folder, made ready.
-        report: Takes Progress.
-        command: How to repeat the run.
-    """
+    """Check the cases, build, fit, score the test cases."""
 
     config: SegmentConfig
-
-    def __init__(self, config: SegmentConfig, out: Path, report: Report | None, command: str) -> None:
-        super().__init__(config, out, report, command)
 
     def open(self, begun: Checkpoint | None) -> None:
         self.volumes = open_begun(self.config, self.out / files.SPLITS) if begun else open_data(self.config)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from foveate.files import write_atomic
 from foveate.networks import Transformer
 from foveate.tasks import files
 from foveate.tasks.environment import pick_device
-from foveate.tasks.job import Job, Measured, Report
+from foveate.tasks.job import Job, Measured
 from foveate.tasks.resume import Checkpoint, Standing
 from foveate.tasks.summary import latest
 from foveate.tasks.translate.attending import write_samples
@@ -34,20 +33,10 @@ def open_data(config: TranslateConfig) -> Text:
 
 
 class TranslateJob(Job):
-    """Learn a vocabulary, build, fit, translate the test sentences.
-
-    Args:
-        config: The run.
-        out: Its folder, made ready.
-        report: Takes Progress.
-        command: How to repeat the run.
-    """
+    """Learn a vocabulary, build, fit, translate the test sentences."""
 
     config: TranslateConfig
     network: Transformer
-
-    def __init__(self, config: TranslateConfig, out: Path, report: Report | None, command: str) -> None:
-        super().__init__(config, out, report, command)
 
     def open(self, begun: Checkpoint | None) -> None:
         check_extra()
