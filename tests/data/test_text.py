@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from foveate.data.text import Pair, open_text, read_lines
+from foveate.data.text import Pair, open_split, open_text, read_lines
 from foveate.errors import DataError
 
 PAIRS = [(f"sentence {number}", f"Satz {number}") for number in range(7)]
@@ -180,5 +180,13 @@ def test_there_must_be_something_to_learn_and_to_validate_with(text: Path):
         open_text(text, "en", "de")
     # One sentence is not for both.
     one = write_pairs(text / "one", "train", PAIRS[:1])
-    with pytest.raises(DataError, match=r"one has no pair of sentences in its train split$"):
+    with pytest.raises(DataError, match=r"one must hold two different sentences or more in train, or files of val$"):
         open_text(one, "en", "de")
+
+
+def test_of_a_split_alone_its_files_are_enough(tmp_path):
+    (tmp_path / "test.en").write_text("one\ntwo\n")
+    (tmp_path / "test.de").write_text("eins\nzwei\n")
+    assert open_split(tmp_path, "en", "de", "test") == [("one", "eins"), ("two", "zwei")]
+    with pytest.raises(DataError, match=r"must hold a file of train in en; it has test\.de, test\.en$"):
+        open_split(tmp_path, "en", "de", "val")

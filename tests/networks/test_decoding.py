@@ -261,3 +261,10 @@ WRONG = {
 def test_what_does_not_fit_is_said_in_one_sentence(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+@pytest.mark.parametrize("decode", [greedy, beam_search])
+def test_a_target_has_no_more_tokens_than_positions_were_learned(decode):
+    network = small(seed=3, positions="learned", length=9)
+    source = torch.randint(3, TOKENS, (2, 7), generator=torch.Generator().manual_seed(1))
+    assert max(len(tokens) for tokens in decode(network, source, begin=BEGIN, end=TOKENS - 1).tokens) <= 9

@@ -12,7 +12,7 @@ from foveate.data.findings import Finding, Tally
 from foveate.data.pictures import SPLITS
 from foveate.errors import DataError
 
-__all__ = ["Pair", "Text", "open_text", "read_lines"]
+__all__ = ["Pair", "Text", "open_split", "open_text", "read_lines"]
 
 NAME = re.compile(r"(train|validation|valid|val|dev|test)[^.]*(?:\.[^.]+)*?\.([A-Za-z][A-Za-z_-]*)(\.gz)?")
 OTHER_NAMES = {"valid": "val", "validation": "val", "dev": "val"}
@@ -88,11 +88,22 @@ def open_text(root: str | Path, source: str | None, target: str | None) -> Text:
         findings += tally.findings()
     rule = "as the files say"
     if "val" not in splits:
+        if len({first for first, _ in splits["train"]}) < 2:
+            raise DataError(f"{root} must hold two different sentences or more in train, or files of val")
         splits["train"], splits["val"] = _divide(splits["train"])
         rule = "val taken from train in the order of a hash of its sentences"
     splits = {split: splits.get(split, []) for split in SPLITS}
     findings += _twins(splits)
     return Text(str(root), source, target, splits, rule, findings)
+
+
+def open_split(root: str | Path, source: str, target: str, split: str) -> list[Pair]:
+    """The pairs of one split, whose files are enough; without files of it those that open_text takes from train."""
+    files = _files(Path(root))
+    ours, theirs = files.get((split, source)), files.get((split, target))
+    if ours is None or theirs is None:
+        return open_text(root, source, target).splits[split]
+    return _pairs(ours, theirs, Tally(split))
 
 
 def read_lines(path: Path) -> list[str | None]:

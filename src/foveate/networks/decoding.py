@@ -57,7 +57,8 @@ def greedy(
         source_mask: bool, of the same shape, True = a token.
         begin: The token in front of every target.
         end: The token that ends a target.
-        extra_length: How many tokens longer than its source a target may be, the end token included.
+        extra_length: How many tokens longer than its source a target may be, the end token included. Learned positions
+            limit it too.
 
     Raises:
         ValueError: If the network is in training mode; tokens that it has not.
@@ -173,6 +174,8 @@ class _Sources:
         self.number = torch.arange(len(source), device=source.device)
         tokens = torch.full_like(self.number, source.shape[1]) if mask is None else mask.sum(dim=1)
         self.longest = tokens + extra_length
+        if network.length is not None:
+            self.longest = self.longest.clamp(max=network.length)
 
     def logits(self, token: Tensor) -> Tensor:
         """What follows a token: (row,) -> (row, num_tokens); the rows of one source stand together."""

@@ -88,7 +88,7 @@ class Transformer(nn.Module):
             raise ValueError(f"Transformer takes num_tokens of at least 1; got {num_tokens}")
         if (length is not None) != (positions == "learned"):
             raise ValueError(f'positions="learned" take a length, others none; got {positions!r} and length={length}')
-        self.num_tokens, self.embed_dim = num_tokens, embed_dim
+        self.num_tokens, self.embed_dim, self.length = num_tokens, embed_dim, length
         sizes = embed_dim, num_heads, hidden_channels
         options: LayerOptions = {
             "dropout": dropout,

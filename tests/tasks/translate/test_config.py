@@ -154,6 +154,14 @@ def test_a_network_is_built_from_the_seed(tmp_path: Path):
     [
         ({"network_options": {"num_tokens": 7}}, r"^network_options cannot set num_tokens; the run decides that$"),
         ({"width": 0.5}, r"^a Transformer's width is its embed_dim, an option of the network; got width=0\.5$"),
+        (
+            {"network_options": {"positions": "learned", "length": 60}},
+            r"^longest must be at most the number of positions that are learned, 60; got 256$",
+        ),
+        (
+            {"network_options": {"embed_dim": "x"}},
+            r"^transformer_base with options {'embed_dim': 'x'} cannot be built: ",
+        ),
         ({"network": "resnet18"}, r"^resnet18 is there to classify, not to translate"),
     ],
 )

@@ -409,3 +409,10 @@ def test_the_costs_of_a_network_that_translates_are_of_two_lengths():
     assert (source.shape, target.shape, source.dtype) == ((2, 3), (2, 5), torch.int64)
     with pytest.raises(ValueError, match=r"^transformer_base takes the tokens of source and target; got 3x4x5$"):
         open_network("transformer_base", shape=(3, 4, 5))
+
+
+def test_a_layer_that_there_is_not_is_told_before_anything_is_translated(run: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("foveate.tasks.translate.run.translate", lambda *_, **__: pytest.fail("translated"))
+    (tmp_path / "new.en").write_text("a\n")
+    with pytest.raises(ValueError, match=r"^the encoder has layers 1 to 1; got 2$"):
+        attend(run, [tmp_path / "new.en"], tmp_path / "out", device="cpu", layer=2)

@@ -3,12 +3,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.tasks.translate.conftest import pairs
+from tests.tasks.translate.conftest import OPTIONS, pairs
 
 from foveate.errors import MissingExtra
+from foveate.networks import Transformer
 from foveate.tasks.translate import scoring
 from foveate.tasks.translate.network import load_run
 from foveate.tasks.translate.scoring import bleu, check_extra, translate, write_predictions
+from foveate.tasks.translate.vocabulary import Vocabulary
 
 
 @pytest.mark.parametrize("beam", [1, 2])
@@ -75,3 +77,11 @@ def test_predictions_are_rows_beside_what_people_said(tmp_path: Path):
             ["0", 'a "b", c', "x;y", "x, y"],
             ["1", "d", "z", ""],
         ]
+
+
+def test_a_sentence_beyond_the_learned_positions_stays_empty_and_is_told():
+    vocabulary = Vocabulary.learn(["one two three four"], 40)
+    network = Transformer(len(vocabulary), positions="learned", length=6, **OPTIONS).eval()
+    with pytest.warns(UserWarning, match=r"^1 sentences have more tokens than the network has positions, 6, and stay"):
+        said = translate(network, vocabulary, ["one two", "one two three four " * 3], beam=2, alpha=0.6)
+    assert said[1] == ""

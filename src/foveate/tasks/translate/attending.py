@@ -17,7 +17,7 @@ from foveate.networks import Transformer
 from foveate.tasks.translate.preparation import Preparation
 from foveate.tasks.translate.vocabulary import BEGIN
 
-__all__ = ["KINDS", "Looks", "looks_of", "write_heat"]
+__all__ = ["KINDS", "Looks", "looks_of", "taps_of", "write_heat"]
 
 SAMPLES = 4  # test sentences whose maps are kept
 KINDS = {
@@ -67,7 +67,7 @@ def looks_of(
     Raises:
         ValueError: If there is no such layer.
     """
-    names = _taps(network, layer)
+    names = taps_of(network, layer)
     vocabulary, device = preparation.vocabulary, next(network.parameters()).device
     source, said = vocabulary.encode([sentence, translation])
     given = [BEGIN, *said[:-1]]
@@ -126,7 +126,8 @@ def write_samples(
     write_atomic(folder / "sentences.json", json.dumps({"sentences": entries}, indent=1) + "\n")
 
 
-def _taps(network: Transformer, layer: int | None) -> dict[str, str]:
+def taps_of(network: Transformer, layer: int | None) -> dict[str, str]:
+    """The tap of each kind of map of a layer, from 1, or of the last; a ValueError where there is none."""
     found = {}
     for kind, stack, attention in (
         ("encoder", "encoder", "self_attn"),

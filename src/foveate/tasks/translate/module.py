@@ -45,6 +45,7 @@ class Translator(Learner):
         val: The pairs for validation.
     """
 
+    config: TranslateConfig
     network: Transformer
     measures = ("val_loss", "val_bleu")
 
@@ -58,13 +59,13 @@ class Translator(Learner):
         val: Sequence[Pair],
     ) -> None:
         super().__init__(network, config, [], steps_per_epoch, standing)
-        self.preparation, self.translate_config = preparation, config
+        self.preparation = preparation
         kept = min(len(val), TRANSLATED)
         self.val = [val[number * len(val) // kept] for number in range(kept)]
         self.val_loss = MeanMetric()
 
     def loss_of(self, batch: Batch) -> tuple[Tensor, int]:
-        loss = self._loss(batch, self.translate_config.label_smoothing)
+        loss = self._loss(batch, self.config.label_smoothing)
         return loss, int((batch.wanted != PAD).sum())
 
     def _loss(self, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
@@ -78,7 +79,7 @@ class Translator(Learner):
     def measured(self) -> dict[str, float | None]:
         found: dict[str, float | None] = {"val_loss": self.val_loss.compute().item(), "val_bleu": None}
         self.val_loss.reset()
-        if self.due(self.translate_config.validate_every):
+        if self.due(self.config.validate_every):
             sources, targets = zip(*self.val, strict=True)
             self.network.eval()
             said = translate(self.network, self.preparation.vocabulary, sources, beam=1, alpha=0.0)
@@ -92,7 +93,7 @@ class Translator(Learner):
     def epoch_ended(self, out: Path) -> None:
         write_atomic(out / SNAPSHOTS.replace("*", f"{self.standing.step:09}"), packed(self.network.state_dict()))
         # By the rows, not by what is there: a run that goes on from an older checkpoint may find later ones.
-        rows = self.standing.rows[-self.translate_config.average :]
+        rows = self.standing.rows[-self.config.average :]
         kept = {out / SNAPSHOTS.replace("*", f"{row['step']:09}") for row in rows}
         for path in set(out.glob(SNAPSHOTS)) - kept:
             path.unlink()

@@ -29,8 +29,16 @@ def build_network(config: TranslateConfig, num_tokens: int) -> Transformer:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = catalogue.build(config.network, num_tokens=num_tokens, **config.network_options)
+        try:
+            network = catalogue.build(config.network, num_tokens=num_tokens, **config.network_options)
+        except TypeError as error:  # of a value of another kind Python says less than is needed
+            told = f"{config.network} with options {config.network_options} cannot be built: {error}"
+            raise ValueError(told) from None
     assert isinstance(network, Transformer)
+    if network.length is not None and config.longest > network.length:
+        raise ValueError(
+            f"longest must be at most the number of positions that are learned, {network.length}; got {config.longest}"
+        )
     if config.init is not None:
         start_from(network, config.init, (), (), ours=True)
     return network

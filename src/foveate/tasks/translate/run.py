@@ -6,12 +6,12 @@ from pathlib import Path
 
 from torch import nn
 
-from foveate.data.text import open_text, read_lines
+from foveate.data.text import open_split, read_lines
 from foveate.errors import DataError
 from foveate.files import write_atomic
 from foveate.tasks import files
 from foveate.tasks.environment import pick_device
-from foveate.tasks.translate.attending import looks_of, write_heat
+from foveate.tasks.translate.attending import looks_of, taps_of, write_heat
 from foveate.tasks.translate.config import TranslateConfig
 from foveate.tasks.translate.job import TranslateJob as RunJob
 from foveate.tasks.translate.network import build_network, load_run
@@ -28,10 +28,10 @@ def evaluate(
     """BLEU on a split of some data, and its signature; `rows` takes a row for each sentence."""
     check_extra()
     network, config, preparation = load_run(run)
-    text = open_text(data or config.data, preparation.source, preparation.target)
-    pairs = text.splits[split]
+    root = data or config.data
+    pairs = open_split(root, preparation.source, preparation.target, split)
     if not pairs:
-        raise DataError(f"{text.root} has no pair of sentences in its {split} split")
+        raise DataError(f"{root} has no pair of sentences in its {split} split")
     sources, targets = zip(*pairs, strict=True)
     network.to(pick_device(device))
     said = translate(network, preparation.vocabulary, sources, beam=config.beam, alpha=config.alpha)
@@ -84,7 +84,7 @@ def attend(
         layer: Of encoder and decoder, from 1. Default: the last of each.
     """
     network, config, preparation = load_run(run)
-    network.to(pick_device(device))
+    taps_of(network.to(pick_device(device)), layer)  # says before anything is translated that there is no such layer
     written: list[Path] = []
     out = Path(out)
     with files.world_errors(out):

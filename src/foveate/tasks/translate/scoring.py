@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,18 +29,23 @@ def translate(
     alpha: float,
     told: Callable[[int], object] | None = None,
 ) -> list[str]:
-    """The translation of each sentence; an empty one stays empty.
+    """The translation of each sentence; an empty one stays empty, and with a warning one that is longer than the
+    positions that a network has learned.
 
     Args:
         network: In evaluation mode, on any device.
         vocabulary: Its tokens.
         sentences: To be translated.
         beam: Translations that are followed at once; 1 for the likeliest token at each step.
-        alpha: Of the length penalty.
+        alpha: Of the length penalty, which one translation at once does not need.
         told: Takes how many sentences are done.
     """
     device = next(network.parameters()).device
-    rows = [(number, tokens) for number, tokens in enumerate(vocabulary.encode(sentences)) if len(tokens) > 1]
+    every = [(number, tokens) for number, tokens in enumerate(vocabulary.encode(sentences)) if len(tokens) > 1]
+    rows = [row for row in every if network.length is None or len(row[1]) <= network.length]
+    if len(rows) < len(every):
+        lost = f"{len(every) - len(rows)} sentences have more tokens than the network has positions, {network.length}"
+        warnings.warn(f"{lost}, and stay empty", stacklevel=2)
     found, done = [""] * len(sentences), len(sentences) - len(rows)
     for batch in TokenBatches([len(tokens) for _, tokens in rows], BATCH_TOKENS, len(rows)) if rows else ():
         source = padded([rows[place][1] for place in batch]).to(device)
