@@ -16,7 +16,7 @@ from foveate.data.boxes import Boxes, BoxSplit
 from foveate.networks import DETR
 from foveate.tasks.detect.augment import Augmentation, BoxSet, target_of
 from foveate.tasks.detect.config import DetectConfig
-from foveate.tasks.detect.criterion import WEIGHTS, Judgement, judge
+from foveate.tasks.detect.criterion import WEIGHTS, judge
 from foveate.tasks.detect.found import detect
 from foveate.tasks.detect.looks import cross_attention
 from foveate.tasks.detect.matcher import Costs, Stability, match
@@ -84,10 +84,8 @@ class Detector(Learner):
     def loss_of(self, batch: Batch) -> tuple[Tensor, int]:
         padding = batch.padding if bool(batch.padding.any()) else None
         answers = self.network(batch.images, padding, auxiliary=self.config.auxiliary)
-        return self._judged(answers, batch).loss, len(batch.targets)
-
-    def _judged(self, answers: dict[str, Any], batch: Batch) -> Judgement:
-        return judge(answers, batch.targets, costs=self.costs, weights=self.weights, no_object=self.config.no_object)
+        options = {"costs": self.costs, "weights": self.weights, "no_object": self.config.no_object}
+        return judge(answers, batch.targets, **options).loss, len(batch.targets)
 
     def configure_gradient_clipping(self, optimizer: Any, *options: Any, **more: Any) -> None:
         if self.config.clip is not None:
