@@ -24,6 +24,7 @@ AXES = {
     "space": "batch time *query *key",
     "time": "batch *space query key",
 }
+RUNS = "batch run *query *key"
 ADVICE = "pool the keys, group by space or time, or give fewer or smaller inputs at once"
 
 
@@ -42,15 +43,16 @@ class NonLocal(nn.Module):
         pool: Max pooling of keys and values by 2, "before" their projection (as released), "after" it (as the paper
             says) or "none". It takes the last two axes of three, never time, and drops an odd last position.
         group: Who sees whom: "spacetime", all; "space", the positions of a frame; "time", the frames at a position.
+        frames: With group="spacetime", long clips are cut into runs of so many frames, which see nothing of each other.
         norm: "batch": batch normalisation whose weight starts at 0. "none": the output projection starts at 0.
 
     Shape:
-        (batch, channel, *space) -> the same, with one, two or three spatial axes; with group="space" or "time"
+        (batch, channel, *space) -> the same, with one, two or three spatial axes; with frames, group="space" or "time"
         (batch, channel, time, height, width).
 
     Taps:
         weights: (batch, *query, *key), the grid of keys pooled or not; with group="space" (batch, time, *query, *key);
-            with group="time" (batch, *space, query, key).
+            with group="time" (batch, *space, query, key); with frames (batch, run, *query, *key).
 
     Raises:
         ValueError: If the map is watched and would take more than functional.MAP_LIMIT_BYTES.
@@ -65,6 +67,7 @@ class NonLocal(nn.Module):
         scale: bool = False,
         pool: str = "none",
         group: str = "spacetime",
+        frames: int | None = None,
         norm: str = "batch",
     ) -> None:
         super().__init__()
@@ -76,8 +79,11 @@ class NonLocal(nn.Module):
             raise ValueError(f"scale takes a softmax, of embedded_gaussian or gaussian; got pairwise={pairwise!r}")
         if pool != "none" and group == "time":
             raise ValueError(f"pool takes positions in space, and group='time' has none; got pool={pool!r}")
+        if frames is not None and (frames < 1 or group != "spacetime"):
+            raise ValueError(f"frames counts those of a run, with group='spacetime'; got {frames} with group={group!r}")
         hidden_channels = functional.bottleneck(channels, None, hidden_channels, default=2)
         self.channels, self.pairwise, self.pool, self.group = channels, pairwise, pool, group
+        self.frames = frames
         self.scale = (channels if pairwise == "gaussian" else hidden_channels) ** -0.5 if scale else 1.0
         if pairwise != "gaussian":
             self.theta = nn.Linear(channels, hidden_channels)
@@ -87,7 +93,7 @@ class NonLocal(nn.Module):
         self.g = nn.Linear(channels, hidden_channels)
         self.out = nn.Linear(hidden_channels, channels)
         self.norm = nn.BatchNorm1d(channels) if norm == "batch" else nn.Identity()
-        self.weights = Tap(AXES[group])
+        self.weights = Tap(AXES[group] if frames is None else RUNS)
         self._start()
 
     def _start(self) -> None:
@@ -101,21 +107,32 @@ class NonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         functional.check_input("NonLocal", x, self.channels)
-        if self.group != "spacetime" and x.ndim != 5:
-            wanted = f"(batch, {self.channels}, time, height, width)"
-            raise ValueError(f"NonLocal with group={self.group!r} takes {wanted}; got {tuple(x.shape)}")
+        self._check_time(x)
         functional.check_batch_statistics("NonLocal", self.norm, x)
         placed = x.movedim(1, -1)  # (batch, *space, channel)
         if self.group == "time":
             placed = placed.movedim(1, -2)  # (batch, *space, time, channel)
-        lead = placed.shape[: {"spacetime": 1, "space": 2, "time": 3}[self.group]]
+        if self.frames is not None:
+            placed = placed.unflatten(1, (-1, self.frames))  # (batch, run, *space, channel)
+        lead = placed.shape[: {"spacetime": 1, "space": 2, "time": 3}[self.group] + (self.frames is not None)]
         query, key, value = self._project(placed.flatten(0, len(lead) - 1))
         y = self._sum(query, key, value, lead)
         z = self.out(y)
         z = self.norm(z.flatten(0, -2)).reshape(placed.shape)
         if self.group == "time":
             z = z.movedim(-2, 1)
+        if self.frames is not None:
+            z = z.flatten(1, 2)
         return x + z.movedim(-1, 1)
+
+    def _check_time(self, x: Tensor) -> None:
+        """Refuse an input without time where positions are grouped by it."""
+        grouped = f"group={self.group!r}" if self.frames is None else f"frames={self.frames}"
+        if (self.group != "spacetime" or self.frames is not None) and x.ndim != 5:
+            wanted = f"(batch, {self.channels}, time, height, width)"
+            raise ValueError(f"NonLocal with {grouped} takes {wanted}; got {tuple(x.shape)}")
+        if self.frames is not None and x.shape[2] % self.frames:
+            raise ValueError(f"NonLocal with {grouped} takes a multiple of so many frames; got {tuple(x.shape)}")
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, and keys and values on a grid pooled or not, of (group, *grid, channel)."""
@@ -151,7 +168,9 @@ class NonLocal(nn.Module):
         return pairwise.weighted_sum(weights, value).reshape(shape)
 
     def extra_repr(self) -> str:
-        return f"{self.channels}, {self.pairwise!r}, scale={self.scale:.4g}, pool={self.pool!r}, group={self.group!r}"
+        return f"{self.channels}, {self.pairwise!r}, scale={self.scale:.4g}, pool={self.pool!r}, " + (
+            f"group={self.group!r}" if self.frames is None else f"frames={self.frames}"
+        )
 
 
 def _pooled(x: Tensor) -> Tensor:

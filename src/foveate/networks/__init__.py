@@ -2,6 +2,7 @@
 
 from foveate.networks.decoding import Decoded, beam_search, greedy
 from foveate.networks.detr import DETR, detr_resnet50, detr_resnet101, detr_tiny
+from foveate.networks.inflation import inflate
 from foveate.networks.mobilenet import MobileNetV2, mobilenet_v2
 from foveate.networks.places import non_local_blocks
 from foveate.networks.resnet import (
@@ -30,6 +31,15 @@ from foveate.networks.sononet import (
 from foveate.networks.transformer import EncoderDecoder, Transformer, transformer_base, transformer_big
 from foveate.networks.transformer_layers import TransformerDecoder, TransformerEncoder
 from foveate.networks.unet import UNet, attention_unet, unet
+from foveate.networks.video_resnet import (
+    VideoResNet,
+    c2d_resnet50,
+    c2d_resnet101,
+    c2d_tiny,
+    i3d_resnet50,
+    i3d_resnet101,
+    i3d_tiny,
+)
 
 __all__ = [
     "DETR",
@@ -43,15 +53,23 @@ __all__ = [
     "TransformerDecoder",
     "TransformerEncoder",
     "UNet",
+    "VideoResNet",
     "ag_sononet8",
     "ag_sononet16",
     "ag_sononet32",
     "attention_unet",
     "beam_search",
+    "c2d_resnet50",
+    "c2d_resnet101",
+    "c2d_tiny",
     "detr_resnet50",
     "detr_resnet101",
     "detr_tiny",
     "greedy",
+    "i3d_resnet50",
+    "i3d_resnet101",
+    "i3d_tiny",
+    "inflate",
     "mobilenet_v2",
     "non_local_blocks",
     "resnet18",

@@ -13,10 +13,11 @@ from foveate import layers
 from foveate.errors import MissingExtra
 from foveate.layers import catalogue
 
-__all__ = ["KINDS", "Architecture"]
+__all__ = ["KINDS", "Architecture", "defaults_of"]
 
 KINDS = {
     "resnet": "foveate.networks.resnet:ResNet",
+    "video_resnet": "foveate.networks.video_resnet:VideoResNet",
     "mobilenet_v2": "foveate.networks.mobilenet:MobileNetV2",
     "detr": "foveate.networks.detr:DETR",
     "transformer": "foveate.networks.transformer:Transformer",
@@ -53,7 +54,7 @@ class Architecture:
 
         Arguments that have their defaults are left out.
         """
-        defaults = {name: parameter.default for name, parameter in inspect.signature(_class(kind)).parameters.items()}
+        defaults = defaults_of(_class(kind))
         given = {name: value for name, value in arguments.items() if name in defaults and value != defaults[name]}
         try:
             return cls(kind, json.loads(json.dumps(given)))
@@ -91,9 +92,9 @@ class Architecture:
         has it.
         """
         for kind, options in ((self.type, self.options), self._mechanism()):
-            parameters = {} if kind is None else inspect.signature(kind).parameters
-            if name in parameters:
-                value = options.get(name, parameters[name].default)
+            defaults = {} if kind is None else defaults_of(kind)
+            if name in defaults:
+                value = options.get(name, defaults[name])
                 return tuple(value) if isinstance(value, list) else value
         return None
 
@@ -123,3 +124,12 @@ def _class(kind: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError:
         raise MissingExtra("monai", "medical") from None
+
+
+def defaults_of(kind: Any) -> dict[str, Any]:
+    """The arguments of a class with their defaults; those that it hands on to its parent by `**` are among them."""
+    parameters = inspect.signature(kind).parameters.values()
+    handed_on = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    defaults = defaults_of(kind.__base__) if handed_on else {}
+    own = {p.name: p.default for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    return defaults | own

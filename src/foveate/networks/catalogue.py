@@ -20,8 +20,8 @@ class Network:
         name: The name in code, on the command line and in reports.
         builder: Where the function is that builds it, as "module:function".
         task: What it is for: "classify", "segment", "detect" or "translate".
-        input: The shape of one input at which costs are published, such as "3x224x224"; of a network that translates,
-            the tokens of source and target.
+        input: The shape of one input at which costs are published, such as "3x224x224", or "3x32x224x224" of a clip; of
+            a network that translates, the tokens of source and target.
         paper: Authors, venue and address.
         family: Networks that differ only in size share it.
         options: What the builder gets. A network with a mechanism among them has it built in, and takes no other.
@@ -34,6 +34,11 @@ class Network:
     paper: str
     family: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def clips(self) -> bool:
+        """Whether it classifies clips, not pictures."""
+        return self.task == "classify" and self.input.count("x") == 3
 
     @property
     def built_in(self) -> str | None:
@@ -55,7 +60,9 @@ BAUMGARTNER = "Baumgartner et al., IEEE TMI 2017, https://arxiv.org/abs/1612.056
 SCHLEMPER = "Schlemper et al., Medical Image Analysis 2019, https://arxiv.org/abs/1808.08114"
 CARION = "Carion et al., ECCV 2020, https://arxiv.org/abs/2005.12872"
 VASWANI = "Vaswani et al., NeurIPS 2017, https://arxiv.org/abs/1706.03762"
+CARREIRA = "Carreira and Zisserman, CVPR 2017, https://arxiv.org/abs/1705.07750"
 RESNET = "foveate.networks.resnet"
+VIDEO = "foveate.networks.video_resnet"
 UNET = "foveate.networks.unet"
 SONONET = "foveate.networks.sononet"
 DETR = "foveate.networks.detr"
@@ -65,12 +72,18 @@ DC5 = {"dilation": True}
 # The geometry of the Caffe release: the step in the first 1x1 convolution, and a max pool without padding.
 CAFFE = {"mechanism": "se", "stem_pool": "ceil", "stride_in": "1x1"}
 BAM = {"mechanism": "bam", "options": {"combine": "product"}}  # as released; the paper adds the branches
+NONLOCAL = {"mechanism": "nonlocal", "options": {"pool": "before", "scale": True}, "blocks": 5}  # as released
 CAFFE_NEXT = {"mechanism": "se", "stem_pool": "ceil"}
 
 
 def _gated(name: str, host: str, paper: str, **options: Any) -> Network:
     """A published network with its mechanism built in."""
     return Network(name, f"{RESNET}:{host}", "classify", "3x224x224", paper, name.rstrip("0123456789"), options)
+
+
+def _video(name: str, builder: str, paper: str, **options: Any) -> Network:
+    """A published network of clips."""
+    return Network(name, f"{VIDEO}:{builder}", "classify", "3x32x224x224", paper, name.rstrip("0123456789"), options)
 
 
 def _kernels(*sizes: int) -> list[dict[str, int]]:
@@ -125,6 +138,16 @@ NETWORKS: dict[str, Network] = {
         ),
         _gated("nonlocal_resnet50", "resnet50", WANG_NONLOCAL, mechanism="nonlocal", blocks=5),
         _gated("nonlocal_resnet101", "resnet101", WANG_NONLOCAL, mechanism="nonlocal", blocks=5),
+        _video("c2d_resnet50", "c2d_resnet50", WANG_NONLOCAL),
+        _video("c2d_resnet101", "c2d_resnet101", WANG_NONLOCAL),
+        _video("i3d_resnet50", "i3d_resnet50", CARREIRA),
+        _video("i3d_resnet101", "i3d_resnet101", CARREIRA),
+        _video("nonlocal_c2d_resnet50", "c2d_resnet50", WANG_NONLOCAL, **NONLOCAL),
+        _video("nonlocal_c2d_resnet101", "c2d_resnet101", WANG_NONLOCAL, **NONLOCAL),
+        _video("nonlocal_i3d_resnet50", "i3d_resnet50", WANG_NONLOCAL, **NONLOCAL),
+        _video("nonlocal_i3d_resnet101", "i3d_resnet101", WANG_NONLOCAL, **NONLOCAL),
+        Network("c2d_tiny", f"{VIDEO}:c2d_tiny", "classify", "3x8x48x48", WANG_NONLOCAL, "c2d_resnet"),
+        Network("i3d_tiny", f"{VIDEO}:i3d_tiny", "classify", "3x8x48x48", CARREIRA, "i3d_resnet"),
         Network("unet", f"{UNET}:unet", "segment", "1x160x160", RONNEBERGER, "unet"),
         Network("attention_unet", f"{UNET}:attention_unet", "segment", "1x160x160", OKTAY, "attention_unet"),
         Network("sononet8", f"{SONONET}:sononet8", "classify", "1x208x272", BAUMGARTNER, "sononet"),

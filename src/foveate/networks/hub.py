@@ -13,7 +13,19 @@ from foveate.errors import CheckpointError, MissingExtra
 from foveate.layers.catalogue import MECHANISMS
 from foveate.layers.catalogue import describe as describe_mechanism
 from foveate.networks.architecture import Architecture
-from foveate.networks.catalogue import BAUMGARTNER, CARION, HE, OKTAY, RONNEBERGER, SANDLER, SCHLEMPER, VASWANI, XIE
+from foveate.networks.catalogue import (
+    BAUMGARTNER,
+    CARION,
+    CARREIRA,
+    HE,
+    OKTAY,
+    RONNEBERGER,
+    SANDLER,
+    SCHLEMPER,
+    VASWANI,
+    WANG_NONLOCAL,
+    XIE,
+)
 from foveate.networks.published import from_checkpoint, header, save_checkpoint
 from foveate.networks.published.titles import title
 
@@ -111,6 +123,7 @@ def papers(architecture: Architecture) -> list[str]:
     options = architecture.options
     hosts = {
         "resnet": XIE if options.get("groups", 1) > 1 else HE,
+        "video_resnet": WANG_NONLOCAL if options.get("inflation", "none") == "none" else CARREIRA,
         "mobilenet_v2": SANDLER,
         "unet": OKTAY if options.get("gates") else RONNEBERGER,
         "sononet": BAUMGARTNER,

@@ -75,7 +75,7 @@ def chosen_blocks(
 
 
 def by_stage(
-    mechanism: str | Callable[[int], nn.Module], options: Options | None, stages: int
+    mechanism: str | Callable[[int], nn.Module], options: Options | None, stages: int, spatial_dims: int = 2
 ) -> list[Callable[[int], nn.Module]]:
     """What makes the mechanism of each stage from its channels.
 
@@ -89,4 +89,5 @@ def by_stage(
     given = [options or {}] * stages if options is None or isinstance(options, Mapping) else list(options)
     if len(given) != stages:
         raise ValueError(f"options are one mapping or one for each of {stages} stages; got {len(given)}")
-    return [partial(catalogue.build, mechanism, **stage_options) for stage_options in given]
+    build = partial(catalogue.build, mechanism, spatial_dims=spatial_dims)
+    return [partial(build, **stage_options) for stage_options in given]

@@ -128,7 +128,7 @@ class ResNet(nn.Module):
             raise ValueError(
                 "groups, stride_in and first_width are for bottleneck blocks; basic blocks have no 1x1 convolution"
             )
-        self.in_channels, self.depths = in_channels, tuple(depths)
+        self.block, self.in_channels, self.depths, self.spatial_dims = block, in_channels, tuple(depths), 2
         self.architecture = Architecture.of("resnet", arguments)
         widths = [_scale(channels, width) for channels in _stem_widths(stem, stem_channels, base_width)]
         pool = _checked_pool(stem, stem_pool)
@@ -159,7 +159,7 @@ class ResNet(nn.Module):
     def _draw(self, zero_init_last: bool) -> None:
         """The host's initial weights; runs before any mechanism is in place."""
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if zero_init_last:
             for module in self.modules():
@@ -182,7 +182,7 @@ class ResNet(nn.Module):
                 raise ValueError(f"{', '.join(idle)} need a mechanism; got mechanism=None")
             return {}
         place = catalogue.describe(mechanism).place if isinstance(mechanism, str) else "every block"
-        builders = by_stage(mechanism, options, len(self.depths))
+        builders = by_stage(mechanism, options, len(self.depths), self.spatial_dims)
         if position is None:
             position = "standard" if place == "every block" else "post"
         _check_choice("position", position, Position)
@@ -196,9 +196,15 @@ class ResNet(nn.Module):
     def _stages(self) -> list[nn.Module]:
         return [self.get_submodule(f"layer{stage}") for stage in range(1, len(self.depths) + 1)]
 
+    def check(self, x: Tensor) -> None:
+        """Raise a ValueError unless x is a batch of what the network takes."""
+        if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
+            space = "height, width" if self.spatial_dims == 2 else "time, height, width"
+            name = type(self).__name__
+            raise ValueError(f"{name} takes (batch, {self.in_channels}, {space}); got {tuple(x.shape)}")
+
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f"ResNet takes (batch, {self.in_channels}, height, width); got {tuple(x.shape)}")
+        self.check(x)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for stage in self._stages():
             x = stage(x)

@@ -1,6 +1,5 @@
 """Open published checkpoints, say what they are, save ours, and give ours a publisher's names."""
 
-import inspect as signatures
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from foveate._version import __version__
 from foveate.errors import CheckpointError
 from foveate.layers import catalogue, functional
-from foveate.networks.architecture import Architecture
+from foveate.networks.architecture import Architecture, defaults_of
 from foveate.networks.published.attention_gated_networks import GATED_NETWORKS
 from foveate.networks.published.attention_module import JONGCHAN
 from foveate.networks.published.detr import FACEBOOK, HUGGING_FACE, HUGGING_FACE_4
@@ -239,14 +238,14 @@ def _with_options(found: Found, options: Mapping[str, Any]) -> Found:
     kind, given = found.architecture.kind, dict(found.architecture.options)
     for name, value in options.items():
         mechanism = given.get("mechanism")
-        if name in signatures.signature(found.architecture.type).parameters:
+        if name in defaults_of(found.architecture.type):
             given[name] = value
         elif mechanism is not None and name in catalogue.options_of(mechanism):
             stages = given.get("options") or {}
             several = isinstance(stages, list)
             given["options"] = [stage | {name: value} for stage in stages] if several else stages | {name: value}
         else:
-            taken = list(signatures.signature(found.architecture.type).parameters)
+            taken = list(defaults_of(found.architecture.type))
             raise TypeError(f"{kind} has no option {name!r}; it takes {', '.join(taken)}")
     assumed = {name: value for name, value in found.assumed.items() if name not in options}
     return Found(Architecture(kind, given), assumed, found.spatial_dims)

@@ -1,10 +1,9 @@
 """What papers call a network or a layer."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from foveate.networks.architecture import Architecture
+from foveate.networks.architecture import Architecture, defaults_of
 from foveate.networks.resnet import ResNet
 
 __all__ = ["title"]
@@ -14,15 +13,15 @@ MECHANISMS = {"nonlocal": "NL", "scse": "scSE"}
 
 def title(architecture: Architecture) -> str:
     """Such as "CBAM-ResNet-50", "SE-ResNeXt-101 (32x4d)" or "ECA, kernel 5"."""
-    signature = inspect.signature(architecture.type)
-    defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
-    options = defaults | dict(architecture.options)
+    options = defaults_of(architecture.type) | dict(architecture.options)
     if architecture.kind == "resnet":
         name = _residual(options)
         return name if options["mechanism"] == "se" and name.startswith("SENet") else _mechanism(options) + name
+    if architecture.kind == "video_resnet":
+        kind = "C2D" if options["inflation"] == "none" else f"I3D {options['inflation']}"
+        return f"{_mechanism(options)}{kind}, {_residual(options)}"
     if architecture.kind == "detr":
-        host = {name: parameter.default for name, parameter in inspect.signature(ResNet).parameters.items()}
-        host |= {**options["backbone"], "mechanism": options["mechanism"]}
+        host = defaults_of(ResNet) | {**options["backbone"], "mechanism": options["mechanism"]}
         kind = "DETR-DC5" if options["dilation"] else "DETR"
         return f"{'panoptic ' if options['panoptic'] else ''}{kind}, {_mechanism(host)}{_residual(host)}"
     if architecture.kind in ("transformer", "encoder_decoder"):
