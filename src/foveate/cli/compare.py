@@ -55,8 +55,9 @@ def compare(
     mechanisms: Annotated[
         str | None,
         typer.Option(
-            help="Arms, by comma: mechanisms, chains by +, none, and the controls placebo and wider; to segment also "
-            "attention-gate. Default: what suits the task, both controls among it."
+            help="Arms, by comma: mechanisms, also with options as nonlocal:group=time, chains by +, none, and the "
+            "controls placebo and wider; to segment also attention-gate. Default: what suits the task, both controls "
+            "among it."
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm, with seeds 0, 1, ...")] = 3,

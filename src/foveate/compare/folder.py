@@ -23,6 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from foveate.compare.arms import arm_folder
 from foveate.errors import RunError
 from foveate.tasks.summary import Summary, read_summary
 
@@ -67,7 +68,7 @@ class Failure:
 
 def run_folder(study: Path, arm: str, seed: int) -> Path:
     """Where the run of an arm and a seed lives."""
-    return study / "runs" / arm / f"seed{seed}"
+    return study / "runs" / arm_folder(arm) / f"seed{seed}"
 
 
 def read_json(path: Path) -> Any:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from foveate.compare.arms import parse_arm
 from foveate.compare.controls import WIDER, why_not_wider
 from foveate.compare.engine import Engine, Event, Job, LocalEngine
 from foveate.compare.folder import (
@@ -33,7 +34,7 @@ from foveate.compare.result import StudyResult, summarise
 from foveate.compare.task import task_named
 from foveate.compare.work import Work
 from foveate.errors import RunError
-from foveate.tasks.config import RunConfig, TrainingConfig
+from foveate.tasks.config import EMBEDDED_SETTINGS, RunConfig, TrainingConfig
 from foveate.tasks.summary import Summary
 
 __all__ = ["Study", "compare"]
@@ -47,7 +48,8 @@ class Study:
 
     Args:
         base: What all runs share. Its files are looked up from here, so that a worker elsewhere finds them.
-        arms: Mechanisms by name, chains among them, "none", and the controls "placebo" and "wider".
+        arms: Mechanisms by name, chains among them, "none", and the controls "placebo" and "wider". Options can follow
+            the name, as in "nonlocal:group=time".
         seeds: One run of every arm for each.
         baseline: The arm that the others are compared with.
         where: Pattern of the modules that every mechanism follows, to classify. Default: the host's usual places.
@@ -79,14 +81,17 @@ class Study:
         if self.where is not None and not isinstance(self.base, RunConfig):
             raise ValueError(f"where is for runs that classify; got {self.where!r} for {self.base.task}")
         given = {name: getattr(self.base, name, None) for name in ("data", "init", "split_file")}
-        paths = {name: _absolute(path) for name, path in given.items() if path is not None and path != "demo"}
+        paths = {
+            name: _absolute(path) for name, path in given.items() if path is not None and path not in EMBEDDED_SETTINGS
+        }
         shared = dataclasses.replace(self.base, **paths, threads=self.base.threads or 1)
         object.__setattr__(self, "base", shared)
 
     def entry(self, arm: str) -> dict[str, Any]:
         """What study.json says of an arm before its network was built."""
-        mechanism = "none" if arm in ("none", WIDER) else arm
-        options = dict(self.options.get(arm, {}))
+        mechanism, named = parse_arm(arm)
+        mechanism = "none" if mechanism == WIDER else mechanism
+        options = named | dict(self.options.get(arm, {}))
         return {"arm": arm, "mechanism": mechanism, "options": options, "width": self.base.width}
 
     def config(self, entry: Mapping[str, Any], seed: int) -> TrainingConfig:
@@ -289,8 +294,12 @@ def _check_names(study: Study, arms: Sequence[str]) -> None:
     if "/" not in study.base.network:
         networks.describe(study.base.network, study.base.task)
     for arm in arms:
-        if arm not in ("none", WIDER):
-            task_named(study.base.task).check(arm)
+        mechanism, options = parse_arm(arm)
+        if mechanism not in ("none", WIDER):
+            task_named(study.base.task).check(mechanism)
+            continue
+        if options:
+            raise ValueError(f"{mechanism} has no mechanism that could have options; got {arm!r}")
 
 
 def _absolute(path: str) -> str:

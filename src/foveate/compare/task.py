@@ -54,16 +54,16 @@ def _check_mechanism(name: str) -> None:
     describe(name)
 
 
-def _open_pictures(config: Any) -> Any:
-    from foveate.data import open_pictures
+def _open_samples(config: Any) -> Any:
+    from foveate.tasks.hosts import open_samples
 
-    return open_pictures(config.data)
+    return open_samples(config, config.data)
 
 
-def _build_classifier(config: Any, pictures: Any, device: str = "cpu") -> Any:
+def _build_classifier(config: Any, samples: Any, device: str = "cpu") -> Any:
     from foveate.tasks.hosts import build
 
-    return build(config, pictures=pictures, device=device)
+    return build(config, samples=samples, device=device)
 
 
 def _check_segmenting_mechanism(name: str) -> None:
@@ -112,7 +112,7 @@ TASKS = {
         arms=("none", "se", "eca", "eca-spatial", "cbam", "bam", "nonlocal", *CONTROLS),
         least_batch=2,  # batch statistics of features without places need two
         check=_check_mechanism,
-        open=_open_pictures,
+        open=_open_samples,
         build=_build_classifier,
     ),
     "segment": Task(

@@ -5,13 +5,13 @@ https://arxiv.org/abs/1705.07750: a kernel is repeated along time and divided by
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["inflate", "inflate_parts", "inflate_weight"]
+__all__ = ["inflate", "inflate_parts", "inflate_state", "inflate_weight"]
 
 Module = TypeVar("Module", bound=nn.Module)
 Time = int | Callable[[str, nn.Conv2d], int]
@@ -24,6 +24,16 @@ def inflate_weight(weight: Tensor, time: int) -> Tensor:
         (out channel, in channel, height, width) -> (out channel, in channel, time, height, width)
     """
     return (weight / time).unsqueeze(2).repeat(1, 1, time, 1, 1)
+
+
+def inflate_state(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Weights under a network's keys, with the kernels for pictures inflated where the network has one for clips."""
+    own = network.state_dict()
+    found = {}
+    for key, value in state.items():
+        kernel = key in own and own[key].ndim == 5 and value.ndim == 4
+        found[key] = inflate_weight(value, own[key].shape[2]) if kernel else value
+    return found
 
 
 def inflate(module: Module, time: Time = 1) -> Module:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Unpack, get_args
 from torch import Tensor, nn
 
 from foveate.networks.architecture import Architecture
-from foveate.networks.inflation import inflate_parts, inflate_weight
+from foveate.networks.inflation import inflate_parts, inflate_state
 from foveate.networks.resnet import ResNet, Settings
 
 __all__ = [
@@ -133,7 +133,7 @@ class VideoResNet(ResNet):
         Raises:
             ValueError: If a weight is missing, or has another shape.
         """
-        own = self.state_dict()
+        own, inflated = self.state_dict(), inflate_state(state, self)
         kept = tuple(f"{site}." for site in self.sites)
         if "fc.weight" in state and state["fc.weight"].shape != own["fc.weight"].shape:
             kept += ("fc.",)
@@ -143,11 +143,10 @@ class VideoResNet(ResNet):
                 continue
             if key not in state:
                 raise ValueError(f"the weights of a ResNet of {self.depths} blocks are wanted; {key} is missing")
-            given = state[key]
-            taken[key] = inflate_weight(given, value.shape[2]) if value.ndim == 5 and given.ndim == 4 else given
-            if taken[key].shape != value.shape:
-                found = tuple(given.shape)
+            if inflated[key].shape != value.shape:
+                found = tuple(state[key].shape)
                 raise ValueError(f"{key} must fit {tuple(value.shape)}, or be such a kernel of a picture; got {found}")
+            taken[key] = inflated[key]
         self.load_state_dict(taken, strict=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foveate.report.figures import CONTROLS, Style
-from foveate.report.overlays import Overlay, Profile, largest_side, outline_uri, overlays, picture_uri, profile
+from foveate.report.overlays import WIDE, Overlay, Profile, largest_side, outline_uri, overlays, picture_uri, profile
 from foveate.report.read import Map, Maps, Run, Sample, dig, number, read_maps
 from foveate.report.tables import MINUS, percent
 
@@ -91,6 +91,7 @@ class Looks:
     network: tuple[MapColumn, ...] = ()
     predicted: tuple[MapColumn, ...] = ()
     profiles: tuple[ProfileColumn, ...] = ()
+    times: tuple[ProfileColumn, ...] = ()  # what the frames of a clip give to each other
     without: tuple[str, ...] = ()  # arms that have no spatial map of their own
     seeds: str = ""
     problems: tuple[str, ...] = ()
@@ -104,6 +105,11 @@ class Looks:
     def outlined(self) -> bool:
         """Whether what is to be found in the pictures is outlined."""
         return any(picture.outline for picture in self.pictures)
+
+    @property
+    def wide(self) -> bool:
+        """Whether samples are sheets of frames, which want room."""
+        return any(picture.ratio > WIDE for picture in self.pictures)
 
     @property
     def pointed(self) -> bool:
@@ -130,7 +136,7 @@ def looks_of_study(arms: dict[str, list[Run]], style: dict[str, Style]) -> Looks
         problems.append(f"{arm} was looked at on other samples than the first arm, so its maps are left out")
         del chosen[arm]
     side = largest_side(maps for _, maps in chosen.values())
-    own, network, predicted, profiles, without = [], [], [], [], []
+    own, network, predicted, profiles, times, without = [], [], [], [], [], []
     for arm, (run, maps) in chosen.items():
         spatial, evidence, channels, predictions = _by_kind(maps.maps)
         if spatial:
@@ -142,6 +148,8 @@ def looks_of_study(arms: dict[str, list[Run]], style: dict[str, Style]) -> Looks
             network.append(MapColumn(arm, style[arm], "", _layers(evidence, maps, side, run)))
         if predictions:
             predicted.append(MapColumn(arm, style[arm], "", _predicted(predictions, maps, arm)))
+        if between := [entry for entry in maps.maps if entry.kind == "frames"]:
+            times.append(ProfileColumn(arm, style[arm], _time_layers(between, arm)))
         if channels and arm not in CONTROLS:
             profiles.append(ProfileColumn(arm, style[arm], _profile_layers(channels, arm)))
     seeds = {run.seed for run, _ in chosen.values()}
@@ -157,6 +165,7 @@ def looks_of_study(arms: dict[str, list[Run]], style: dict[str, Style]) -> Looks
         network=tuple(network),
         predicted=tuple(predicted),
         profiles=tuple(profiles),
+        times=tuple(times),
         without=tuple(without),
         seeds=told,
         problems=tuple(problems),
@@ -178,6 +187,8 @@ def looks_of_run(run: Run) -> Looks:
         for entries in (spatial, evidence)
     )
     profiles = (ProfileColumn(run.arm, None, _profile_layers(channels, run.arm)),) if channels else ()
+    between = [entry for entry in maps.maps if entry.kind == "frames"]
+    times = (ProfileColumn(run.arm, None, _time_layers(between, run.arm)),) if between else ()
     predicted = (MapColumn(run.arm, None, "", _predicted(predictions, maps, run.arm)),) if predictions else ()
     return Looks(
         pictures=_pictures(maps.samples),
@@ -186,6 +197,7 @@ def looks_of_run(run: Run) -> Looks:
         network=network,
         predicted=predicted,
         profiles=profiles,
+        times=times,
         seeds=f"seed {run.seed}",
         problems=maps.problems,
     )
@@ -307,5 +319,17 @@ def _profile_layers(entries: Sequence[Map], arm: str) -> tuple[ProfileLayer, ...
         told = f"{drawn.channels} channels, {_range(drawn.low, drawn.high)}; "
         told += f"on average a channel differs between classes by {drawn.spread:.2g}"
         alt = f"Mean gate of {arm}, {entry.tap}, for each class and channel: {told}"
+        layers.append(ProfileLayer(entry.tap, short, drawn, told, alt))
+    return tuple(layers)
+
+
+def _time_layers(entries: Sequence[Map], arm: str) -> tuple[ProfileLayer, ...]:
+    layers = []
+    for entry, short in zip(entries, _shortened([entry.tap for entry in entries]), strict=True):
+        drawn = profile(entry)
+        told = f"weight {_range(drawn.low, drawn.high)}"
+        if entry.values.shape[0] == entry.values.shape[1]:
+            told += f"; {percent(float(entry.values.trace() / entry.values.sum()))} within the frame that asks"
+        alt = f"What frames give to each other in {arm}, {entry.tap}: {told}"
         layers.append(ProfileLayer(entry.tap, short, drawn, told, alt))
     return tuple(layers)

@@ -13,11 +13,22 @@ from PIL import Image
 
 from foveate.report.read import Map, Maps, Sample
 
-__all__ = ["Overlay", "Profile", "colour_bar_uri", "largest_side", "outline_uri", "overlays", "picture_uri", "profile"]
+__all__ = [
+    "WIDE",
+    "Overlay",
+    "Profile",
+    "colour_bar_uri",
+    "largest_side",
+    "outline_uri",
+    "overlays",
+    "picture_uri",
+    "profile",
+]
 
 COLOUR_MAP = "viridis"  # perceptually uniform, and readable with every common kind of colour blindness
 LEVELS = 64
 PICTURE_SIDE = 160
+WIDE = 1.5  # width over height from which a picture, such as a sheet of frames, gets twice the room
 PROFILE_CHANNELS = 512
 PROFILE_CLASSES = 100
 MAP_BYTES = 4_000_000  # what all maps together may take, as base64
@@ -53,7 +64,8 @@ class Profile:
 def picture_uri(picture: np.ndarray) -> str:
     """The sample itself, no larger than the page can use."""
     image = Image.fromarray(picture)
-    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    side = 2 * PICTURE_SIDE if image.width > WIDE * image.height else PICTURE_SIDE
+    image.thumbnail((side, side))
     return _png(image)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from foveate.compare.arms import arm_folder
 from foveate.errors import RunError
 
 __all__ = [
@@ -29,7 +30,8 @@ __all__ = [
     "read_study",
 ]
 
-KINDS = ("channel_profile", "spatial", "rows", "weights", "network", "prediction")
+TABLES = ("channel_profile", "frames")  # of all samples together
+KINDS = ("channel_profile", "spatial", "rows", "weights", "network", "prediction", "frames")
 
 
 def number(value: object) -> float | None:
@@ -93,7 +95,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Map:
-    """One entry of maps.json. `values`: (class, channel) for a channel profile, else (sample, height, width).
+    """One entry of maps.json. `values`: (class, channel) for a channel profile, (frame, frame) for what frames of
+    a clip give to each other, else (sample, height, width).
 
     A prediction holds classes, other maps numbers; what is not a number lies beyond the picture.
     """
@@ -175,7 +178,7 @@ def read_study(folder: Path) -> Study:
     problems: list[str] = []
     arms = [str(dig(entry, "arm")) for entry in listed(plan.get("arms"))]
     seeds = [int(seed) for entry in listed(plan.get("seeds")) if (seed := number(entry)) is not None]
-    folders = {(arm, seed): folder / "runs" / arm / f"seed{seed}" for arm in arms for seed in seeds}
+    folders = {(arm, seed): folder / "runs" / arm_folder(arm) / f"seed{seed}" for arm in arms for seed in seeds}
     runs = {key: read_run(path, *key) for key, path in folders.items() if path.is_dir()}
     costs = read_json(folder / "costs.json") if (folder / "costs.json").exists() else {}
     if not isinstance(costs, dict):
@@ -243,14 +246,14 @@ def read_maps(run: Run) -> Maps | None:
     for entry in listed(index.get("maps")):
         tap, kind, key = (str(dig(entry, part)) for part in ("tap", "kind", "key"))
         values = loaded.get(key)
-        shape = 2 if kind == "channel_profile" else 3
+        shape = 2 if kind in TABLES else 3
         usable = values is not None and values.ndim == shape and values.size > 0 and values.dtype.kind in "fiu"
         if kind not in KINDS or values is None or not usable:
             problems.append(
                 f"the map {key!r} of tap {tap!r} is missing from maps.npz or has another shape than its kind"
             )
             continue
-        if kind != "channel_profile" and len(values) != len(samples):
+        if kind not in TABLES and len(values) != len(samples):
             problems.append(f"the map of tap {tap!r} has {len(values)} samples where there are {len(samples)}")
             continue
         maps.append(Map(tap, kind, values.astype(np.float32), _points(dig(entry, "point"))))

@@ -1,22 +1,20 @@
-"""What a trained network attends to: gate health, pointing accuracy, and the maps of a few pictures."""
+"""What a trained network attends to: gate health, pointing accuracy, and maps."""
 
 import dataclasses
-import io
-import json
 import math
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveate.capture import capture, channel_profile, health, pointing_hits, taps
-from foveate.data import Split
-from foveate.files import write_atomic
+from foveate.capture import capture, health, pointing_hits, taps
+from foveate.data import ClipSplit, Split
+from foveate.tasks import film
 from foveate.tasks.answers import logits_of
+from foveate.tasks.clips import sample_set
 from foveate.tasks.preprocess import Preprocess
 from foveate.tasks.samples import PictureSet
 from foveate.tasks.stage import Stage, as_grid, grad_cam, last_stage
@@ -30,14 +28,16 @@ __all__ = [
     "pointing",
     "spread_out",
     "true_places",
-    "write_maps",
 ]
 
 SAMPLES = 16  # pictures whose maps are kept
 LOOKED_AT = 512  # pictures over which health and pointing are measured
 HEALTH_PICTURES, HEALTH_VALUES = 64, 4_000_000  # kept whole for gate health, at most
-BATCH = 32
+BATCH, CLIP_BATCH = 32, 8
+CLIPS_LOOKED_AT = 128
+MIDDLE = 0.5
 ROWS_AXES = "batch *query *key"
+KEPT = ("profiles", "spatial", "rows", "values", "between")
 
 
 @dataclasses.dataclass
@@ -46,10 +46,10 @@ class Look:
 
     Args:
         indices: The pictures' numbers in their split.
-        images: uint8 (picture, channel, height, width), as the network saw them.
+        images: uint8 (picture, channel, height, width), as the network saw them; clips have time before height.
         labels: (picture,)
-        places: bool (picture, height, width), the true places; None where they are not known.
-        boxes: The first true box of each picture in its pixels, or None.
+        places: bool (picture, *space), the true places; None where they are not known.
+        boxes: The first true box of each picture in its pixels, or None; of a clip, that in its middle frame.
         logits: (picture, class)
         network: Grad-CAM (picture, *grid) for the label; None for a network without places.
         axes: The axes of each tap.
@@ -58,7 +58,9 @@ class Look:
             each place is given by all.
         rows: (picture, *grid) of each tap with queries and keys: where the reference point looks.
         values: Whole maps of the first pictures.
-        points: (picture, 2), the reference point as (y, x) in 0..1: the middle of the true box, else of the picture.
+        between: (picture, query frame, key frame) of each tap that links frames: the weight that one gives to another.
+        points: (picture, 2), the reference point as (y, x) in 0..1: the middle of the true box, else of the picture; of
+            clips (picture, 3), as (time, y, x), in the middle frame.
     """
 
     indices: list[int]
@@ -73,7 +75,13 @@ class Look:
     spatial: dict[str, Tensor]
     rows: dict[str, Tensor]
     values: dict[str, Tensor]
+    between: dict[str, Tensor]
     points: Tensor
+
+    @property
+    def frames(self) -> int:
+        """How many a clip has; 0 for pictures."""
+        return self.images.shape[2] if self.images.ndim == 5 else 0
 
 
 def own_taps(network: nn.Module, new: Sequence[str]) -> dict[str, str]:
@@ -94,9 +102,9 @@ def pick_samples(labels: Sequence[int], num_classes: int) -> list[int]:
     return chosen[:SAMPLES]
 
 
-def spread_out(count: int, samples: Sequence[int]) -> list[int]:
-    """The numbers of the pictures to look at, of `count`: the samples first, then others evenly spread."""
-    spread = set(range(0, count, -(-count // LOOKED_AT))) - set(samples)
+def spread_out(count: int, samples: Sequence[int], most: int = LOOKED_AT) -> list[int]:
+    """The numbers of the pictures to look at, of `count`: the samples first, then others evenly spread; `most`."""
+    spread = set(range(0, count, -(-count // most))) - set(samples)
     # Shuffled, for pictures often lie class by class, and some measures take the first few.
     return [*samples, *random.Random(0).sample(sorted(spread), len(spread))]
 
@@ -105,7 +113,7 @@ def look(
     network: nn.Module,
     new: Sequence[str],
     preprocess: Preprocess,
-    split: Split,
+    split: Split | ClipSplit,
     indices: list[int],
     features: int,
     device: torch.device,
@@ -126,18 +134,21 @@ def look(
     """
     network.eval()
     watched = own_taps(network, new)
-    stage = last_stage(network, (preprocess.channels, *preprocess.size), features)
-    pictures = PictureSet(split, preprocess)
-    images, labels = pictures.__getitems__(indices)
-    places, boxes = true_places(split, preprocess, indices)
+    stage = last_stage(network, preprocess.shape, features)
+    samples = sample_set(split, preprocess)
+    images, labels = samples.__getitems__(indices)
+    places, boxes = true_places(samples, indices)
     points = torch.tensor([_middle(box, preprocess.size) for box in boxes])
+    if preprocess.frames:
+        points = F.pad(points, (1, 0), value=MIDDLE)
     parts: list[dict[str, Any]] = []
-    for start in range(0, len(indices), BATCH):
-        part = slice(start, start + BATCH)
+    batch = CLIP_BATCH if preprocess.frames else BATCH
+    for start in range(0, len(indices), batch):
+        part = slice(start, start + batch)
         asked = labels[part].to(device) if labelled else None
         seen = _see(network, watched, stage, preprocess.normalise(images[part].to(device)), asked)
         parts.append(_digest(seen, watched, points[part], keep=start < HEALTH_PICTURES))
-    joined = {name: _join([part[name] for part in parts]) for name in ("profiles", "spatial", "rows", "values")}
+    joined = {name: _join([part[name] for part in parts]) for name in KEPT}
     heats = [part["heat"] for part in parts]
     return Look(
         indices=indices,
@@ -178,7 +189,7 @@ def _digest(
     """What is kept of a batch: of each map its means, and of the first pictures the whole."""
     logits, heat, maps = seen
     parts: dict[str, Any] = {"logits": logits.cpu(), "heat": None if heat is None else heat.cpu()}
-    parts |= {name: {} for name in ("profiles", "spatial", "rows", "values")}
+    parts |= {name: {} for name in KEPT}
     for name, values in maps.items():
         names = axes[name].split()
         if names[1:2] == ["channel"]:
@@ -187,9 +198,15 @@ def _digest(
             flat = as_grid(values if names[1] == "*space" else values.mean(dim=1))
             if flat is not None:
                 parts["spatial"][name] = flat.cpu()
-        if axes[name] == ROWS_AXES and values.ndim == 5:
+        if axes[name] == ROWS_AXES and values.ndim == 5 and points.shape[1] == 2:
             parts["rows"][name] = _rows(values, points.to(values.device)).cpu()
             parts["spatial"][name] = values.mean(dim=(1, 2)).cpu()
+        if points.shape[1] == 3 and values.ndim == film.AXES.get(axes[name]):
+            parts["rows"][name] = film.row_at(values, axes[name], points.to(values.device)).cpu()
+            parts["spatial"][name] = film.received(values, axes[name]).cpu()
+            between = film.between_frames(values, axes[name])
+            if between is not None:
+                parts["between"][name] = between.cpu()
         if keep:
             most = max(2, min(HEALTH_PICTURES, HEALTH_VALUES // max(1, values[0].numel())))
             parts["values"][name] = values[:most].cpu()
@@ -209,26 +226,18 @@ def _join(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
 
 
-def true_places(
-    split: Split, preprocess: Preprocess, indices: Sequence[int]
-) -> tuple[Tensor | None, list[list[float] | None]]:
-    """The true places of pictures as the network sees them: masks (picture, height, width) of their boxes, and for each
-    picture its first box in pixels; None where none is known.
+def true_places(samples: PictureSet, indices: Sequence[int]) -> tuple[Tensor | None, list[list[float] | None]]:
+    """The true places of samples as the network sees them: masks (sample, *space) of their boxes, and for each sample
+    its first box in pixels, of a clip that in the middle frame; None where none is known.
     """
-    height, width = preprocess.size
-    masks = torch.zeros(len(indices), height, width, dtype=torch.bool)
+    masks = torch.zeros(len(indices), *samples.preprocess.shape[1:], dtype=torch.bool)
     boxes: list[list[float] | None] = []
     for place, index in enumerate(indices):
-        found = split.boxes_xyxy(index)
-        if found is None or not len(found):
-            boxes.append(None)
-            continue
-        scale, top, left = preprocess.where_from(*split.image(index).shape[1:])
-        moved = found * scale - torch.tensor([left, top, left, top])
-        moved = moved.clamp(min=0).minimum(torch.tensor([width, height, width, height]))
-        boxes.append(moved[0].tolist())
-        for x0, y0, x1, y1 in moved.tolist():
-            masks[place, math.floor(y0) : math.ceil(y1), math.floor(x0) : math.ceil(x1)] = True
+        found = samples.boxes(index)
+        boxes.append(None if found is None else found[len(found) // 2 if masks.ndim == 4 else 0].tolist())
+        for frame, box in enumerate([] if found is None else found.tolist()):
+            x0, y0, x1, y1 = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
+            (masks[place, frame] if masks.ndim == 4 else masks[place])[y0:y1, x0:x1] = True
     return (None if all(box is None for box in boxes) else masks), boxes
 
 
@@ -264,50 +273,3 @@ def pointing(seen: Look) -> dict[str, Any]:
         "samples": len(known),
         "taps": by_tap,
     }
-
-
-def write_maps(folder: Path, seen: Look, split: Split, classes: Sequence[str], count: int) -> None:
-    """Write maps.npz and maps.json: the first `count` pictures of a look with their maps, and the profiles of all."""
-    arrays: dict[str, np.ndarray] = {"images": _as_rgb(seen.images[:count])}
-    entries: list[dict[str, Any]] = []
-
-    def add(tap: str, kind: str, values: Tensor, **more: Any) -> None:
-        key = f"{kind}_{len(entries)}"
-        arrays[key] = values.float().numpy()
-        entries.append({"tap": tap, "kind": kind, "key": key, **more})
-
-    for tap, values in seen.profiles.items():
-        add(tap, "channel_profile", channel_profile(values, seen.labels, len(classes)))
-    for tap, values in seen.spatial.items():
-        if tap not in seen.rows:
-            add(tap, "spatial", values[:count])
-    for tap, values in seen.rows.items():
-        add(
-            tap,
-            "rows",
-            values[:count],
-            point=[[round(part, 4) for part in pair] for pair in seen.points[:count].tolist()],
-        )
-    if seen.network is not None:
-        add("network", "network", seen.network[:count])
-    predictions = seen.logits.argmax(dim=1).tolist()
-    samples = [
-        {
-            "index": seen.indices[place],
-            "name": split.name(seen.indices[place]),
-            "label": classes[int(seen.labels[place])],
-            "prediction": classes[predictions[place]],
-            "box_xyxy": seen.boxes[place],
-        }
-        for place in range(count)
-    ]
-    body = io.BytesIO()
-    np.savez_compressed(body, **arrays)  # pyright: ignore[reportArgumentType]
-    write_atomic(folder / "maps.npz", body.getvalue())
-    size = list(seen.images.shape[2:])
-    index = {"samples": samples, "classes": list(classes), "image_size": size, "maps": entries}
-    write_atomic(folder / "maps.json", json.dumps(index, indent=1) + "\n")
-
-
-def _as_rgb(images: Tensor) -> np.ndarray:
-    return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()

@@ -11,18 +11,19 @@ from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from foveate.data import Pictures, Split
+from foveate.data import Clips, ClipSplit, Pictures, Split
 from foveate.tasks.answers import logits_of, loss_of
+from foveate.tasks.clips import ClipSet, sample_set
 from foveate.tasks.config import RunConfig
 from foveate.tasks.learner import Learner
 from foveate.tasks.preprocess import Preprocess
 from foveate.tasks.resume import Standing
 from foveate.tasks.samples import EpochBatches, PictureSet, WholeBatches
 
-__all__ = ["Classifier", "PictureModule", "class_weights"]
+__all__ = ["Classifier", "SampleModule", "class_weights"]
 
 
-def class_weights(split: Split, num_classes: int) -> Tensor:
+def class_weights(split: Split | ClipSplit, num_classes: int) -> Tensor:
     """The inverse frequency of each class, 1 where all are equally frequent."""
     counts = torch.bincount(
         torch.tensor([split.label(index) for index in range(len(split))]), minlength=num_classes
@@ -34,7 +35,7 @@ class Classifier(Learner):
     """A network that learns to classify.
 
     Args:
-        network: From a normalised picture to logits.
+        network: From a normalised picture or clip to logits.
         preprocess: Normalises.
         config: The run.
         new: See Learner.
@@ -84,21 +85,24 @@ class Classifier(Learner):
         return row["val_loss"]
 
 
-class PictureModule(L.LightningDataModule):
+class SampleModule(L.LightningDataModule):
     """The batches of a run, from where it stands.
 
     Args:
-        pictures: The data.
-        preprocess: Brings the pictures to one size.
+        samples: The pictures or clips.
+        preprocess: Brings them to one size.
         config: The run.
         standing: Where it stands.
     """
 
-    def __init__(self, pictures: Pictures, preprocess: Preprocess, config: RunConfig, standing: Standing) -> None:
+    def __init__(
+        self, samples: Pictures | Clips, preprocess: Preprocess, config: RunConfig, standing: Standing
+    ) -> None:
         super().__init__()
         self.config, self.standing = config, standing
-        self.train_set = PictureSet(pictures.splits["train"], preprocess, config.augment, config.seed)
-        self.val_set = PictureSet(pictures.splits["val"], preprocess)
+        given = samples.splits["train"], preprocess, config.augment, config.seed
+        self.train_set = ClipSet(*given, training=True) if preprocess.frames else PictureSet(*given)
+        self.val_set = sample_set(samples.splits["val"], preprocess)
 
     def train_dataloader(self) -> DataLoader[Any]:
         standing, config = self.standing, self.config

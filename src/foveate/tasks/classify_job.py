@@ -1,15 +1,14 @@
-"""One call of train that classifies pictures."""
+"""One call of train that classifies pictures or clips."""
 
-import torch
-
-from foveate.data import Pictures, open_pictures
+from foveate.data import Clips, Pictures
 from foveate.data.folders import FolderSplit
-from foveate.tasks import attention, files, scoring
-from foveate.tasks.classify import Classifier, PictureModule, class_weights
+from foveate.tasks import attention, files, maps, scoring
+from foveate.tasks.classify import Classifier, SampleModule, class_weights
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
-from foveate.tasks.hosts import build, new_modules
+from foveate.tasks.hosts import build, new_modules, open_samples
 from foveate.tasks.job import Job, Measured
+from foveate.tasks.layout import channels_last
 from foveate.tasks.preprocess import KEY, preprocess_for
 from foveate.tasks.resume import Checkpoint, Standing
 from foveate.tasks.samples import EpochBatches
@@ -19,30 +18,30 @@ __all__ = ["ClassifyJob"]
 
 
 class ClassifyJob(Job):
-    """Build, fit, look at the test pictures."""
+    """Build, fit, look at the test samples."""
 
     config: RunConfig
 
     def open(self, begun: Checkpoint | None) -> None:
-        self.pictures = open_pictures(self.config.data)
-        self.network, shape, self.sites = build(self.config, pictures=self.pictures)
-        self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.samples = open_samples(self.config, self.config.data)
+        self.network, shape, self.sites = build(self.config, samples=self.samples)
+        channels_last(self.network)
         self.new = new_modules(self.config, self.network, self.sites)
-        self.preprocess = preprocess_for(self.config, self.pictures, self.network, shape)
-        self.head = head_of(self.network, len(self.pictures.classes))
+        self.preprocess = preprocess_for(self.config, self.samples, self.network, shape)
+        self.head = head_of(self.network, len(self.samples.classes))
         if begun is None:
-            _check_readable(self.pictures)
+            _check_readable(self.samples)
 
-    def learner(self, standing: Standing) -> tuple[Classifier, PictureModule]:
-        config, train = self.config, self.pictures.splits["train"]
+    def learner(self, standing: Standing) -> tuple[Classifier, SampleModule]:
+        config, train = self.config, self.samples.splits["train"]
         weights = class_weights(train, len(self.preprocess.classes)) if config.class_weights else None
         learning = [*self.new, *heads_of(self.network, len(self.preprocess.classes))]
         learner = Classifier(self.network, self.preprocess, config, learning, weights, self.steps_per_epoch, standing)
-        return learner, PictureModule(self.pictures, self.preprocess, config, standing)
+        return learner, SampleModule(self.samples, self.preprocess, config, standing)
 
     def measure(self, ended: Checkpoint) -> Measured:
         self.tell("attend", 1.0, ended)
-        split, classes = self.pictures.splits["test"], self.pictures.classes
+        split, classes = self.samples.splits["test"], self.samples.classes
         device = pick_device(self.config.device)
         self.network.to(device)
         labels = scoring.labels_of(split)
@@ -50,10 +49,11 @@ class ClassifyJob(Job):
         names = [split.name(index) for index in range(len(split))]
         scoring.write_predictions(self.out / files.PREDICTIONS, names, logits, classes, labels)
         samples = attention.pick_samples(labels.tolist(), len(classes))
-        indices = attention.spread_out(len(split), samples)
+        most = attention.CLIPS_LOOKED_AT if self.preprocess.frames else attention.LOOKED_AT
+        indices = attention.spread_out(len(split), samples, most)
         features = features_of(self.network, self.head)
         seen = attention.look(self.network, self.new, self.preprocess, split, indices, features, device)
-        attention.write_maps(self.out / files.MAPS, seen, split, classes, len(samples))
+        maps.write_maps(self.out / files.MAPS, seen, split, classes, len(samples))
         rows, best = ended.standing.rows, ended.standing.best_loss
         validated = next((row["val_accuracy"] for row in rows if row["val_loss"] == best), rows[-1]["val_accuracy"])
         metrics = scoring.measure(logits, labels) | {"val_accuracy": validated}
@@ -65,17 +65,20 @@ class ClassifyJob(Job):
 
     @property
     def sizes(self) -> dict[str, int]:
-        return {name: len(split) for name, split in self.pictures.splits.items()}
+        return {name: len(split) for name, split in self.samples.splits.items()}
 
     @property
     def steps_per_epoch(self) -> int:
         return EpochBatches.per_epoch(self.sizes["train"], self.config.batch_size)
 
 
-def _check_readable(pictures: Pictures) -> None:
+def _check_readable(samples: Pictures | Clips) -> None:
     """Decode what is not read before the end of an epoch: no hours of training shall end at a damaged file."""
     for name in ("val", "test"):
-        split = pictures.splits[name]
-        if isinstance(split, FolderSplit):
+        split = samples.splits[name]
+        if isinstance(samples, Clips):
+            for index in range(len(split)):
+                samples.splits[name].length(index)
+        elif isinstance(split, FolderSplit):
             for index in range(len(split)):
                 split.image(index)

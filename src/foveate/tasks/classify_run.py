@@ -1,21 +1,21 @@
-"""Make and use a run that classifies pictures."""
+"""Make and use a run that classifies pictures or clips."""
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import nn
 
-from foveate.data import open_pictures
 from foveate.errors import DataError
 from foveate.tasks import attention, files, overlays, scoring
 from foveate.tasks.classify_job import ClassifyJob as RunJob
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import fill, finished, kept
-from foveate.tasks.hosts import build_network, new_modules
-from foveate.tasks.inputs import given_pictures
+from foveate.tasks.hosts import build_network, new_modules, open_samples, takes_clips
+from foveate.tasks.inputs import given_clips, given_pictures
+from foveate.tasks.layout import channels_last
 from foveate.tasks.preprocess import KEY, Preprocess
 from foveate.tasks.weights import features_of, head_of
 
@@ -35,15 +35,15 @@ def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path
     """The metrics of a run on a split of some data; `rows` takes a row for each picture."""
     network, config = load_run(run)
     preprocess = read_preprocess(run)
-    pictures = open_pictures(data or config.data)
-    if pictures.classes != preprocess.classes:
-        raise DataError(f"{pictures.source} has classes {pictures.classes}; the run knows {preprocess.classes}")
-    chosen, where = pictures.splits[split], pick_device(device)
+    samples = open_samples(config, data or config.data)
+    if samples.classes != preprocess.classes:
+        raise DataError(f"{samples.source} has classes {samples.classes}; the run knows {preprocess.classes}")
+    chosen, where = samples.splits[split], pick_device(device)
     logits, labels = scoring.classify(network.to(where), preprocess, chosen, where), scoring.labels_of(chosen)
     if rows is not None:
         names = [chosen.name(index) for index in range(len(chosen))]
         with files.world_errors(rows):
-            scoring.write_predictions(rows, names, logits, pictures.classes, labels)
+            scoring.write_predictions(rows, names, logits, samples.classes, labels)
     return scoring.measure(logits, labels)
 
 
@@ -51,7 +51,7 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Pat
     """Write out/predictions.csv and return its path."""
     network, _ = load_run(run)
     preprocess, where = read_preprocess(run), pick_device(device)
-    split, names = given_pictures(inputs, preprocess.channels)
+    split, names = _given(inputs, preprocess)
     path = Path(out) / files.PREDICTIONS
     with files.world_errors(Path(out)):
         logits = scoring.classify(network.to(where), preprocess, split, where)
@@ -65,7 +65,7 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> list
     """
     network, config = load_run(run)
     preprocess, where = read_preprocess(run), pick_device(device)
-    split, names = given_pictures(inputs, preprocess.channels)
+    split, names = _given(inputs, preprocess)
     new = new_modules(config, network, [dict(site) for site in finished(run).sites])
     features = features_of(network, head_of(network, len(preprocess.classes)))
     with files.world_errors(Path(out)):
@@ -84,9 +84,14 @@ def load_run(run: Path) -> tuple[nn.Module, RunConfig]:
     # The trained weights are in the folder: where the run started from need not exist any more.
     start = "identity" if config.identity else "published"
     bare = dataclasses.replace(config, start=start, pretrained=False, init=None)
-    network, _ = build_network(bare, len(preprocess.classes), (preprocess.channels, *preprocess.size))
+    network, _ = build_network(bare, len(preprocess.classes), preprocess.shape)
     fill(network, run)
-    return network.to(memory_format=torch.channels_last).eval(), config  # pyright: ignore[reportCallIssue]
+    return channels_last(network).eval(), config
+
+
+def _given(inputs: Sequence[Path], preprocess: Preprocess) -> tuple[Any, list[str]]:
+    """The pictures or the videos on the command line, and a name for each."""
+    return (given_clips if preprocess.frames else given_pictures)(inputs, preprocess.channels)
 
 
 def read_preprocess(run: Path) -> Preprocess:
@@ -95,14 +100,15 @@ def read_preprocess(run: Path) -> Preprocess:
 
 
 def open_run(run: Path) -> tuple[nn.Module, tuple[int, ...]]:
-    """The network of a run, and the (channels, height, width) that it takes."""
-    preprocess = read_preprocess(run)
-    return load_run(run)[0], (preprocess.channels, *preprocess.size)
+    """The network of a run, and the (channels, height, width) or (channels, time, height, width) that it takes."""
+    return load_run(run)[0], read_preprocess(run).shape
 
 
 def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
     """A network by name, for 1000 classes."""
-    if len(shape) != 3:
-        raise ValueError(f"{network} takes channels, height and width; got {'x'.join(map(str, shape))}")
-    built, _ = build_network(RunConfig(network=network, mechanism=mechanism), 1000, (shape[0], shape[1], shape[2]))
+    clips = takes_clips(network)
+    if len(shape) != 3 + clips:
+        wanted = "channels, time, height and width" if clips else "channels, height and width"
+        raise ValueError(f"{network} takes {wanted}; got {'x'.join(map(str, shape))}")
+    built, _ = build_network(RunConfig(network=network, mechanism=mechanism), 1000, shape)
     return built.eval(), shape

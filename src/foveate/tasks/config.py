@@ -34,6 +34,17 @@ DEMO_SETTINGS: dict[str, Any] = {
     "threads": 1,
 }
 
+# Likewise on the embedded clips; a flip would change a direction.
+CLIP_SETTINGS: dict[str, Any] = {
+    "network": "c2d_tiny",
+    "epochs": 12,
+    "batch_size": 32,
+    "learning_rate": 6e-3,
+    "augment": "none",
+    "threads": 1,
+}
+EMBEDDED_SETTINGS = {"demo": DEMO_SETTINGS, "direction": CLIP_SETTINGS, "mover": CLIP_SETTINGS}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -155,16 +166,24 @@ class RunConfig(TrainingConfig):
     """One training run that classifies pictures; what is not below is in TrainingConfig.
 
     Args:
-        data: A folder of class folders, a MedMNIST npz file, or "demo" for the embedded pictures.
+        data: A folder of class folders, a MedMNIST npz file, or "demo" for the embedded pictures; for a network of
+            clips a folder of class folders of videos, or "direction" or "mover".
         network: A name of the networks' catalogue, "timm/NAME" or "torchvision/NAME".
         start: "identity" inserts the mechanism as the identity, "published" builds it as its paper does, "auto" is
             identity where the host has trained weights (pretrained or init) and published otherwise.
         where: Pattern of the modules that the mechanism follows, for insertion. Default: the host's usual places.
         pretrained: Start from the host's published weights.
-        augment: "none", "digits" (shifts), "standard" (shifts and flips), "crops" (random resized crops and flips) or
-            "trivial" (standard and TrivialAugment).
+        augment: "none", "digits" (shifts), "standard" (shifts and flips), "crops" (random resized crops and flips),
+            "trivial" (standard and TrivialAugment) or "jitter" (crops from pictures whose shorter side is 256/224 to
+            320/224 of theirs, and flips). One draw for all frames of a clip.
         image_size: Side to which pictures are brought. Default: their own where all are alike, else 224.
         class_weights: Weigh the loss by the inverse frequency of the classes.
+        frames: How many frames of a video make a clip. Default: 8.
+        frame_stride: From one frame of a clip to the next. Default: as far as most training videos are long enough
+            for, at most 8.
+        test_clips: In how many clips, evenly spread, a video is looked at outside of training. Default: 1, the middle.
+        test_crops: In how many parts along its longer side each of them is, 1 or 3; probabilities are averaged over
+            all. Default: 1.
     """
 
     task: str = "classify"
@@ -173,18 +192,26 @@ class RunConfig(TrainingConfig):
     start: Literal["auto", "identity", "published"] = "auto"
     where: str | None = None
     pretrained: bool = False
-    augment: Literal["none", "digits", "standard", "crops", "trivial"] = "standard"
+    augment: Literal["none", "digits", "standard", "crops", "trivial", "jitter"] = "standard"
     image_size: int | None = None
     class_weights: bool = False
     label_smoothing: float = 0.0
+    frames: int | None = None
+    frame_stride: int | None = None
+    test_clips: int | None = None
+    test_crops: int | None = None
 
     @classmethod
     def suited(cls, data: str) -> dict[str, Any]:
-        return dict(DEMO_SETTINGS) if data == "demo" else {}
+        return dict(EMBEDDED_SETTINGS.get(data, {}))
 
     def check(self) -> None:
-        if self.image_size is not None and self.image_size < 1:
-            raise ValueError(f"image_size must be 1 or more; got {self.image_size}")
+        for name in ("image_size", "frames", "frame_stride", "test_clips"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more; got {value}")
+        if self.test_crops not in (None, 1, 3):
+            raise ValueError(f"test_crops must be 1 or 3; got {self.test_crops}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be from 0 to below 1; got {self.label_smoothing}")
         if self.pretrained and self.init is not None:

@@ -140,12 +140,15 @@ def export_run(run: Path, path: Path, **options: Any) -> Exported:
 def _classifying(run: Path) -> tuple[nn.Module, TrainingConfig, tuple[int, ...], dict[str, Any]]:
     network, config = load_run(run)
     preprocess = read_preprocess(run)
-    shape = (preprocess.channels, *preprocess.size)
+    shape = preprocess.shape
     colours = "RGB" if preprocess.channels == 3 else "grey"
+    axes, what = "batch, channel, height, width", "pictures"
+    if preprocess.frames:
+        axes, what = "batch, channel, time, height, width", f"frames, every {preprocess.frame_stride} of a video,"
     metadata = {
         "classes": preprocess.classes,
-        "input": f"float32 (batch, channel, height, width): {colours} pictures in 0..1, scaled (bilinear, antialiased) "
-        f"to cover {shape[1]} x {shape[2]} and cut to it in the middle, then less mean and divided by std",
+        "input": f"float32 ({axes}): {colours} {what} in 0..1, scaled (bilinear, antialiased) to cover "
+        f"{shape[-2]} x {shape[-1]} and cut to it in the middle, then less mean and divided by std",
         "input_size": shape,
         "mean": preprocess.mean,
         "std": preprocess.std,

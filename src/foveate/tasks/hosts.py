@@ -8,25 +8,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveate.data import Pictures, open_pictures
-from foveate.errors import CheckpointError
+from foveate.data import Clips, Pictures, open_clips, open_pictures
+from foveate.errors import CheckpointError, DataError
 from foveate.layers import AttentionGate
 from foveate.surgery.hook import Start
 from foveate.tasks.config import RunConfig
 from foveate.tasks.weights import fetch_published, heads_of, load_into, read_weights, start_from
 
-__all__ = ["MECHANISM_SEED", "build", "build_network", "input_shape", "insert_mechanism", "new_modules"]
+__all__ = [
+    "MECHANISM_SEED",
+    "build",
+    "build_network",
+    "input_shape",
+    "insert_mechanism",
+    "new_modules",
+    "open_samples",
+    "takes_clips",
+]
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
+USUAL_FRAMES = 8
+CLIP_SETTINGS_NAMES = ("frames", "frame_stride", "test_clips", "test_crops")
+EMBEDDED_CLIPS = ("direction", "mover")
 LARGEST_OWN_SIDE = 256  # larger pictures are brought to USUAL_SIDE unless a size is asked for
 USUAL_SIDE = 224
 MECHANISM_SEED = 1_000_003  # added to the run's seed: the host's weights do not depend on the mechanism's
 
 
 def build(
-    config: RunConfig, *, pictures: Pictures | None = None, device: str = "cpu"
+    config: RunConfig, *, samples: Pictures | Clips | None = None, device: str = "cpu"
 ) -> tuple[nn.Module, Shape, list[dict[str, Any]]]:
-    """The network of a run, the (channels, height, width) that it takes, and its sites: name and channels of each.
+    """The network of a run, the (channels, height, width) that it takes, or (channels, time, height, width), and its
+    sites: name and channels of each.
 
     The seed decides the weights, and the host's do not depend on the mechanism. On "meta" nothing is computed: for
     counting only.
@@ -35,11 +48,35 @@ def build(
         from foveate.networks import catalogue
 
         catalogue.describe(config.network, config.task)
-    pictures = pictures or open_pictures(config.data)
-    shape = input_shape(config, pictures)
+    samples = samples or open_samples(config, config.data)
+    shape = input_shape(config, samples)
     with torch.device(device):
-        network, sites = build_network(config, len(pictures.classes), shape)
+        network, sites = build_network(config, len(samples.classes), shape)
     return network, shape, sites
+
+
+def open_samples(config: RunConfig, data: str) -> Pictures | Clips:
+    """What a run classifies: clips if its network takes them, else pictures.
+
+    Raises:
+        DataError: If the data are of the other kind, or cannot be used.
+        ValueError: If the run has settings of clips, and its network takes pictures.
+    """
+    if takes_clips(config.network):
+        return open_clips(data)
+    for name in CLIP_SETTINGS_NAMES:
+        if getattr(config, name) is not None:
+            raise ValueError(f"{name} is for networks of clips, such as c2d_resnet50; got {config.network}")
+    if data in EMBEDDED_CLIPS:
+        raise DataError(f"{data} holds clips, for networks such as c2d_tiny; {config.network} takes pictures")
+    return open_pictures(data)
+
+
+def takes_clips(network: str) -> bool:
+    """Whether a network of a run takes clips."""
+    from foveate.networks import catalogue
+
+    return _ours_by_name(network) and catalogue.describe(network, "classify").clips
 
 
 def build_network(config: RunConfig, num_classes: int, shape: Shape) -> tuple[nn.Module, list[dict[str, Any]]]:
@@ -55,7 +92,7 @@ def build_network(config: RunConfig, num_classes: int, shape: Shape) -> tuple[nn
     if config.init is not None:
         start_from(network, config.init, new, heads_of(network, num_classes), ours=_ours(config))
     elif config.pretrained and not config.network.startswith("timm/"):  # timm loads its own
-        name = config.network.rpartition("/")[2]
+        name = _name_of_pictures(config.network.rpartition("/")[2])
         load_into(network, fetch_published(name), f"the published {name}", new, heads_of(network, num_classes))
     return network, sites
 
@@ -67,14 +104,21 @@ def new_modules(config: RunConfig, network: nn.Module, sites: list[dict[str, Any
     return [*(names if _built_in(config) else [f"{name}.inserted" for name in names]), *gates]
 
 
-def input_shape(config: RunConfig, pictures: Pictures) -> Shape:
-    """The (channels, height, width) to which every picture is brought."""
+def input_shape(config: RunConfig, samples: Pictures | Clips) -> Shape:
+    """The (channels, height, width) to which every picture is brought; of clips (channels, time, height, width)."""
+    if isinstance(samples, Clips):
+        channels, *space = _picture_shape(config, samples)
+        return channels, config.frames or USUAL_FRAMES, *space
+    return _picture_shape(config, samples)
+
+
+def _picture_shape(config: RunConfig, pictures: Pictures | Clips) -> Shape:
     channels = pictures.channels
     if "/" in config.network or config.pretrained:
         channels = 3
     elif config.init is not None:
         first = next(
-            (value for value in read_weights(config.init, ours=_ours(config)).values() if value.ndim == 4), None
+            (value for value in read_weights(config.init, ours=_ours(config)).values() if value.ndim in (4, 5)), None
         )
         channels = channels if first is None else int(first.shape[1])
     if config.image_size is not None:
@@ -131,7 +175,16 @@ def _own_host(config: RunConfig, num_classes: int, shape: Shape) -> tuple[nn.Mod
 
 def _ours(config: RunConfig) -> bool:
     """Whether the host is of our own catalogue, so that published checkpoints have its weights under other keys."""
-    return "/" not in config.network
+    return _ours_by_name(config.network)
+
+
+def _ours_by_name(network: str) -> bool:
+    return "/" not in network
+
+
+def _name_of_pictures(network: str) -> str:
+    """The network for pictures whose weights one of clips starts from: resnet50 for i3d_resnet50."""
+    return network[network.index("resnet") :] if "resnet" in network and takes_clips(network) else network
 
 
 def _built_in(config: RunConfig) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures that are named on the command line."""
+"""Pictures and videos that are named on the command line."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -8,10 +8,11 @@ from pathlib import Path
 from torch import Tensor
 
 from foveate.data import SUFFIXES
+from foveate.data.clip_folders import FolderClips, clips_in
 from foveate.data.folders import FolderSplit
 from foveate.errors import DataError
 
-__all__ = ["each_picture", "given_pictures", "keep_apart"]
+__all__ = ["each_picture", "given_clips", "given_pictures", "keep_apart"]
 
 
 @contextmanager
@@ -53,8 +54,25 @@ def given_pictures(inputs: Sequence[Path], channels: int) -> tuple[FolderSplit, 
             found.append(given)
         else:
             raise DataError(f"{given} does not exist")
+    root, found, names = _named(found, "picture")
+    return FolderSplit(root, found, [0] * len(found), channels), names
+
+
+def given_clips(inputs: Sequence[Path], channels: int) -> tuple[FolderClips, list[str]]:
+    """Videos on the command line, folders of frames, and folders of both, and a name for each."""
+    found: list[Path] = []
+    for given in map(Path, inputs):
+        if not given.exists():
+            raise DataError(f"{given} does not exist")
+        found += [given] if given.is_file() else clips_in(given)
+    root, found, names = _named(found, "video")
+    return FolderClips(root, found, [0] * len(found), channels), names
+
+
+def _named(found: list[Path], noun: str) -> tuple[Path, list[Path], list[str]]:
+    """The folder that holds all, the absolute paths, and their names in that folder."""
     if not found:
-        raise DataError("at least one picture is needed; none was given")
-    root = Path(os.path.commonpath([path.absolute().parent for path in found]))
-    names = [path.absolute().relative_to(root).as_posix() for path in found]
-    return FolderSplit(root, [path.absolute() for path in found], [0] * len(found), channels), names
+        raise DataError(f"at least one {noun} is needed; none was given")
+    found = [path.absolute() for path in found]
+    root = Path(os.path.commonpath([path.parent for path in found]))
+    return root, found, [path.relative_to(root).as_posix() for path in found]

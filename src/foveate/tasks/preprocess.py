@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import statistics
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
-from foveate.data import Pictures, Split
+from foveate.data import Clips, Pictures
 from foveate.tasks.config import RunConfig
 
 __all__ = ["KEY", "Preprocess", "preprocess_for"]
@@ -16,6 +17,10 @@ __all__ = ["KEY", "Preprocess", "preprocess_for"]
 KEY = "foveate"  # under which it is kept in model.safetensors
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOOKED_AT = 512  # training pictures from which mean and deviation are computed
+LENGTHS = 64  # training videos whose length decides how far apart the frames of a clip are
+WIDEST_STRIDE = 8
+CLIP_FIELDS = ("frames", "frame_stride", "test_clips", "test_crops")
+MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +33,10 @@ class Preprocess:
         size: (height, width).
         mean: Of each channel, of pictures in 0..1.
         std: Likewise.
+        frames: How many make a clip; 0 for pictures.
+        frame_stride: From one frame of a clip to the next.
+        test_clips: In how many clips, evenly spread, a video is looked at outside of training.
+        test_crops: In how many parts of each, 1 or 3.
     """
 
     classes: list[str]
@@ -35,16 +44,26 @@ class Preprocess:
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    frames: int = 0
+    frame_stride: int = 1
+    test_clips: int = 1
+    test_crops: int = 1
 
-    def fit(self, image: Tensor) -> Tensor:
-        """Bring a uint8 (channel, height, width) picture to the network's channels and size.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input: (channel, height, width), or (channel, time, height, width)."""
+        return (self.channels, *((self.frames,) if self.frames else ()), *self.size)
 
-        A larger or smaller picture is scaled until its shorter side fits, and cut in the middle.
+    def fit(self, image: Tensor, crop: int = 0, crops: int = 1) -> Tensor:
+        """Bring a uint8 (*, channel, height, width) picture to the network's channels and size.
+
+        A larger or smaller picture is scaled until its shorter side fits, and cut in the middle; or else `crop` of
+        `crops` parts that lie evenly along its longer side.
         """
-        return fit(image, self.channels, self.size)
+        return fit(image, self.channels, self.size, crop, crops)
 
     def colour(self, image: Tensor) -> Tensor:
-        """Bring a uint8 (channel, height, width) picture to the network's channels."""
+        """Bring a uint8 (*, channel, height, width) picture to the network's channels."""
         return colour(image, self.channels)
 
     def where_from(self, height: int, width: int) -> tuple[float, float, float]:
@@ -53,11 +72,18 @@ class Preprocess:
         scaled = _scaled(height, width, self.size)
         return scale, (scaled[0] - self.size[0]) // 2, (scaled[1] - self.size[1]) // 2
 
+    def carry(self, boxes: Tensor, height: int, width: int) -> Tensor:
+        """Boxes of a picture of some size in the pixels of what `fit` makes of it."""
+        scale, top, left = self.where_from(height, width)
+        moved = boxes * scale - torch.tensor([left, top, left, top])
+        return moved.clamp(min=0).minimum(torch.tensor([self.size[1], self.size[0]] * 2))
+
     def normalise(self, images: Tensor) -> Tensor:
-        """From uint8 (batch, channel, height, width) to what the network takes."""
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
-        return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+        """From uint8 (batch, *shape) to what the network takes."""
+        axes = (1, -1, *[1] * (images.ndim - 2))
+        mean = torch.tensor(self.mean, device=images.device).view(axes)
+        std = torch.tensor(self.std, device=images.device).view(axes)
+        return ((images.float() / 255 - mean) / std).contiguous(memory_format=MEMORY_FORMATS[images.ndim])
 
     def to_json(self) -> str:
         """The text that is kept in model.safetensors."""
@@ -67,39 +93,51 @@ class Preprocess:
     def from_json(cls, text: str) -> "Preprocess":
         """Read what to_json wrote."""
         held: dict[str, Any] = json.loads(text)
-        tuples = {name: tuple(held[name]) for name in ("size", "mean", "std")}
-        return cls(classes=list(held["classes"]), channels=int(held["channels"]), **tuples)
+        values: dict[str, Any] = {name: tuple(held[name]) for name in ("size", "mean", "std")}
+        values |= {name: int(held[name]) for name in CLIP_FIELDS if name in held}
+        return cls(classes=list(held["classes"]), channels=int(held["channels"]), **values)
 
 
 def preprocess_for(
-    config: RunConfig, pictures: Pictures, network: nn.Module, shape: tuple[int, int, int]
+    config: RunConfig, samples: Pictures | Clips, network: nn.Module, shape: tuple[int, ...]
 ) -> Preprocess:
-    """The preprocessing of a run: normalised as trained weights want it, else by the training pictures."""
-    channels, size = shape[0], (shape[1], shape[2])
+    """The preprocessing of a run: normalised as trained weights want it, else by the training samples."""
+    channels, size = shape[0], (shape[-2], shape[-1])
     given = getattr(network, "pretrained_cfg", None)
     if config.pretrained and isinstance(given, dict) and "mean" in given:
         mean, std = tuple(given["mean"]), tuple(given["std"])
     elif config.pretrained:
         mean, std = IMAGENET_MEAN, IMAGENET_STD
     else:
-        mean, std = _moments(pictures.splits["train"], channels, size)
-    return Preprocess(pictures.classes, channels, size, mean, std)
+        mean, std = _moments(samples, channels, size)
+    plain = Preprocess(samples.classes, channels, size, mean, std)
+    if isinstance(samples, Pictures):
+        return plain
+    stride = config.frame_stride or _stride(samples, shape[1])
+    test = {name: value for name in ("test_clips", "test_crops") if (value := getattr(config, name)) is not None}
+    return dataclasses.replace(plain, frames=shape[1], frame_stride=stride, **test)
 
 
 def colour(image: Tensor, channels: int) -> Tensor:
     """See Preprocess.colour."""
-    if image.shape[0] == channels:
+    if image.shape[-3] == channels:
         return image
-    return F.rgb_to_grayscale(image) if channels == 1 else image.expand(channels, -1, -1)
+    if channels == 1:
+        return F.rgb_to_grayscale(image)
+    return image.expand(*image.shape[:-3], channels, *image.shape[-2:])
 
 
-def fit(image: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
+def fit(image: Tensor, channels: int, size: tuple[int, int], crop: int = 0, crops: int = 1) -> Tensor:
     """See Preprocess.fit."""
     image = colour(image, channels)
-    if image.shape[1:] == size:
+    if image.shape[-2:] == size:
         return image
-    height, width = image.shape[1:]
-    return F.center_crop(F.resize(image, list(_scaled(height, width, size)), antialias=True), list(size))
+    height, width = image.shape[-2:]
+    image = F.resize(image, list(_scaled(height, width, size)), antialias=True)
+    if crops == 1:
+        return F.center_crop(image, list(size))
+    top, left = ((have - want) * crop // (crops - 1) for have, want in zip(image.shape[-2:], size, strict=True))
+    return F.crop(image, top, left, *size)
 
 
 def _scaled(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
@@ -107,11 +145,29 @@ def _scaled(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
     return max(size[0], round(height * scale)), max(size[1], round(width * scale))
 
 
-def _moments(split: Split, channels: int, size: tuple[int, int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _stride(clips: Clips, frames: int) -> int:
+    """So far apart that most training videos are seen from end to end, at most WIDEST_STRIDE."""
+    split = clips.splits["train"]
+    lengths = [split.length(index) for index in range(0, len(split), -(-len(split) // LENGTHS))]
+    return min(WIDEST_STRIDE, max(1, int(statistics.median(lengths)) // frames))
+
+
+def _first_look(samples: Pictures | Clips, index: int) -> Tensor:
+    """A training picture, or the middle frame of a training video."""
+    if isinstance(samples, Pictures):
+        return samples.splits["train"].image(index)
+    split = samples.splits["train"]
+    return split.clip(index, [split.length(index) // 2])[:, 0]
+
+
+def _moments(
+    samples: Pictures | Clips, channels: int, size: tuple[int, int]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    split = samples.splits["train"]
     indices = range(0, len(split), max(1, len(split) // LOOKED_AT))
     sums, squares = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
     for index in indices:
-        pixels = fit(split.image(index), channels, size).double() / 255
+        pixels = fit(_first_look(samples, index), channels, size).double() / 255
         sums += pixels.mean(dim=(1, 2))
         squares += pixels.square().mean(dim=(1, 2))
     mean = sums / len(indices)

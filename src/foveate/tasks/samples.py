@@ -7,17 +7,19 @@ random numbers, and wherever a run was interrupted, every arm of a seed sees the
 import hashlib
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
-from foveate.data import Split
 from foveate.tasks.preprocess import Preprocess
 
 __all__ = ["EpochBatches", "PictureSet", "WholeBatches", "augmentation", "draw_seed"]
 
+JITTER = (256, 321)  # sides of which one is drawn, for crops of 224
+WHOLE = ("crops", "jitter")  # what cuts from the picture as it is
 KEPT_BYTES = 256 * 2**20  # a set whose decoded pictures take no more remembers them
 
 
@@ -28,15 +30,19 @@ def draw_seed(*numbers: int) -> int:
 
 
 def augmentation(name: str, size: tuple[int, int]) -> Callable[[Tensor], Tensor] | None:
-    """The random change of a uint8 picture that a run's `augment` names; None for "none"."""
+    """The random change of a uint8 picture, or of all frames of a clip alike, that a run's `augment` names; None for
+    "none".
+    """
     shift = v2.RandomCrop(size, padding=[max(1, size[1] // 8), max(1, size[0] // 8)])
     flip = v2.RandomHorizontalFlip()
+    sides = list(range(*(round(max(size) * side / 224) for side in JITTER)))
     known = {
         "none": None,
         "digits": shift,
         "standard": v2.Compose([shift, flip]),
         "crops": v2.Compose([v2.RandomResizedCrop(size, antialias=True), flip]),
         "trivial": v2.Compose([shift, flip, v2.TrivialAugmentWide()]),
+        "jitter": v2.Compose([v2.RandomShortestSize(sides, antialias=True), v2.RandomCrop(size), flip]),
     }
     return known[name]
 
@@ -51,14 +57,18 @@ class PictureSet(Dataset[tuple[Tensor, Tensor]]):
         seed: Decides the augmentation, with the epoch and the picture's number.
     """
 
-    def __init__(self, split: Split, preprocess: Preprocess, augment: str = "none", seed: int = 0) -> None:
+    keeps = True  # whether a picture is the same each time it is read
+    views = 1
+    """How many ways there are to look at a sample where nothing is random; see `view`."""
+
+    def __init__(self, split: Any, preprocess: Preprocess, augment: str = "none", seed: int = 0) -> None:
         self.split, self.preprocess, self.seed = split, preprocess, seed
         self.epoch = 0
         self.change = augmentation(augment, preprocess.size)
-        self.whole = augment == "crops"  # crops are cut from the picture as it is
+        self.whole = augment in WHOLE
         self.labels = torch.tensor([split.label(index) for index in range(len(split))])
         shape = (len(split), preprocess.channels, *preprocess.size)
-        keeps = not self.whole and math.prod(shape) <= KEPT_BYTES
+        keeps = self.keeps and not self.whole and math.prod(shape) <= KEPT_BYTES
         self._kept = torch.empty(shape, dtype=torch.uint8) if keeps else None
         self._is_kept = [False] * len(split)
 
@@ -72,6 +82,19 @@ class PictureSet(Dataset[tuple[Tensor, Tensor]]):
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         return self._changed(self._fetch(indices), indices), self.labels[indices]
 
+    def view(self, indices: list[int], number: int) -> Tensor:
+        """The samples as one of the `views` shows them."""
+        return self._changed(
+            [self._read(index, number) for index in indices] if number else self._fetch(indices), indices
+        )
+
+    def boxes(self, index: int) -> Tensor | None:
+        """The true boxes of a sample in the pixels that the network sees, (box, 4); None where none is known."""
+        found = self.split.boxes_xyxy(index)
+        if found is None or not len(found):
+            return None
+        return self.preprocess.carry(found, *self.split.image(index).shape[1:])
+
     def _fetch(self, indices: list[int]) -> Tensor | list[Tensor]:
         if self._kept is None:
             return [self._read(index) for index in indices]
@@ -81,7 +104,7 @@ class PictureSet(Dataset[tuple[Tensor, Tensor]]):
                 self._is_kept[index] = True
         return self._kept[indices]
 
-    def _read(self, index: int) -> Tensor:
+    def _read(self, index: int, view: int = 0) -> Tensor:
         image = self.split.image(index)
         return self.preprocess.colour(image) if self.whole else self.preprocess.fit(image)
 

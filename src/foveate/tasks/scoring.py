@@ -9,27 +9,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveate.data import Split
+from foveate.data import ClipSplit, Split
 from foveate.files import write_atomic
 from foveate.tasks.answers import logits_of
+from foveate.tasks.clips import sample_set
 from foveate.tasks.preprocess import Preprocess
-from foveate.tasks.samples import PictureSet, WholeBatches
+from foveate.tasks.samples import WholeBatches
 
 __all__ = ["classify", "labels_of", "measure", "write_predictions"]
 
-BATCH = 128
+BATCH, CLIP_BATCH = 128, 8
 
 
 @torch.inference_mode()
-def classify(network: nn.Module, preprocess: Preprocess, split: Split, device: torch.device) -> Tensor:
-    """Logits of every picture of a split, float32 (picture, class), on the CPU; the network is left in eval mode."""
+def classify(network: nn.Module, preprocess: Preprocess, split: Split | ClipSplit, device: torch.device) -> Tensor:
+    """Logits of every sample of a split, float32 (sample, class), on the CPU; the network is left in eval mode.
+
+    Of a video that is seen in several views they are the logarithm of the mean of the probabilities.
+    """
     network.eval()
-    pictures = PictureSet(split, preprocess)
+    samples = sample_set(split, preprocess)
     found = []
-    for indices in WholeBatches(len(pictures), BATCH):
-        images, _ = pictures.__getitems__(indices)
-        answers = network(preprocess.normalise(images.to(device)))
-        found.append(logits_of(network, answers).cpu())
+    for indices in WholeBatches(len(samples), CLIP_BATCH if preprocess.frames else BATCH):
+        seen = []
+        for view in range(samples.views):
+            answers = network(preprocess.normalise(samples.view(indices, view).to(device)))
+            seen.append(logits_of(network, answers).cpu())
+        found.append(seen[0] if len(seen) == 1 else torch.stack(seen).softmax(dim=-1).mean(dim=0).log())
     return torch.cat(found)
 
 
@@ -69,6 +75,6 @@ def write_predictions(
     write_atomic(path, text.getvalue())
 
 
-def labels_of(split: Split) -> Tensor:
-    """The class of every picture of a split."""
+def labels_of(split: Split | ClipSplit) -> Tensor:
+    """The class of every sample of a split."""
     return torch.tensor([split.label(index) for index in range(len(split))])

@@ -27,22 +27,21 @@ class Stage:
 
     Args:
         name: Of the module.
-        layout: Of its output: (batch, channel, height, width), (batch, height, width, channel) or
-            (batch, token, channel).
+        layout: Of its output: (batch, channel, *space), (batch, height, width, channel) or (batch, token, channel).
     """
 
     name: str
     layout: Layout
 
 
-def last_stage(network: nn.Module, shape: tuple[int, int, int], features: int) -> Stage | None:
+def last_stage(network: nn.Module, shape: tuple[int, ...], features: int) -> Stage | None:
     """The last module whose output still has places, found by one forward pass; None if there is none.
 
     A transformer is looked at before its last attention: behind it, only the class token has a gradient.
 
     Args:
         network: A classifier.
-        shape: (channel, height, width) of its input.
+        shape: (channel, *space) of its input.
         features: Channels that its classifier takes.
     """
     called: list[tuple[str, tuple[int, ...]]] = []
@@ -70,7 +69,7 @@ def last_stage(network: nn.Module, shape: tuple[int, int, int], features: int) -
     for name, size in reversed(called):
         if len(size) == 4 and size[3] == features != size[1] and size[1] * size[2] > 1:
             return Stage(name, "channels_last")
-        if len(size) == 4 and size[2] * size[3] > 1:
+        if len(size) == len(shape) + 1 and len(size) >= 4 and math.prod(size[2:]) > 1:
             return Stage(name, "channels_first")
     return None
 
@@ -85,7 +84,7 @@ def grad_cam(network: nn.Module, stage: Stage, images: Tensor, labels: Tensor | 
         labels: The class asked for of each picture. Default: the predicted one.
 
     Shape:
-        images (batch, channel, height, width) -> (batch, class), (batch, *grid)
+        images (batch, channel, *space) -> (batch, class), (batch, *grid)
     """
     held: list[Tensor] = []
 
@@ -115,9 +114,9 @@ def as_grid(values: Tensor) -> Tensor | None:
     """A map over tokens as a map over places, without the tokens that are no places; None if they form no square.
 
     Shape:
-        (batch, token) -> (batch, side, side); (batch, height, width) -> the same
+        (batch, token) -> (batch, side, side); (batch, height, width) or (batch, time, height, width) -> the same
     """
-    if values.ndim == 3:
+    if values.ndim in (3, 4):
         return values
     if values.ndim != 2:
         return None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from foveate.errors import CheckpointError
 from foveate.networks.architecture import Architecture
+from foveate.networks.inflation import inflate_state
 from foveate.networks.published import Inspection, inspect, read_file
 
 __all__ = [
@@ -111,7 +112,7 @@ def load_into(
 
     Args:
         network: The host, perhaps with mechanisms.
-        state: What to load.
+        state: What to load; kernels for pictures are inflated for a network of clips.
         source: What to call it in an error.
         new: Names of modules that keep their start where the source has nothing of them: the mechanisms.
         head: Names of modules that keep their start where the source has other shapes or keys too: the classifier.
@@ -119,7 +120,7 @@ def load_into(
     Raises:
         CheckpointError: If anything else does not fit.
     """
-    own = network.state_dict()
+    own, state = network.state_dict(), inflate_state(state, network)
     absent = [name for name in new if not any(key.startswith(f"{name}.") for key in state)]
     heads = tuple(f"{name}." for name in head)
     prefixes = (*heads, *(f"{name}." for name in absent))

@@ -1,0 +1,35 @@
+"""Arms by name: a mechanism, or a mechanism with options, such as nonlocal:group=time."""
+
+import json
+import re
+from typing import Any
+
+__all__ = ["arm_folder", "parse_arm"]
+
+OPTION = re.compile(r"([a-z_]+)=([A-Za-z0-9_.+-]+)")
+
+
+def parse_arm(arm: str) -> tuple[str, dict[str, Any]]:
+    """The mechanism of an arm, and its options.
+
+    Raises:
+        ValueError: If what follows the mechanism is no option.
+    """
+    mechanism, *given = arm.split(":")
+    options = {}
+    for text in given:
+        found = OPTION.fullmatch(text)
+        if found is None:
+            wanted = "MECHANISM, or MECHANISM:OPTION=VALUE with as many options as wanted"
+            raise ValueError(f"an arm is {wanted}; got {arm!r}")
+        name, value = found.groups()
+        try:
+            options[name] = json.loads(value.lower() if value in ("True", "False", "None") else value)
+        except ValueError:
+            options[name] = value
+    return mechanism, options
+
+
+def arm_folder(arm: str) -> str:
+    """The name of an arm's folder, such as every file system takes."""
+    return arm.replace(":", "_")
