@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -10,12 +11,12 @@ from foveate.data.pictures import SPLITS, Pictures
 from foveate.data.reading import SUFFIXES, read_header, read_picture
 from foveate.errors import DataError
 
-__all__ = ["FolderSplit", "open_folders"]
+__all__ = ["LOOKED_AT", "NOT_DATA", "FolderSplit", "class_folders", "open_folders"]
 
 OTHER_NAMES = {"valid": "val", "validation": "val"}
 NOT_DATA = {"thumbs.db", "desktop.ini"}
-SHARES = (0.7, 0.85)  # of the pictures of a class: where training ends, where validation ends
-LOOKED_AT = 256  # headers from which grey or RGB, and a common size, are told
+SHARES = (0.7, 0.85)  # of the samples of a class: where training ends, where validation ends
+LOOKED_AT = 256  # samples from which grey or RGB, and a common size, are told
 
 
 class FolderSplit:
@@ -50,33 +51,52 @@ class FolderSplit:
         return None
 
 
-def open_folders(root: Path) -> Pictures:
-    """Open root/train/CLASS/picture.png and its like for val and test, or root/CLASS/picture.png.
+Sampler = Callable[[Path], list[Path]]  # from a class folder to the samples in it
 
-    Without folders for the splits, each class is split 70/15/15 in the order of a hash of the pictures' names: the same
-    files are in the same splits on every machine.
-    """
-    folders = {OTHER_NAMES.get(folder.name, folder.name): folder for folder in _subfolders(root)}
-    if "train" in folders:
-        parts = _given_splits(root, folders)
-    else:
-        parts = _own_splits(root, {folder.name: _pictures(folder) for folder in _subfolders(root)})
-    classes = sorted(parts["train"])
-    every = [path for name in SPLITS for files in parts[name].values() for path in files]
-    channels, size = _look(every)
-    splits = {}
-    for name in SPLITS:
-        files = [path for kind in classes for path in parts[name].get(kind, [])]
-        labels = [label for label, kind in enumerate(classes) for _ in parts[name].get(kind, [])]
-        splits[name] = FolderSplit(root, files, labels, channels)
+
+def open_folders(root: Path) -> Pictures:
+    """Open root/train/CLASS/picture.png and its like for val and test, or root/CLASS/picture.png, as class_folders."""
+    classes, samples = class_folders(root, "picture", _pictures)
+    channels, size = _look([path for name in SPLITS for path, _ in samples[name]])
+    splits = {
+        name: FolderSplit(root, [path for path, _ in samples[name]], [label for _, label in samples[name]], channels)
+        for name in SPLITS
+    }
     return Pictures(str(root), classes, channels, size, splits)
 
 
-def _given_splits(root: Path, folders: dict[str, Path]) -> dict[str, dict[str, list[Path]]]:
+def class_folders(root: Path, noun: str, sampler: Sampler) -> tuple[list[str], dict[str, list[tuple[Path, int]]]]:
+    """The classes, and the samples of each split with their labels.
+
+    Without folders for the splits, each class is split 70/15/15 in the order of a hash of the samples' names: the same
+    files are in the same splits on every machine.
+
+    Args:
+        root: A folder of class folders, or of train, val and test that hold them.
+        noun: What a sample is called in errors.
+        sampler: From a class folder to the samples in it, sorted.
+
+    Raises:
+        DataError: If a split or a class misses, or a class is too small to be split, or what `sampler` raises.
+    """
+    folders = {OTHER_NAMES.get(folder.name, folder.name): folder for folder in _subfolders(root)}
+    if "train" in folders:
+        parts = _given_splits(root, folders, sampler)
+    else:
+        parts = _own_splits(root, {folder.name: sampler(folder) for folder in _subfolders(root)}, noun)
+    classes = sorted(parts["train"])
+    samples = {
+        name: [(path, label) for label, kind in enumerate(classes) for path in parts[name].get(kind, [])]
+        for name in SPLITS
+    }
+    return classes, samples
+
+
+def _given_splits(root: Path, folders: dict[str, Path], sampler: Sampler) -> dict[str, dict[str, list[Path]]]:
     missing = [name for name in SPLITS if name not in folders]
     if missing:
         raise DataError(f"{root} must hold train, val and test folders; {' and '.join(missing)} missing")
-    parts = {name: {kind.name: _pictures(kind) for kind in _subfolders(folders[name])} for name in SPLITS}
+    parts = {name: {kind.name: sampler(kind) for kind in _subfolders(folders[name])} for name in SPLITS}
     for name in ("val", "test"):
         unknown = sorted(set(parts[name]) - set(parts["train"]))
         if unknown:
@@ -84,13 +104,13 @@ def _given_splits(root: Path, folders: dict[str, Path]) -> dict[str, dict[str, l
     return parts
 
 
-def _own_splits(root: Path, classes: dict[str, list[Path]]) -> dict[str, dict[str, list[Path]]]:
+def _own_splits(root: Path, classes: dict[str, list[Path]], noun: str) -> dict[str, dict[str, list[Path]]]:
     if not classes:
-        raise DataError(f"{root} must hold a folder of pictures for each class; it holds no folder")
+        raise DataError(f"{root} must hold a folder of {noun}s for each class; it holds no folder")
     parts: dict[str, dict[str, list[Path]]] = {name: {} for name in SPLITS}
     for kind, files in classes.items():
         if len(files) < 3:
-            raise DataError(f"{root / kind} needs three pictures or more to be split in three; got {len(files)}")
+            raise DataError(f"{root / kind} needs three {noun}s or more to be split in three; got {len(files)}")
         ordered = sorted(files, key=lambda path: _hash(path.relative_to(root).as_posix()))
         last = max(1, round(len(files) * (1 - SHARES[1])))
         second = max(1, round(len(files) * (SHARES[1] - SHARES[0])))

@@ -1,7 +1,7 @@
 """Pictures: labelled pictures in three splits, wherever they come from."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foveate.errors import DataError
 
-__all__ = ["SPLITS", "Pictures", "Split", "open_pictures"]
+__all__ = ["SPLITS", "Labelled", "Pictures", "Split", "check_classes", "open_pictures"]
 
 SPLITS = ("train", "val", "test")
 
@@ -62,15 +62,30 @@ class Pictures:
     splits: Mapping[str, Split]
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2:
-            found = f"only {self.classes[0]!r}" if self.classes else "none"
-            raise DataError(f"{self.source} must hold two classes or more to tell apart; got {found}")
-        for name in SPLITS:
-            split = self.splits[name]
-            held = {split.label(index) for index in range(len(split))}
-            for label, kind in enumerate(self.classes):
-                if label not in held:
-                    raise DataError(f"{self.source} has no picture of class {kind!r} in its {name} split")
+        check_classes(self.source, self.classes, self.splits, "picture")
+
+
+class Labelled(Protocol):
+    """Samples by number, each of one class."""
+
+    def __len__(self) -> int: ...
+
+    def label(self, index: int) -> int:
+        """The number of its class."""
+        ...
+
+
+def check_classes(source: str, classes: Sequence[str], splits: Mapping[str, Labelled], noun: str) -> None:
+    """Raise a DataError unless there are two classes or more, each with a sample (a `noun`) in every split."""
+    if len(classes) < 2:
+        found = f"only {classes[0]!r}" if classes else "none"
+        raise DataError(f"{source} must hold two classes or more to tell apart; got {found}")
+    for name in SPLITS:
+        split = splits[name]
+        held = {split.label(index) for index in range(len(split))}
+        for label, kind in enumerate(classes):
+            if label not in held:
+                raise DataError(f"{source} has no {noun} of class {kind!r} in its {name} split")
 
 
 def open_pictures(data: str | Path) -> Pictures:
