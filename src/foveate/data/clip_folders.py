@@ -15,7 +15,7 @@ from foveate.data.reading import SUFFIXES, read_header, read_picture
 from foveate.data.video import VIDEOS, count_frames, read_frames, read_video_header
 from foveate.errors import DataError
 
-__all__ = ["FolderClips", "open_clip_folders"]
+__all__ = ["FolderClips", "clips_in", "open_clip_folders"]
 
 PICTURES = tuple(suffix for suffix in SUFFIXES if suffix not in VIDEOS)
 WANTED = f"a clip is a video file ({', '.join(VIDEOS)}), or a folder of its frames below the class folder"
@@ -85,7 +85,7 @@ def open_clip_folders(root: Path) -> Clips:
     """Open root/train/CLASS/video.mp4, root/train/CLASS/CLIP/0001.jpg and their like for val and test, or the same
     without folders for the splits, as class_folders.
     """
-    classes, samples = class_folders(root, "video", _clips)
+    classes, samples = class_folders(root, "video", clips_in)
     channels, size = _look([path for name in SPLITS for path, _ in samples[name]])
     splits = {
         name: FolderClips(root, [path for path, _ in samples[name]], [label for _, label in samples[name]], channels)
@@ -108,7 +108,7 @@ def _is_data(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in NOT_DATA
 
 
-def _clips(folder: Path) -> list[Path]:
+def clips_in(folder: Path) -> list[Path]:
     """Every clip in a class folder and below it; a file of another kind is an error, lest it be left out unsaid."""
     clips: list[Path] = []
     for at, below, names in os.walk(folder):
