@@ -82,7 +82,8 @@ def test_large_maps_are_reduced_and_pictures_too() -> None:
     values = np.random.default_rng(0).random((1, 90, 70), np.float32)
     (overlay,) = overlays(Map("tap", "spatial", values), [sample(90, 70)], 24)
     assert decoded(overlay.uri).size == (24, 24)
-    assert decoded(picture_uri(np.zeros((500, 1000, 3), np.uint8))).size == (160, 80)
+    assert decoded(picture_uri(np.zeros((500, 700, 3), np.uint8))).size == (160, 114)
+    assert decoded(picture_uri(np.zeros((500, 1000, 3), np.uint8))).size == (320, 160)  # such as a sheet of frames
 
 
 def test_the_maps_of_a_page_stay_within_the_budget() -> None:

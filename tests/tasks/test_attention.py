@@ -18,9 +18,10 @@ from foveate.tasks.attention import (
     pointing,
     spread_out,
     true_places,
-    write_maps,
 )
+from foveate.tasks.maps import write_maps
 from foveate.tasks.preprocess import Preprocess
+from foveate.tasks.samples import PictureSet
 
 CPU = torch.device("cpu")
 
@@ -156,7 +157,7 @@ def test_gates_that_never_change_are_not_alive():
 def test_boxes_are_carried_to_what_the_network_sees():
     # Twice as large, then cut from 12 to 8 columns: two columns of the picture fall away on each side.
     preprocess = Preprocess(["even", "odd"], 1, (16, 16), (0.0,), (1.0,))
-    masks, boxes = true_places(Spots([(3, 5), (3, 2)]), preprocess, [0, 1])
+    masks, boxes = true_places(PictureSet(Spots([(3, 5), (3, 2)]), preprocess), [0, 1])
     assert boxes == [[4.0, 4.0, 10.0, 10.0], [0.0, 4.0, 4.0, 10.0]]
     assert masks is not None
     assert masks.sum(dim=(1, 2)).tolist() == [36, 24]
@@ -215,6 +216,7 @@ def test_maps_are_written_as_the_report_reads_them(tmp_path: Path):
 
 def test_the_demo_knows_its_true_places():
     pictures = open_pictures("demo")
-    masks, boxes = true_places(pictures.splits["test"], Preprocess(["a"], 1, (40, 40), (0.0,), (1.0,)), [0, 1])
+    preprocess = Preprocess(["a"], 1, (40, 40), (0.0,), (1.0,))
+    masks, boxes = true_places(PictureSet(pictures.splits["test"], preprocess), [0, 1])
     assert masks is not None
     assert boxes[0] == pictures.splits["test"].boxes_xyxy(0)[0].tolist()  # pyright: ignore[reportOptionalSubscript]

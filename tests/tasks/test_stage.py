@@ -115,4 +115,5 @@ def test_tokens_become_a_grid_without_the_class_token():
     assert grid[0].tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
     assert as_grid(torch.ones(2, 47)) is None  # 6 x 6 and eleven more are no grid
     assert as_grid(torch.ones(2, 3, 5)) is not None
-    assert as_grid(torch.ones(2, 3, 5, 7)) is None
+    assert as_grid(torch.ones(2, 3, 5, 7)) is not None  # with time
+    assert as_grid(torch.ones(2, 3, 5, 7, 2)) is None
