@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.data.videos import HEIGHT, REAL, WIDTH, numbered, numbers_of, real_video, save_sound, save_video
+from tests.data.videos import HEIGHT, REAL, WIDTH, numbered, numbers_of, real_video, save_sound, save_video, silence
 
 from foveate.data import video
 from foveate.data.video import count_frames, read_frames, read_video_header
@@ -165,6 +165,19 @@ def test_sound_alone_is_no_video(tmp_path: Path):
     for read in (count_frames, read_video_header, lambda path: read_frames(path, 1, [0])):
         with pytest.raises(DataError, match=r"a\.mp4 holds no video stream"):
             read(path)
+
+
+def test_the_cover_of_a_piece_of_music_is_no_video(tmp_path: Path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        sound = out.add_stream("aac", rate=8000, layout="mono")
+        cover = out.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = HEIGHT, WIDTH, "yuvj420p"
+        cover.disposition = type(cover.disposition).attached_pic
+        out.mux([*cover.encode(av.VideoFrame.from_ndarray(numbered(1)[0], format="rgb24")), *cover.encode()])
+        out.mux([*sound.encode(silence()), *sound.encode()])
+    assert decoded(tmp_path / "a.mp4") == 1
+    with pytest.raises(DataError, match=r"a\.mp4 holds no video stream"):
+        count_frames(tmp_path / "a.mp4")
 
 
 @pytest.mark.parametrize("name", REAL)
