@@ -25,5 +25,5 @@ KINDS = {
     "DATASET": "to segment: dataset.json of the Decathlon or of nnU-Net, or images/ and labels/ with equal names",
     "direction": "the embedded clips: a digit travels left or right, 2 classes, 8 frames, grey, 40x40, its place known",
     "mover": "the embedded clips: which of three digits moves, 10 classes, 8 frames, grey, 48x48, its place known",
-    "CLIPS": "to watch: class folders as DIR, of video files or of folders of frames, needs foveate[video] for files",
+    "CLIPS": "videos: class folders as DIR, of video files (with the extra video) or of folders of frames",
 }

@@ -15,7 +15,7 @@ from foveate.data.reading import SUFFIXES, read_header, read_picture
 from foveate.data.video import VIDEOS, count_frames, read_frames, read_video_header
 from foveate.errors import DataError
 
-__all__ = ["FolderClips", "clips_in", "open_clip_folders"]
+__all__ = ["FolderClips", "clips_in", "frame_files", "open_clip_folders"]
 
 PICTURES = tuple(suffix for suffix in SUFFIXES if suffix not in VIDEOS)
 WANTED = f"a clip is a video file ({', '.join(VIDEOS)}), or a folder of its frames below the class folder"

@@ -1,11 +1,11 @@
-"""Two embedded sets of clips that no single frame decides: which way a digit travels, and which of three digits moves.
+"""Two embedded sets of clips that only motion decides: which way a digit travels, and which of three digits moves.
 
 The same handwriting as in demo.py, in the same splits: no handwritten digit is in two. A clip is decided by the seed,
 its split and its number alone, and is drawn anew each time it is asked for.
 
 "direction": one digit travels over the canvas at one to three pixels a frame. Clips come in pairs of the same frames,
 in one order "right" and in the other "left": to whoever does not see the order, the two are one, and half right is the
-most there is.
+most there is. Who knows which frame is the first sees much in it alone: what will travel right begins at the left.
 
 "mover": three digits of three classes stand apart; one of them moves, and its class is that of the clip. Of all ways to
 choose three classes and one of these each comes equally often, and in the first frame each of the three could be the

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,12 +100,11 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             container = av.open(
                 file,
                 options={"max_pixels": limit},
-                container_options={"format_whitelist": CONTAINERS},
+                container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "none"},
                 metadata_errors="replace",
-                io_open=_refuse,
             )
-        except av.FFmpegError as error:
-            raise DataError(f"{path} {CANNOT}: {error.strerror}") from None
+        except av.FFmpegError:
+            raise DataError(f"{path} {CANNOT}") from None
         with container:
             streams = [s for s in container.streams.video if not s.disposition & type(s.disposition).attached_pic]
             if not streams:
@@ -126,14 +125,11 @@ def _limit() -> int:
     return Image.MAX_IMAGE_PIXELS or 2**31 - 1
 
 
-def _refuse(url: str, *_: object) -> NoReturn:
-    raise PermissionError(f"it asks for another file: {url}")
-
-
 def _decoded(path: Path) -> Generator[Any]:
     """Every frame in the order in which frames are shown.
 
-    What the decoder cannot use is damage where more follows, and the end of a file that was cut off where nothing does.
+    What the decoder cannot use is damage where more follows, and the end of a file that was cut off where nothing does;
+    mp4 and mov say which of their frames are not whole.
     """
     av = _av()
     shown = 0
@@ -157,6 +153,8 @@ def _decoded(path: Path) -> Generator[Any]:
             try:
                 frames = packet.decode()
             except av.FFmpegError:
+                if "mov" in container.format.name:
+                    raise DataError(f"{path} is damaged at frame {number}") from None
                 damaged = number
                 continue
             for frame in frames:
