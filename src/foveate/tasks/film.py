@@ -82,8 +82,9 @@ def _cells(points: Tensor, size: tuple[int, ...]) -> tuple[Tensor, ...]:
 
 
 def _columns(frames: int) -> int:
-    """Frames beside each other on a sheet that is about twice as wide as high."""
-    return min(frames, math.ceil(math.sqrt(2 * frames)))
+    """Frames beside each other on a sheet that is about twice as wide as high, with as few empty places as can be."""
+    side = math.ceil(math.sqrt(frames))
+    return min(range(side, 2 * side + 1), key=lambda count: (-frames % count, abs(count - math.sqrt(2 * frames))))
 
 
 def sheet(film: Tensor, frames: int, beyond: float) -> Tensor:

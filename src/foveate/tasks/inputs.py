@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from foveate.data import SUFFIXES
-from foveate.data.clip_folders import FolderClips, clips_in
+from foveate.data.clip_folders import FolderClips, clips_in, holds_frames
 from foveate.data.folders import FolderSplit
 from foveate.errors import DataError
 
@@ -64,7 +64,7 @@ def given_clips(inputs: Sequence[Path], channels: int) -> tuple[FolderClips, lis
     for given in map(Path, inputs):
         if not given.exists():
             raise DataError(f"{given} does not exist")
-        found += [given] if given.is_file() else clips_in(given)
+        found += [given] if given.is_file() or holds_frames(given) else clips_in(given)
     root, found, names = _named(found, "video")
     return FolderClips(root, found, [0] * len(found), channels), names
 
