@@ -10,7 +10,9 @@ from torch import Tensor
 from foveate.data.pictures import check_classes
 from foveate.errors import DataError
 
-__all__ = ["ClipSplit", "Clips", "clip_numbers", "clip_starts", "open_clips"]
+__all__ = ["EMBEDDED", "ClipSplit", "Clips", "clip_numbers", "clip_starts", "open_clips"]
+
+EMBEDDED = ("direction", "mover")
 
 
 class ClipSplit(Protocol):

@@ -15,8 +15,9 @@ __all__ = ["ClipSet", "sample_set"]
 class ClipSet(PictureSet):
     """A split as batches of uint8 (batch, channel, time, height, width) and labels (batch,).
 
-    In training a clip begins anywhere in its video, decided by the seed, the epoch and the video's number. Else a video
-    is seen in `views`: `test_clips` clips evenly spread over it, each in `test_crops` parts.
+    In training a clip begins anywhere in its video, decided by the seed, the epoch and the video's number. Else it is
+    the middle of the video; in testing there are `views`, `test_clips` clips evenly spread over it, each in
+    `test_crops` parts.
 
     Args:
         split: The videos.
@@ -44,31 +45,42 @@ class ClipSet(PictureSet):
     def views(self) -> int:
         return self.preprocess.test_clips * self.preprocess.test_crops
 
+    def view(self, indices: list[int], number: int) -> Tensor:
+        clip, crop = divmod(number, self.preprocess.test_crops)
+        count = self.preprocess.test_clips
+        seen = []
+        for index in indices:
+            start = clip_starts(self.split.length(index), *self._span, count)[clip]
+            seen.append(self.preprocess.fit(self._frames(index, start), crop, self.preprocess.test_crops))
+        return self._changed(seen, indices)
+
     def boxes(self, index: int) -> Tensor | None:
-        """The true box in every frame of the first view, (frame, 4); None where it is not known."""
+        """The true box in every frame of the clip, (frame, 4); None where it is not known."""
         found = self.split.boxes_xyxy(index)
         if found is None:
             return None
-        numbers = self._numbers(index, 0)
+        numbers = clip_numbers(self.split.length(index), *self._span, self._start(index))
         return self.preprocess.carry(found[numbers], *self.split.clip(index, numbers[:1]).shape[2:])
 
-    def _read(self, index: int, view: int = 0) -> Tensor:
-        """Frames (time, channel, height, width) of one clip, not yet changed."""
-        clip, crop = divmod(view, self.preprocess.test_crops)
-        seen = self.split.clip(index, self._numbers(index, clip)).movedim(0, 1)
-        return (
-            self.preprocess.colour(seen) if self.whole else self.preprocess.fit(seen, crop, self.preprocess.test_crops)
-        )
+    @property
+    def _span(self) -> tuple[int, int]:
+        return self.preprocess.frames, self.preprocess.frame_stride
 
-    def _numbers(self, index: int, clip: int) -> list[int]:
-        """The frames of a clip of a video."""
-        length, frames, stride = self.split.length(index), self.preprocess.frames, self.preprocess.frame_stride
-        if self.training:
-            starts = max(1, length - (frames - 1) * stride)
-            start = draw_seed(self.seed, self.epoch, index, frames) % starts
-        else:
-            start = clip_starts(length, frames, stride, self.preprocess.test_clips)[clip]
-        return clip_numbers(length, frames, stride, start)
+    def _read(self, index: int) -> Tensor:
+        seen = self._frames(index, self._start(index))
+        return self.preprocess.colour(seen) if self.whole else self.preprocess.fit(seen)
+
+    def _start(self, index: int) -> int:
+        """Where the clip of a video begins."""
+        length, (frames, stride) = self.split.length(index), self._span
+        if not self.training:
+            return clip_starts(length, frames, stride, 1)[0]
+        starts = max(1, length - (frames - 1) * stride)
+        return draw_seed(self.seed, self.epoch, index, frames) % starts
+
+    def _frames(self, index: int, start: int) -> Tensor:
+        """The clip that begins there, as frames (time, channel, height, width)."""
+        return self.split.clip(index, clip_numbers(self.split.length(index), *self._span, start)).movedim(0, 1)
 
     def _changed(self, images: Tensor | list[Tensor], indices: list[int]) -> Tensor:
         return super()._changed(images, indices).movedim(1, 2)

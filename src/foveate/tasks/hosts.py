@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from foveate.data import Clips, Pictures, open_clips, open_pictures
+from foveate.data.clips import EMBEDDED
 from foveate.errors import CheckpointError, DataError
 from foveate.layers import AttentionGate
 from foveate.surgery.hook import Start
 from foveate.tasks.config import RunConfig
+from foveate.tasks.preprocess import CLIP_FIELDS
 from foveate.tasks.weights import fetch_published, heads_of, load_into, read_weights, start_from
 
 __all__ = [
@@ -28,8 +30,6 @@ __all__ = [
 
 Shape = tuple[int, ...]
 USUAL_FRAMES = 8
-CLIP_SETTINGS_NAMES = ("frames", "frame_stride", "test_clips", "test_crops")
-EMBEDDED_CLIPS = ("direction", "mover")
 LARGEST_OWN_SIDE = 256  # larger pictures are brought to USUAL_SIDE unless a size is asked for
 USUAL_SIDE = 224
 MECHANISM_SEED = 1_000_003  # added to the run's seed: the host's weights do not depend on the mechanism's
@@ -64,10 +64,10 @@ def open_samples(config: RunConfig, data: str) -> Pictures | Clips:
     """
     if takes_clips(config.network):
         return open_clips(data)
-    for name in CLIP_SETTINGS_NAMES:
+    for name in CLIP_FIELDS:
         if getattr(config, name) is not None:
             raise ValueError(f"{name} is for networks of clips, such as c2d_resnet50; got {config.network}")
-    if data in EMBEDDED_CLIPS:
+    if data in EMBEDDED:
         raise DataError(f"{data} holds clips, for networks such as c2d_tiny; {config.network} takes pictures")
     return open_pictures(data)
 

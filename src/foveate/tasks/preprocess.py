@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as F
 from foveate.data import Clips, Pictures
 from foveate.tasks.config import RunConfig
 
-__all__ = ["KEY", "Preprocess", "preprocess_for"]
+__all__ = ["CLIP_FIELDS", "KEY", "Preprocess", "preprocess_for"]
 
 KEY = "foveate"  # under which it is kept in model.safetensors
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -59,7 +59,7 @@ class PictureSet(Dataset[tuple[Tensor, Tensor]]):
 
     keeps = True  # whether a picture is the same each time it is read
     views = 1
-    """How many ways there are to look at a sample where nothing is random; see `view`."""
+    """In how many ways a sample is looked at in testing; see `view`."""
 
     def __init__(self, split: Any, preprocess: Preprocess, augment: str = "none", seed: int = 0) -> None:
         self.split, self.preprocess, self.seed = split, preprocess, seed
@@ -84,9 +84,7 @@ class PictureSet(Dataset[tuple[Tensor, Tensor]]):
 
     def view(self, indices: list[int], number: int) -> Tensor:
         """The samples as one of the `views` shows them."""
-        return self._changed(
-            [self._read(index, number) for index in indices] if number else self._fetch(indices), indices
-        )
+        return self.__getitems__(indices)[0]
 
     def boxes(self, index: int) -> Tensor | None:
         """The true boxes of a sample in the pixels that the network sees, (box, 4); None where none is known."""
@@ -104,7 +102,7 @@ class PictureSet(Dataset[tuple[Tensor, Tensor]]):
                 self._is_kept[index] = True
         return self._kept[indices]
 
-    def _read(self, index: int, view: int = 0) -> Tensor:
+    def _read(self, index: int) -> Tensor:
         image = self.split.image(index)
         return self.preprocess.colour(image) if self.whole else self.preprocess.fit(image)
 

@@ -19,11 +19,12 @@ from foveate.networks.published.attention_module import JONGCHAN
 from foveate.networks.published.detr import FACEBOOK, HUGGING_FACE, HUGGING_FACE_4
 from foveate.networks.published.ecanet import ECANET
 from foveate.networks.published.monai import MONAI
-from foveate.networks.published.non_local import ALEXHEX7, SLOWFAST
+from foveate.networks.published.non_local import ALEXHEX7
 from foveate.networks.published.pretrained_models import CADENE
 from foveate.networks.published.publisher import Found, Publisher, Shape, Shapes, missing
 from foveate.networks.published.reading import ARCHITECTURE, read_file, tensors_of, write_file
 from foveate.networks.published.senet_pytorch import MOSKOMULE
+from foveate.networks.published.slowfast import SLOWFAST
 from foveate.networks.published.timm import TIMM
 from foveate.networks.published.titles import title
 from foveate.networks.published.torch_transformer import TORCH
@@ -147,7 +148,9 @@ def to_publisher(network: nn.Module, publisher: str, *, spatial_dims: int = 2) -
     for theirs, (ours, shape) in names.items():
         parts.setdefault(ours, iter(own[ours].detach().reshape(-1, *shape)))
         state[theirs] = next(parts[ours]).clone()
-    free = {name: getattr(network, name) for name in chosen.free if hasattr(network, name)}
+    mechanisms = [network.get_submodule(site) for site in getattr(network, "sites", ())]
+    asked = [(network, name) for name in chosen.free] + [(mechanisms[0], name) for name in chosen.inside if mechanisms]
+    free = {name: getattr(owner, name) for owner, name in asked if hasattr(owner, name)}
     try:
         found = chosen.recognise(Shapes.of(state), free)
         back = None if found is None else _built(_with_options(found, free))

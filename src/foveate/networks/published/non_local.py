@@ -1,4 +1,4 @@
-"""AlexHex7/Non-local_pytorch and facebookresearch/SlowFast: non-local blocks, one to a file."""
+"""AlexHex7/Non-local_pytorch: non-local blocks, one to a file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,18 +8,10 @@ from torch import nn
 from foveate.networks.architecture import Architecture
 from foveate.networks.published.publisher import Found, Publisher, Shape, Shapes, part_name
 
-__all__ = ["ALEXHEX7", "SLOWFAST"]
-
-SLOWFAST_PARTS = (
-    ("theta", "conv_theta"),
-    ("phi", "conv_phi"),
-    ("g", "conv_g"),
-    ("out", "conv_out"),
-    ("norm", "bn"),
-)
+__all__ = ["ALEXHEX7"]
 
 
-def _recognise_alexhex7(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
+def _recognise(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
     pooled = "g.0.weight" in shapes
     value = "g.0.weight" if pooled else "g.weight"
     if value not in shapes or not ("W.weight" in shapes or "W.0.weight" in shapes):
@@ -36,7 +28,7 @@ def _recognise_alexhex7(shapes: Shapes, options: Mapping[str, Any]) -> Found | N
     return Found(Architecture("nonlocal", given | assumed), assumed, spatial_dims)
 
 
-def _alexhex7_name(key: str, block: nn.Module) -> str:
+def _their_name(key: str, block: nn.Module) -> str:
     pooled = ".0" if getattr(block, "pool", None) == "after" else ""
     batch = isinstance(getattr(block, "norm", None), nn.BatchNorm1d)
     parts = (
@@ -49,18 +41,6 @@ def _alexhex7_name(key: str, block: nn.Module) -> str:
     return part_name(key, parts)
 
 
-def _recognise_slowfast(shapes: Shapes, options: Mapping[str, Any]) -> Found | None:
-    if "conv_g.weight" not in shapes or "conv_out.weight" not in shapes:
-        return None
-    hidden_channels, channels, *_ = shapes.axes("conv_g.weight", 5)
-    pairwise = options.get("pairwise", "embedded_gaussian")
-    # The release scales the softmax; its dot product is divided by the number of positions alone.
-    assumed = {"pairwise": pairwise, "scale": pairwise == "embedded_gaussian", "pool": "none"}
-    return Found(
-        Architecture("nonlocal", {"channels": channels, "hidden_channels": hidden_channels} | assumed), assumed
-    )
-
-
 def _their_shape(key: str, shape: Shape, spatial_dims: int) -> Shape:
     if key == "concat.weight":
         return (*shape, 1, 1)  # this convolution runs over queries and keys
@@ -68,11 +48,4 @@ def _their_shape(key: str, shape: Shape, spatial_dims: int) -> Shape:
     return (*shape, *[1] * spatial_dims) if projection else shape
 
 
-ALEXHEX7 = Publisher("AlexHex7/Non-local_pytorch", _recognise_alexhex7, _alexhex7_name, _their_shape, ("pairwise",))
-SLOWFAST = Publisher(
-    "facebookresearch/SlowFast",
-    _recognise_slowfast,
-    lambda key, block: part_name(key, SLOWFAST_PARTS),
-    lambda key, shape, spatial_dims: _their_shape(key, shape, 3),
-    ("pairwise", "pool"),
-)
+ALEXHEX7 = Publisher("AlexHex7/Non-local_pytorch", _recognise, _their_name, _their_shape, ("pairwise",))

@@ -69,7 +69,8 @@ class Publisher:
             publisher has equal parts of our tensor, joined along its first axis.
         their_shape: One of our keys, its shape, and the spatial axes of the publisher's convolutions -> the publisher's
             shape.
-        free: Attributes of a layer that the publisher's code takes as arguments, and that no file tells.
+        free: Attributes of a layer or network that the publisher's code takes as arguments, and that no file tells.
+        inside: Likewise, of the mechanisms in a network.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Publisher:
     their_name: Callable[[str, nn.Module], str]
     their_shape: Callable[[str, Shape, int], Shape] = lambda key, shape, spatial_dims: shape
     free: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
 
 
 def part_name(key: str, parts: Sequence[tuple[str, str]]) -> str:
