@@ -1,4 +1,4 @@
-"""What the pages on networks, the gate and segmentation show can be run, and the commands that they name exist."""
+"""What the pages on networks, two mechanisms and segmentation show can be run, and the commands they name exist."""
 
 import re
 import shlex
@@ -11,7 +11,12 @@ from foveate.cli.app import app
 from foveate.cli.options import parse_settings
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [DOCS / "segment.md", DOCS / "mechanisms" / "attention_gate.md", *sorted((DOCS / "networks").glob("*.md"))]
+PAGES = [
+    DOCS / "segment.md",
+    DOCS / "mechanisms" / "attention_gate.md",
+    DOCS / "mechanisms" / "nonlocal.md",
+    *sorted((DOCS / "networks").glob("*.md")),
+]
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -167,9 +167,7 @@ def forecast(model: nn.Module, input_shape: Inputs) -> Forecast:
 def _fake_copy(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
     """A copy of a network whose parameters and buffers are fake; those of the network are not copied on the way."""
     tensors = (*model.parameters(), *model.buffers())
-    network = copy.deepcopy(model, {id(tensor): _fake(tensor, mode) for tensor in tensors})
-    network.zero_grad(set_to_none=True)
-    return network
+    return copy.deepcopy(model, {id(tensor): _fake(tensor, mode) for tensor in tensors})
 
 
 def _fake(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
