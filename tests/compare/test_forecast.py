@@ -190,6 +190,7 @@ def test_a_map_of_256_gib_is_forecast_in_seconds_and_without_its_memory():
     assert said.training_mib < 1400
 
 
+@pytest.mark.slow
 def test_a_map_that_cannot_be_formed_is_refused_with_what_to_do():
     said = forecast(nn.Sequential(NonLocal(8), NonLocal(8, pool="before")), (1, 8, 32, 64, 64))
     assert [size.fits for size in said.maps.values()] == [False, False]
