@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from foveate.auditing import audit
     from foveate.capture import capture, edit, taps
     from foveate.compare.cost import profile
+    from foveate.compare.forecast import forecast
     from foveate.networks.hub import from_hub, push_to_hub
     from foveate.networks.published import from_checkpoint, save_checkpoint, to_publisher
     from foveate.surgery import Site, load_host, rehearse, remove
@@ -37,6 +38,7 @@ __all__ = [
     "capture",
     "edit",
     "export",
+    "forecast",
     "from_checkpoint",
     "from_hub",
     "insert",
@@ -58,6 +60,7 @@ _ROOMS = {
     "edit": "foveate.capture",
     "taps": "foveate.capture",
     "export": "foveate.tasks.export",
+    "forecast": "foveate.compare.forecast",
     "from_checkpoint": "foveate.networks.published",
     "from_hub": "foveate.networks.hub",
     "push_to_hub": "foveate.networks.hub",

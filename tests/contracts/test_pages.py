@@ -1,4 +1,4 @@
-"""What the pages on networks, the gate, segmentation and videos show runs, and the commands that they name exist."""
+"""What the pages on networks, mechanisms, segmentation and videos show runs, and the commands that they name exist."""
 
 import re
 import shlex
@@ -15,6 +15,7 @@ PAGES = [
     DOCS / "segment.md",
     DOCS / "clips.md",
     DOCS / "mechanisms" / "attention_gate.md",
+    DOCS / "mechanisms" / "nonlocal.md",
     *sorted((DOCS / "networks").glob("*.md")),
 ]
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]

@@ -278,6 +278,15 @@ def test_a_watched_map_that_is_too_large_is_refused_before_it_is_formed(monkeypa
     assert watched(layer, torch.randn(1, 4, 16, 32))[1].shape == (1, 16, 32, 16, 32)
 
 
+@pytest.mark.slow
+def test_a_watched_map_that_is_too_large_is_not_exported(monkeypatch):
+    monkeypatch.setattr(functional, "MAP_LIMIT_BYTES", 4 * 35**2 - 1)
+    layer = NonLocal(4).eval()
+    layer.weights.register_forward_hook(lambda module, args, weights: weights * 1)
+    with pytest.raises(ValueError, match=r"^a watched map takes at most .*; got \(1, 5, 7, 5, 7\)"):
+        torch.export.export(layer, (torch.zeros(1, 4, 5, 7),), strict=False)
+
+
 @pytest.mark.parametrize("pairwise", FORMS)
 def test_the_second_derivative_is_right(pairwise):
     layer = trained(4, pairwise, pool="after").train()

@@ -24,7 +24,19 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-__all__ = ["Cost", "Inputs", "count_macs", "count_parameters", "profile"]
+__all__ = [
+    "MIB",
+    "Cost",
+    "Inputs",
+    "LiveBytes",
+    "count_macs",
+    "count_parameters",
+    "inference",
+    "make_inputs",
+    "profile",
+    "training_step",
+    "two_samples",
+]
 
 Inputs = Tensor | Sequence[int] | Sequence[Tensor | Sequence[int]]
 """One input or several, each a shape with the batch in front, such as (1, 3, 224, 224), or a tensor."""
@@ -90,12 +102,12 @@ def profile(
         raise ValueError("profile runs the network, which the meta device cannot; count_macs can count there")
     if train and not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("no parameter requires a gradient, so there is no training step; pass train=False")
-    tensors = _make_inputs(model, input_shape)
+    tensors = make_inputs(model, input_shape)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         network = copy.deepcopy(model).eval()
         network.zero_grad(set_to_none=True)
-        infer = _inference(network, tensors)
+        infer = inference(network, tensors)
         times = _time(infer, repeats, warmup, device)
         cost = {
             "parameters": count_parameters(model),
@@ -107,10 +119,11 @@ def profile(
             "step_memory_mib": None,
         }
         if train:
-            tensors = _make_inputs(model, step_input_shape if step_input_shape is not None else input_shape)
             if step_input_shape is None:
-                tensors = [torch.cat([tensor, tensor]) if len(tensor) == 1 else tensor for tensor in tensors]
-            step = _training_step(network.train(), tensors)
+                tensors = two_samples(make_inputs(model, input_shape))
+            else:
+                tensors = make_inputs(model, step_input_shape)
+            step = training_step(network.train(), tensors)
             resident = [*network.parameters(), *network.buffers(), *tensors]
             # Two steps: in the second the optimizer's state lives beside the activations.
             cost["step_memory_mib"] = _peak_mib(lambda: (step(), step()), resident, device)
@@ -130,7 +143,7 @@ def count_macs(model: nn.Module, inputs: Inputs) -> int:
         model: Any network.
         inputs: One input or several, each a shape with the batch in front, or a tensor.
     """
-    tensors = _make_inputs(model, inputs)
+    tensors = make_inputs(model, inputs)
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     # Compiled code and the fused path of nn.MultiheadAttention hide their products: the network runs without them.
     network = getattr(model, "_orig_mod", model)
@@ -180,7 +193,7 @@ def _device_and_dtype(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     return torch.device("cpu"), torch.float32
 
 
-def _make_inputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+def make_inputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     """Normal noise for shapes, on the model's device and in its precision; tensors as they are."""
     device, dtype = _device_and_dtype(model)
     generator = torch.Generator().manual_seed(0)
@@ -196,11 +209,18 @@ def _make_inputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     return made
 
 
+def two_samples(tensors: list[Tensor]) -> list[Tensor]:
+    """Inputs of a training step: those of one sample twice, because batch statistics need two."""
+    return [torch.cat([tensor, tensor]) if len(tensor) == 1 else tensor for tensor in tensors]
+
+
 def _is_shape(given: Any) -> TypeGuard[Sequence[int]]:
     return isinstance(given, Sequence) and bool(given) and all(isinstance(size, int) and size > 0 for size in given)
 
 
-def _inference(network: nn.Module, tensors: list[Tensor]) -> Callable[[], None]:
+def inference(network: nn.Module, tensors: list[Tensor]) -> Callable[[], None]:
+    """A forward pass without gradients."""
+
     def infer() -> None:
         with torch.no_grad():
             network(*tensors)
@@ -208,7 +228,8 @@ def _inference(network: nn.Module, tensors: list[Tensor]) -> Callable[[], None]:
     return infer
 
 
-def _training_step(network: nn.Module, tensors: list[Tensor]) -> Callable[[], None]:
+def training_step(network: nn.Module, tensors: list[Tensor]) -> Callable[[], None]:
+    """A forward pass, the backward pass of the mean of its outputs and a step of SGD with momentum."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
 

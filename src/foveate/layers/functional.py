@@ -74,10 +74,13 @@ def check_batch_statistics(layer: str, norm: nn.Module, x: Tensor) -> None:
         raise ValueError(f"{layer} in training takes {wanted}; got {tuple(x.shape)}: take a larger batch, or eval mode")
 
 
-def check_map_size(geometry: tuple[int, ...], element_bytes: int, advice: str) -> None:
-    """Raise a ValueError, which ends with an advice, if a watched map would take more than MAP_LIMIT_BYTES."""
-    size = math.prod(geometry) * element_bytes
-    if size > MAP_LIMIT_BYTES:
+def check_map_size(geometry: tuple[int, ...], x: Tensor, advice: str) -> None:
+    """Raise a ValueError, which ends with an advice, if a watched map of x would take more than MAP_LIMIT_BYTES.
+
+    A tensor without memory, on the meta device or fake, has maps of any size.
+    """
+    size = math.prod(geometry) * max(4, x.element_size())
+    if size > MAP_LIMIT_BYTES and (torch.compiler.is_compiling() or x.untyped_storage().device.type != "meta"):
         most, found = (f"{amount / 2**30:.2g} GiB" for amount in (MAP_LIMIT_BYTES, size))
         raise ValueError(f"a watched map takes at most {most}; got {geometry}, {found}: {advice}")
 

@@ -117,7 +117,7 @@ class MultiHeadAttention(nn.Module):
         if not self.weights.watched:
             dropout = self.dropout if self.training else 0.0
             return F.scaled_dot_product_attention(query, key, value, allowed, dropout)
-        functional.check_map_size((*query.shape[:3], key.shape[2]), max(4, query.element_size()), ADVICE)
+        functional.check_map_size((*query.shape[:3], key.shape[2]), query, ADVICE)
         weights = self.weights(pairwise.gaussian_weights(query * query.shape[-1] ** -0.5, key, allowed))
         return pairwise.weighted_sum(F.dropout(weights, self.dropout, self.training), value)
 

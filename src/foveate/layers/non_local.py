@@ -162,7 +162,7 @@ class NonLocal(nn.Module):
         query, key, value = (part.flatten(1, -2) for part in (query, key, value))
         if not self.weights.watched:
             return form_sum(query, key, value).reshape(shape)
-        functional.check_map_size(geometry, max(4, value.element_size()), ADVICE)
+        functional.check_map_size(geometry, value, ADVICE)
         weights = form_map(query, key)
         weights = self.weights(weights.reshape(geometry)).reshape(weights.shape)
         return pairwise.weighted_sum(weights, value).reshape(shape)
