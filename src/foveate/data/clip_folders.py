@@ -15,7 +15,7 @@ from foveate.data.reading import SUFFIXES, read_header, read_picture
 from foveate.data.video import VIDEOS, count_frames, read_frames, read_video_header
 from foveate.errors import DataError
 
-__all__ = ["FolderClips", "clips_in", "open_clip_folders"]
+__all__ = ["FolderClips", "clips_in", "holds_frames", "open_clip_folders"]
 
 PICTURES = tuple(suffix for suffix in SUFFIXES if suffix not in VIDEOS)
 WANTED = f"a clip is a video file ({', '.join(VIDEOS)}), or a folder of its frames below the class folder"
@@ -97,6 +97,14 @@ def open_clip_folders(root: Path) -> Clips:
 def frame_files(folder: Path) -> list[Path]:
     """The frames of a clip in the order of their names, numbers in them by value: 2 before 10."""
     return sorted((folder / name for name in os.listdir(folder) if _is_data(name)), key=_by_numbers)  # noqa: PTH208
+
+
+def holds_frames(folder: Path) -> bool:
+    """Whether a folder is a clip: pictures are in it, and nothing else."""
+    files = list(folder.iterdir())
+    return any(path.suffix.lower() in PICTURES for path in files) and all(
+        path.is_file() and path.suffix.lower() in PICTURES for path in files if _is_data(path.name)
+    )
 
 
 def _by_numbers(path: Path) -> tuple[list[tuple[int, str]], str]:

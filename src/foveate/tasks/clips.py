@@ -49,18 +49,18 @@ class ClipSet(PictureSet):
         found = self.split.boxes_xyxy(index)
         if found is None:
             return None
-        numbers = self._numbers(index, 0)
+        numbers = self.numbers(index, 0)
         return self.preprocess.carry(found[numbers], *self.split.clip(index, numbers[:1]).shape[2:])
 
     def _read(self, index: int, view: int = 0) -> Tensor:
         """Frames (time, channel, height, width) of one clip, not yet changed."""
         clip, crop = divmod(view, self.preprocess.test_crops)
-        seen = self.split.clip(index, self._numbers(index, clip)).movedim(0, 1)
+        seen = self.split.clip(index, self.numbers(index, clip)).movedim(0, 1)
         return (
             self.preprocess.colour(seen) if self.whole else self.preprocess.fit(seen, crop, self.preprocess.test_crops)
         )
 
-    def _numbers(self, index: int, clip: int) -> list[int]:
+    def numbers(self, index: int, clip: int) -> list[int]:
         """The frames of a clip of a video."""
         length, frames, stride = self.split.length(index), self.preprocess.frames, self.preprocess.frame_stride
         if self.training:
