@@ -41,7 +41,7 @@ def foveate(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Which attention mechanism helps on your pictures, what does it cost, and does it look where it should?
+    """Which attention mechanism helps on your pictures and videos, what does it cost, and does it look where it should?
 
     `foveate compare` without arguments answers on real handwriting that comes with the package.
     """

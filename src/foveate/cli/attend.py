@@ -1,4 +1,4 @@
-"""foveate attend: what a run attends to in new pictures and scans."""
+"""foveate attend: what a run attends to in new pictures, videos and scans."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,11 @@ __all__ = ["attend"]
 def attend(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     inputs: Annotated[
-        list[Path], typer.Argument(help="Pictures, scans (NIfTI, or the folder of a DICOM series), or folders of them.")
+        list[Path],
+        typer.Argument(
+            help="Pictures, videos, scans (NIfTI, or the folder of a DICOM series), or folders of them; a folder of "
+            "frames is a video."
+        ),
     ],
     out: Out,
     threshold: Threshold = None,
@@ -26,7 +30,7 @@ def attend(
         int | None, typer.Option(min=1, help="To detect, to translate: which layer. Default: the last.")
     ] = None,
 ) -> None:
-    """Draw what a run's mechanism and its whole network attend to, a picture for each map.
+    """Draw what a run's mechanism and its whole network attend to, a picture for each map; of videos all frames.
 
     A run that segments writes the maps of its gates as NIfTI too, to lay over the scan. A run that detects draws where
     the query of each found box looks, and what points look at and what looks at them. A run that translates draws what

@@ -25,7 +25,7 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Other data than the run's own.")] = None,
     split: Annotated[Split, typer.Option(help="The part of the data to measure on.")] = Split.test,
     out: Annotated[
-        Path | None, typer.Option(help="A CSV file for a row of each picture, or of each case and class.")
+        Path | None, typer.Option(help="A CSV file for a row of each picture or video, or of each case and class.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""foveate predict: the classes of new pictures, the boxes in them, and the label maps of new scans."""
+"""foveate predict: the classes of new pictures and videos, the boxes in pictures, and the label maps of new scans."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +13,18 @@ __all__ = ["predict"]
 def predict(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     inputs: Annotated[
-        list[Path], typer.Argument(help="Pictures, scans (NIfTI, or the folder of a DICOM series), or folders of them.")
+        list[Path],
+        typer.Argument(
+            help="Pictures, videos, scans (NIfTI, or the folder of a DICOM series), or folders of them; a folder of "
+            "frames is a video."
+        ),
     ],
     out: Out,
     threshold: Threshold = None,
 ) -> None:
-    """Name the class of each picture, with its probabilities, in predictions.csv; or find boxes; or label scans.
+    """Name the class of each picture or video, with probabilities, in predictions.csv; or find boxes; or label scans.
+
+    What cannot be read is told at the end, when all else is done, with exit status 2.
 
     A run that segments writes NAME.nii.gz in the scan's own space, the probability of each class, and an overlay. A run
     that detects writes predictions.json, as COCO has it, and NAME.found.png with the boxes; with masks panoptic.json

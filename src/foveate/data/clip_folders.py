@@ -100,8 +100,11 @@ def frame_files(folder: Path) -> list[Path]:
 
 
 def holds_frames(folder: Path) -> bool:
-    """Whether a folder is one clip: there are pictures in it, and no videos."""
-    return {path.suffix.lower() in PICTURES for path in frame_files(folder) if path.is_file()} == {True}
+    """Whether a folder is a clip: pictures are in it, and nothing else."""
+    files = list(folder.iterdir())
+    return any(path.suffix.lower() in PICTURES for path in files) and all(
+        path.is_file() and path.suffix.lower() in PICTURES for path in files if _is_data(path.name)
+    )
 
 
 def _by_numbers(path: Path) -> tuple[list[tuple[int, str]], str]:

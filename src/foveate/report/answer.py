@@ -195,7 +195,8 @@ def _place(study: Study, result: StudyResult) -> tuple[str, str] | None:
     of_baseline = network.get(result.baseline)
     if of_baseline is None:
         return None
-    told = f"what {result.baseline} draws on peaks in the true place in {percent(of_baseline)} of pictures"
+    samples = words_for(result.task, study.runs.values()).samples
+    told = f"what {result.baseline} draws on peaks in the true place in {percent(of_baseline)} of {samples}"
     return "Where they look", f"{told}{beside}."
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from foveate.report.labels import Label, Mark, place_labels, side_by_side
+from foveate.report.labels import CHARACTER, Label, Mark, place_labels, side_by_side
 
 __all__ = [
     "CONTROLS",
@@ -288,7 +288,8 @@ def dots(
     kept = [entry for entry in entries if entry[1] or entry[2]]
     if not kept:
         return None
-    step, left, right = 30.0, 104.0, 600.0
+    step, right = 30.0, 600.0
+    left = max(104.0, 20 + CHARACTER * max(len(arm) for arm, *_ in kept))
     highest = max([chance or 0.0, *(value for entry in kept for values in entry[1:] for value in values)])
     x = _Scale(0.0, min(1.0, highest * 1.1) or 1.0, left, right)
     rows = []

@@ -107,7 +107,7 @@ def _empty_result(study: Study, plan: dict[str, Any]) -> StudyResult:
 
 def _study_page(folder: Path) -> str:
     study, result = _study_and_result(folder)
-    words = words_for(result.task)
+    words = words_for(result.task, study.runs.values())
     style = figures.styles(study.arms, study.baseline)
     arms = {arm: study.finished(arm) for arm in study.arms}
     looked = looks.looks_of_study(arms, style)
@@ -135,7 +135,7 @@ def _study_page(folder: Path) -> str:
         curves=_curves(arms, style, study.baseline, timed),
         looks=looked,
         layers=_layers(looked),
-        pointing=figures.dots(pointing, style, chance, "share of pictures, %"),
+        pointing=figures.dots(pointing, style, chance, f"share of {words.samples}, %"),
         health=records.health_tables(arms),
         runs=records.runs_table(study, words.names),
         timed=timed,
@@ -145,7 +145,7 @@ def _study_page(folder: Path) -> str:
 
 def _run_page(folder: Path) -> str:
     run = read_run(folder)
-    words = words_for(run.config.get("task"))
+    words = words_for(run.config.get("task"), [run])
     looked = looks.looks_of_run(run)
     style = {run.arm: figures.Style("hue0", figures.MARKERS["circle"], "", False)}
     curves = _curves({run.arm: [run]}, style, "", number(run.config.get("max_time_s")) is not None)
@@ -337,7 +337,6 @@ def _layers(looked: looks.Looks) -> dict[str, Any]:
             else []
             for column in columns
         ]
-    cells["profiles"] = [
-        [[layer.drawn.uri, layer.caption, layer.alt] for layer in column.layers] for column in looked.profiles
-    ]
+    for name, columns in (("profiles", looked.profiles), ("times", looked.times)):
+        cells[name] = [[[layer.drawn.uri, layer.caption, layer.alt] for layer in column.layers] for column in columns]
     return cells

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Label", "Mark", "place_labels", "side_by_side"]
+__all__ = ["CHARACTER", "Label", "Mark", "place_labels", "side_by_side"]
 
 CHARACTER, ABOVE, BELOW = 6.6, 10.0, 3.0  # the size of a label's text around its baseline, in the chart's units
 ROUNDS = 4

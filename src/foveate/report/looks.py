@@ -328,7 +328,7 @@ def _time_layers(entries: Sequence[Map], arm: str) -> tuple[ProfileLayer, ...]:
     for entry, short in zip(entries, _shortened([entry.tap for entry in entries]), strict=True):
         drawn = profile(entry)
         told = f"weight {_range(drawn.low, drawn.high)}"
-        if entry.values.shape[0] == entry.values.shape[1]:
+        if entry.values.shape[0] == entry.values.shape[1] and entry.values.min() >= 0 and entry.values.any():
             told += f"; {percent(float(entry.values.trace() / entry.values.sum()))} within the frame that asks"
         alt = f"What frames give to each other in {arm}, {entry.tap}: {told}"
         layers.append(ProfileLayer(entry.tap, short, drawn, told, alt))

@@ -24,6 +24,7 @@ __all__ = [
     "listed",
     "mapping",
     "number",
+    "of_clips",
     "read_json",
     "read_maps",
     "read_run",
@@ -258,6 +259,11 @@ def read_maps(run: Run) -> Maps | None:
             continue
         maps.append(Map(tap, kind, values.astype(np.float32), _points(dig(entry, "point"))))
     return Maps(samples, classes, tuple(maps), tuple(problems))
+
+
+def of_clips(run: Run) -> bool:
+    """Whether a run looks at clips, which are drawn as sheets of their frames."""
+    return bool(number(dig(read_json(run.path / "maps" / "maps.json"), "frames")))
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -128,7 +128,7 @@ def mean_of(runs: Iterable[Run], *keys: str) -> float | None:
 
 def results_table(study: Study, result: StudyResult) -> Table:
     """The main table: a row an arm; the controls are a group of their own."""
-    words = words_for(result.task)
+    words = words_for(result.task, study.runs.values())
     timed = number(dig(study.plan, "budget", "max_time_s")) is not None
     chance = next(
         (value for arm in study.arms if (value := mean_of(study.finished(arm), "pointing", "chance")) is not None), None

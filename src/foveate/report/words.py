@@ -1,9 +1,12 @@
 """What the page calls things, by the task of a study or a run."""
 
+import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from foveate.compare.task import TASKS
+from foveate.report.read import Run, of_clips
 
 __all__ = ["Words", "words_for"]
 
@@ -125,6 +128,12 @@ WORDS = {
 }
 
 
-def words_for(task: Any) -> Words:
-    """The words of a task; of one that nobody knows those of classification."""
-    return WORDS.get(str(task), WORDS["classify"])
+CLIPS = dataclasses.replace(WORDS["classify"], samples="videos", one="clip", many="clips")
+
+
+def words_for(task: Any, runs: Iterable[Run] = ()) -> Words:
+    """The words of a task, and where its runs look at clips those of clips; of one that nobody knows those of
+    classification.
+    """
+    words = WORDS.get(str(task), WORDS["classify"])
+    return CLIPS if words is WORDS["classify"] and any(of_clips(run) for run in runs) else words

@@ -1,15 +1,17 @@
 """One call of train that classifies pictures or clips."""
 
 from foveate.data import Clips, Pictures
+from foveate.data.clip_folders import FolderClips
 from foveate.data.folders import FolderSplit
 from foveate.tasks import attention, files, maps, scoring
 from foveate.tasks.classify import Classifier, SampleModule, class_weights
+from foveate.tasks.clips import ClipSet
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
 from foveate.tasks.hosts import build, new_modules, open_samples
 from foveate.tasks.job import Job, Measured
 from foveate.tasks.layout import channels_last
-from foveate.tasks.preprocess import KEY, preprocess_for
+from foveate.tasks.preprocess import KEY, Preprocess, preprocess_for
 from foveate.tasks.resume import Checkpoint, Standing
 from foveate.tasks.samples import EpochBatches
 from foveate.tasks.weights import features_of, head_of, heads_of
@@ -30,7 +32,9 @@ class ClassifyJob(Job):
         self.preprocess = preprocess_for(self.config, self.samples, self.network, shape)
         self.head = head_of(self.network, len(self.samples.classes))
         if begun is None:
-            _check_readable(self.samples)
+            _check_readable(self.samples, self.preprocess)
+            if isinstance(self.samples, Clips):
+                self.tell("prepare", 0.0, notes=_told(self.samples, self.preprocess))
 
     def learner(self, standing: Standing) -> tuple[Classifier, SampleModule]:
         config, train = self.config, self.samples.splits["train"]
@@ -72,13 +76,30 @@ class ClassifyJob(Job):
         return EpochBatches.per_epoch(self.sizes["train"], self.config.batch_size)
 
 
-def _check_readable(samples: Pictures | Clips) -> None:
+def _check_readable(samples: Pictures | Clips, preprocess: Preprocess) -> None:
     """Decode what is not read before the end of an epoch: no hours of training shall end at a damaged file."""
     for name in ("val", "test"):
         split = samples.splits[name]
-        if isinstance(samples, Clips):
+        if isinstance(split, FolderClips):
+            seen = ClipSet(split, preprocess)
             for index in range(len(split)):
-                samples.splits[name].length(index)
+                for clip in range(preprocess.test_clips):
+                    split.clip(index, seen.numbers(index, clip))
         elif isinstance(split, FolderSplit):
             for index in range(len(split)):
                 split.image(index)
+
+
+def _told(samples: Clips, preprocess: Preprocess) -> tuple[str, ...]:
+    """What clips are made of, and how many videos are too short for one, of those whose length is known by now."""
+    frames, stride = preprocess.frames, preprocess.frame_stride
+    which = "one after another" if stride == 1 else f"{stride} apart"
+    notes = [f"a clip is {frames} frames, {which}"]
+    known = [
+        split.length(index) for split in (samples.splits["val"], samples.splits["test"]) for index in range(len(split))
+    ]
+    short = sum(length <= (frames - 1) * stride for length in known)
+    if short:
+        told = "shorter than that, and begin again at their first frame"
+        notes.append(f"{short} of {len(known)} videos in val and test are {told}")
+    return tuple(notes)

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from foveate.errors import DataError
 from foveate.tasks import attention, files, overlays, scoring
 from foveate.tasks.classify_job import ClassifyJob as RunJob
+from foveate.tasks.clips import sample_set
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import fill, finished, kept
 from foveate.tasks.hosts import build_network, new_modules, open_samples, takes_clips
-from foveate.tasks.inputs import given_clips, given_pictures
+from foveate.tasks.inputs import each_picture, given_clips, given_pictures, keep_apart
 from foveate.tasks.layout import channels_last
 from foveate.tasks.preprocess import KEY, Preprocess
 from foveate.tasks.weights import features_of, head_of
@@ -48,31 +50,39 @@ def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Path:
-    """Write out/predictions.csv and return its path."""
+    """Write out/predictions.csv and return its path; what cannot be read is told at the end."""
     network, _ = load_run(run)
     preprocess, where = read_preprocess(run), pick_device(device)
+    if preprocess.frames:
+        keep_apart(inputs, out, "videos")
     split, names = _given(inputs, preprocess)
     path = Path(out) / files.PREDICTIONS
-    with files.world_errors(Path(out)):
-        logits = scoring.classify(network.to(where), preprocess, split, where)
-        scoring.write_predictions(path, names, logits, preprocess.classes)
+    with files.world_errors(Path(out)), each_picture() as usable:
+        found = scoring.classify_usable(network.to(where), preprocess, split, where, usable)
+        if found:
+            logits = torch.stack(list(found.values()))
+            scoring.write_predictions(path, [names[index] for index in found], logits, preprocess.classes)
     return path
 
 
 def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> list[Path]:
     """Write NAME.TAP.png for each map, "network" being the evidence for the predicted class (Grad-CAM), and gates.csv
-    for gates of channels; their paths.
+    for gates of channels; their paths. What cannot be read is told at the end.
     """
     network, config = load_run(run)
     preprocess, where = read_preprocess(run), pick_device(device)
+    keep_apart(inputs, out, "videos" if preprocess.frames else "pictures")
     split, names = _given(inputs, preprocess)
+    overlays.flat_names(names)
     new = new_modules(config, network, [dict(site) for site in finished(run).sites])
     features = features_of(network, head_of(network, len(preprocess.classes)))
-    with files.world_errors(Path(out)):
-        seen = attention.look(
-            network.to(where), new, preprocess, split, list(range(len(split))), features, where, labelled=False
-        )
-        return overlays.write_overlays(Path(out), seen, names)
+    samples, written = sample_set(split, preprocess), []
+    with files.world_errors(Path(out)), each_picture() as usable:
+        indices = [index for index in range(len(split)) if usable(lambda at: samples.view([at], 0), index) is not None]
+        if indices:
+            seen = attention.look(network.to(where), new, preprocess, split, indices, features, where, labelled=False)
+            written = overlays.write_overlays(Path(out), seen, [names[index] for index in indices])
+    return written
 
 
 def load_run(run: Path) -> tuple[nn.Module, RunConfig]:

@@ -17,8 +17,8 @@ __all__ = ["each_picture", "given_clips", "given_pictures", "keep_apart"]
 
 @contextmanager
 def each_picture() -> Iterator[Callable[[Callable[[int], Tensor], int], Tensor | None]]:
-    """A function that reads a picture, or gives None for one that cannot be read: those are told when the block ends,
-    when all others are done.
+    """A function that reads a picture or a clip, or gives None for one that cannot be read: those are told when the
+    block ends, when all others are done.
     """
     faults: list[str] = []
 
@@ -34,11 +34,11 @@ def each_picture() -> Iterator[Callable[[Callable[[int], Tensor], int], Tensor |
         raise DataError("\n".join(faults))
 
 
-def keep_apart(inputs: Sequence[Path], out: Path) -> None:
-    """Refuse to write pictures into a folder of pictures, where the next call would take them for its inputs."""
+def keep_apart(inputs: Sequence[Path], out: Path, what: str = "pictures") -> None:
+    """Refuse to write into a folder of inputs, where the next call would take what was written for one of them."""
     for folder in map(Path, inputs):
         if folder.is_dir() and Path(out).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"results must not lie among the pictures; {out} is in {folder}")
+            raise ValueError(f"results must not lie among the {what}; {out} is in {folder}")
 
 
 def given_pictures(inputs: Sequence[Path], channels: int) -> tuple[FolderSplit, list[str]]:

@@ -63,7 +63,13 @@ def write_maps(folder: Path, seen: Look, split: Split | ClipSplit, classes: Sequ
     np.savez_compressed(body, **arrays)  # pyright: ignore[reportArgumentType]
     write_atomic(folder / "maps.npz", body.getvalue())
     size = list(arrays["images"].shape[1:3])
-    index = {"samples": samples, "classes": list(classes), "image_size": size, "maps": entries}
+    index = {
+        "samples": samples,
+        "classes": list(classes),
+        "image_size": size,
+        "frames": seen.frames,
+        "maps": entries,
+    }
     write_atomic(folder / "maps.json", json.dumps(index, indent=1) + "\n")
 
 

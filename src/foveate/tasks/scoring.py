@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -10,33 +10,60 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.data import ClipSplit, Split
+from foveate.errors import DataError
 from foveate.files import write_atomic
 from foveate.tasks.answers import logits_of
 from foveate.tasks.clips import sample_set
 from foveate.tasks.preprocess import Preprocess
-from foveate.tasks.samples import WholeBatches
+from foveate.tasks.samples import PictureSet, WholeBatches
 
-__all__ = ["classify", "labels_of", "measure", "write_predictions"]
+__all__ = ["classify", "classify_usable", "labels_of", "measure", "write_predictions"]
 
 BATCH, CLIP_BATCH = 128, 8
 
 
-@torch.inference_mode()
 def classify(network: nn.Module, preprocess: Preprocess, split: Split | ClipSplit, device: torch.device) -> Tensor:
     """Logits of every sample of a split, float32 (sample, class), on the CPU; the network is left in eval mode.
 
     Of a video that is seen in several views they are the logarithm of the mean of the probabilities.
     """
-    network.eval()
     samples = sample_set(split, preprocess)
-    found = []
-    for indices in WholeBatches(len(samples), CLIP_BATCH if preprocess.frames else BATCH):
-        seen = []
-        for view in range(samples.views):
-            answers = network(preprocess.normalise(samples.view(indices, view).to(device)))
-            seen.append(logits_of(network, answers).cpu())
-        found.append(seen[0] if len(seen) == 1 else torch.stack(seen).softmax(dim=-1).mean(dim=0).log())
-    return torch.cat(found)
+    return torch.cat([_logits(network, samples, indices, device) for indices in _batches(samples)])
+
+
+def classify_usable(
+    network: nn.Module,
+    preprocess: Preprocess,
+    split: Split | ClipSplit,
+    device: torch.device,
+    usable: Callable[[Callable[[int], Tensor], int], Tensor | None],
+) -> dict[int, Tensor]:
+    """The logits of each sample that can be read, (class,), by its number; `usable` is that of inputs.each_picture."""
+    samples = sample_set(split, preprocess)
+    found: dict[int, Tensor] = {}
+    for indices in _batches(samples):
+        try:
+            found |= zip(indices, _logits(network, samples, indices, device), strict=True)
+        except DataError:  # one of them: each by itself
+            for index in indices:
+                logits = usable(lambda index: _logits(network, samples, [index], device)[0], index)
+                if logits is not None:
+                    found[index] = logits
+    return found
+
+
+def _batches(samples: PictureSet) -> WholeBatches:
+    return WholeBatches(len(samples), CLIP_BATCH if samples.preprocess.frames else BATCH)
+
+
+@torch.inference_mode()
+def _logits(network: nn.Module, samples: PictureSet, indices: list[int], device: torch.device) -> Tensor:
+    network.eval()
+    seen = []
+    for view in range(samples.views):
+        answers = network(samples.preprocess.normalise(samples.view(indices, view).to(device)))
+        seen.append(logits_of(network, answers).cpu())
+    return seen[0] if len(seen) == 1 else torch.stack(seen).softmax(dim=-1).mean(dim=0).log()
 
 
 def measure(logits: Tensor, labels: Tensor) -> dict[str, float | None]:
@@ -62,7 +89,7 @@ def measure(logits: Tensor, labels: Tensor) -> dict[str, float | None]:
 def write_predictions(
     path: Path, names: Sequence[str], logits: Tensor, classes: Sequence[str], labels: Tensor | None = None
 ) -> None:
-    """A row a picture: index, name, label if it is known, prediction, and the probability of each class."""
+    """A row a sample: index, name, label if it is known, prediction, and the probability of each class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     known = ["label"] if labels is not None else []

@@ -18,8 +18,8 @@ class Progress:
     """Where a run stands, handed to the `progress` callback about twice a second.
 
     Args:
-        stage: "train", then "attend" (the pass over the test pictures), then "done". Other tasks go through "check" and
-            "prepare" before and "score" behind, each with a fraction of its own.
+        stage: "train", then "attend" (the pass over the test pictures), then "done". Clips, and other tasks, go through
+            "check" and "prepare" before, and those through "score" behind, each with a fraction of its own.
         epoch: Epochs begun and partly done, such as 1.5.
         epochs: Epochs there will be; None where only time ends the run.
         fraction: How much of the whole is done, 0 to 1.

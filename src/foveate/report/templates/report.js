@@ -81,7 +81,7 @@ function setUpMaps() {
   })));
   all("[data-profile] select").forEach((select) => select.addEventListener("change", () => {
     const figure = select.closest("[data-profile]");
-    const [uri, caption, alt] = data.profiles[figure.dataset.profile][select.value];
+    const [uri, caption, alt] = data[figure.dataset.kind][figure.dataset.profile][select.value];
     figure.querySelector(".heat img").src = uri;
     figure.querySelector(".heat img").alt = alt;
     figure.querySelector(".caption").textContent = caption;
