@@ -27,6 +27,7 @@ def main() -> None:
     given = {"mechanism": "nonlocal", "options": {"scale": True}, "blocks": 5}
     network = fv.networks.c2d_resnet50(geometry="slowfast", **(given if arguments.mechanism == "nonlocal" else {}))
     shape = (1, 3, arguments.frames, 224, 224)
+    print("forecast of an inference of one clip, and of a training step of two:")
     print(fv.forecast(network, shape))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     network.to(memory_format=torch.channels_last_3d).train()
@@ -37,7 +38,7 @@ def main() -> None:
         network(clip).logsumexp(dim=1).mean().backward()
         optimizer.step()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"process: {peak / GIB:.2f} GiB at its peak, {before / GIB:.2f} GiB before the first step")
+    print(f"process training on one clip: {peak / GIB:.2f} GiB at its peak, {before / GIB:.2f} GiB before the first step")
 
 
 if __name__ == "__main__":

@@ -83,8 +83,9 @@ def _check_readable(samples: Pictures | Clips, preprocess: Preprocess) -> None:
         if isinstance(split, FolderClips):
             seen = ClipSet(split, preprocess)
             for index in range(len(split)):
-                for clip in range(preprocess.test_clips):
-                    split.clip(index, seen.numbers(index, clip))
+                seen.__getitems__([index])
+                for view in range(0, seen.views, preprocess.test_crops):
+                    seen.view([index], view)
         elif isinstance(split, FolderSplit):
             for index in range(len(split)):
                 split.image(index)
