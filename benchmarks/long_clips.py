@@ -1,35 +1,35 @@
 """Memory of a training step on a long and large clip: C2D of ResNet-50 with five non-local blocks and nothing pooled.
 
-The clip is 32 x 224 x 224, the first convolution makes no step in time, and blocks see all positions: 12,544 of them in
-stage 2, 3,136 in stage 3. Prints the peak of the process and of what is alive, and what fv.forecast says before the run,
-of this network and of one that forms the map of positions against positions.
-
-    python benchmarks/long_clips.py [--frames 32] [--mechanism nonlocal|none]
+The first convolution makes no step in time, and blocks see all positions: of a clip of 32 x 224 x 224 there are 12,544 in
+stage 2 and 3,136 in stage 3. What fv.forecast says before the run stands beside the peak of the process.
 """
 
-import argparse
 import resource
+from typing import Annotated
 
 import torch
+import typer
 
 import foveate as fv
 
-GIB = 2**30
+GIB = 2**20  # in the KiB that the system counts
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=32)
-    parser.add_argument("--mechanism", choices=("nonlocal", "none"), default="nonlocal")
-    arguments = parser.parse_args()
-    torch.set_num_threads(2)
+def main(
+    frames: Annotated[int, typer.Option(help="Of the clip.")] = 32,
+    side: Annotated[int, typer.Option(help="Its height and width.")] = 224,
+    blocks: Annotated[bool, typer.Option(help="Whether there are non-local blocks.")] = True,
+    threads: Annotated[int, typer.Option(help="Of the arithmetic.")] = 2,
+) -> None:
+    """Measure the memory of two training steps on one clip."""
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
-    given = {"mechanism": "nonlocal", "options": {"scale": True}, "blocks": 5}
-    network = fv.networks.c2d_resnet50(geometry="slowfast", **(given if arguments.mechanism == "nonlocal" else {}))
-    shape = (1, 3, arguments.frames, 224, 224)
+    given = {"mechanism": "nonlocal", "options": {"scale": True}, "blocks": 5} if blocks else {}
+    network = fv.networks.c2d_resnet50(geometry="slowfast", **given)
+    shape = (1, 3, frames, side, side)
     print("forecast of an inference of one clip, and of a training step of two:")
     print(fv.forecast(network, shape))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = peak()
     network.to(memory_format=torch.channels_last_3d).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     clip = torch.randn(shape).to(memory_format=torch.channels_last_3d)
@@ -37,9 +37,13 @@ def main() -> None:
         optimizer.zero_grad()
         network(clip).logsumexp(dim=1).mean().backward()
         optimizer.step()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"process training on one clip: {peak / GIB:.2f} GiB at its peak, {before / GIB:.2f} GiB before the first step")
+    print(f"process training on one clip: {peak() / GIB:.2f} GiB at its peak, {before / GIB:.2f} GiB before")
+
+
+def peak() -> int:
+    """The most memory that this process has held, in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

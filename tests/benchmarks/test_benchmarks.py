@@ -151,3 +151,14 @@ def test_a_peer_that_is_missing_is_told(load, monkeypatch):
     monkeypatch.setattr(script, "find_spec", lambda name: None)
     with pytest.raises(typer.BadParameter, match=r"transformers is missing: pip install 'foveate\[bench\]', or give"):
         script.main(peers=True)
+
+
+@pytest.mark.slow
+def test_the_memory_of_long_clips_is_told_beside_its_forecast(load, monkeypatch, capsys):
+    script = load("long_clips")
+    monkeypatch.setattr(script.torch, "set_num_threads", lambda count: None)
+    script.main(frames=4, side=64, blocks=True, threads=1)
+    said = capsys.readouterr().out
+    assert "layer2.1.mechanism.weights" in said
+    assert "(1, 2, 8, 8, 2, 8, 8)" in said
+    assert "process training on one clip: " in said
