@@ -1,7 +1,7 @@
 """Memory of a training step on a long and large clip: C2D of ResNet-50 with five non-local blocks and nothing pooled.
 
-The first convolution makes no step in time, and blocks see all positions: of a clip of 32 x 224 x 224 there are 12,544 in
-stage 2 and 3,136 in stage 3. What fv.forecast says before the run stands beside the peak of the process.
+The first convolution makes no step in time, and blocks see all positions: of a clip of 32 x 224 x 224 there are 12,544
+in stage 2 and 3,136 in stage 3. What fv.forecast says before the run stands beside the peak of the process.
 """
 
 import resource
