@@ -255,3 +255,12 @@ def test_weights_over_a_single_key_have_no_entropy():
     summary = health(torch.ones(5, 1, 1, 1, 1), "batch *query *key")
     assert summary["entropy"] is None
     assert not summary["alive"]
+
+
+def test_dot_products_below_zero_have_no_entropy():
+    values = torch.randn(5, 2, 3, 2, 3, generator=torch.Generator().manual_seed(0))
+    summary = health(values, "batch *query *key")
+    assert summary["entropy"] is None
+    assert summary["alive"]
+    assert all(math.isfinite(summary[name]) for name in ("mean", "std", "variation"))  # pyright: ignore[reportArgumentType]
+    assert health(values.abs(), "batch *query *key")["entropy"] is not None

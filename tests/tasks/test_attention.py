@@ -1,4 +1,6 @@
+import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -220,3 +222,104 @@ def test_the_demo_knows_its_true_places():
     masks, boxes = true_places(PictureSet(pictures.splits["test"], preprocess), [0, 1])
     assert masks is not None
     assert boxes[0] == pictures.splits["test"].boxes_xyxy(0)[0].tolist()  # pyright: ignore[reportOptionalSubscript]
+
+
+class MovingSpots(Spots):
+    """Clips of three frames in which the spot goes a row down in each."""
+
+    def length(self, index: int) -> int:
+        return 3
+
+    def clip(self, index: int, frames: Sequence[int]) -> Tensor:
+        return torch.stack([self.image(index).roll(frame, dims=1) for frame in frames], dim=1)
+
+    def boxes_xyxy(self, index: int) -> Tensor | None:
+        first = super().boxes_xyxy(index)
+        return None if first is None else first + torch.arange(3)[:, None] * torch.tensor([0.0, 1.0, 0.0, 1.0])
+
+
+class FilmLooker(nn.Module):
+    """Every place gives 3/4 of its weight to where the spot is in the next frame, and 1/4 to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mechanism = nn.ModuleDict({"gate": Tap("batch *space"), "rows": Tap("batch *query *key")})
+        self.features = nn.Identity()
+        self.head = nn.Linear(2, 2, bias=False)
+        nn.init.ones_(self.head.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mechanism["gate"](x[:, 0])
+        batch, space = len(x), x.shape[2:]
+        weights = torch.eye(space.numel()).reshape(*space, *space).repeat(batch, *[1] * 6) / 4
+        for frame in range(3):
+            weights[:, frame, :, :, (frame + 1) % 3] += x[:, 0, (frame + 1) % 3, None, None] * 0.75
+        self.mechanism["rows"](weights)
+        return self.head(self.features(torch.cat([x, x / 2], dim=1)).mean(dim=(2, 3, 4)))
+
+
+FILM = dataclasses.replace(PLAIN, frames=3)
+STARTS = [(3, 2), (4, 9), (1, 7), (2, 4)]
+
+
+def seen_in_time(split: MovingSpots) -> Look:
+    return look(FilmLooker(), ["mechanism"], FILM, split, list(range(len(split))), 2, CPU)
+
+
+def test_clips_are_looked_at_in_space_and_time():
+    found = seen_in_time(MovingSpots(STARTS))
+    assert found.frames == 3
+    for index, (y, x) in enumerate(STARTS):
+        assert found.points[index].tolist() == pytest.approx([0.5, (y + 1.5) / 8, (x + 0.5) / 12])
+        row = found.rows["mechanism.rows"][index]  # of the spot in the middle frame
+        assert row[1, y + 1, x] == 0.25
+        assert row[2, y + 2, x] == 0.75
+        assert row.sum() == 1
+        received = found.spatial["mechanism.rows"][index]
+        assert [received[frame].argmax() for frame in range(3)] == [12 * (y + frame) + x for frame in range(3)]
+        assert found.spatial["mechanism.gate"][index, 2].argmax() == 12 * (y + 2) + x
+        assert found.network is not None
+        assert found.network[index, 0].argmax() == 12 * y + x
+    onward = torch.tensor([[1.0, 3, 0], [0, 1, 3], [3, 0, 1]]) / 4
+    torch.testing.assert_close(found.between["mechanism.rows"], onward.repeat(4, 1, 1))
+    assert found.logits.shape == (4, 2)
+
+
+def test_maxima_in_clips_point_at_the_true_place_in_their_own_frame():
+    split = MovingSpots(STARTS)
+    found = pointing(seen_in_time(split))
+    assert found["samples"] == 4
+    assert found["chance"] == pytest.approx(9 / 96)
+    assert found["network"] == 1
+    assert found["taps"]["mechanism.gate"] == 1
+    late = MovingSpots(STARTS)
+    late.clip = lambda index, frames: split.clip(index, [(frame + 2) % 3 for frame in frames])
+    assert pointing(seen_in_time(late))["network"] < 1
+
+
+def test_maps_of_clips_are_written_as_sheets(tmp_path: Path):
+    split = MovingSpots(STARTS)
+    write_maps(tmp_path, seen_in_time(split), split, FILM.classes, 2)
+    index, arrays = json.loads((tmp_path / "maps.json").read_text()), np.load(tmp_path / "maps.npz")
+    assert (index["frames"], index["image_size"]) == (3, [8, 36])
+    assert [sample["box_xyxy"] for sample in index["samples"]] == [None, None]
+    entries = {(entry["tap"].removeprefix("mechanism."), entry["kind"]): entry for entry in index["maps"]}
+    assert set(entries) == {("gate", "spatial"), ("rows", "rows"), ("rows", "frames"), ("network", "network")}
+    assert arrays[entries["rows", "frames"]["key"]].shape == (3, 3)
+    # The second spot is at (4, 9), then one row down in each frame.
+    for frame in range(3):
+        top, left = 4 + frame, 12 * frame + 9
+        assert arrays["truth"][1, top - 1 : top + 2, left - 1 : left + 2].all()
+        assert arrays["truth"][1, :, 12 * frame : 12 * frame + 12].sum() == 9
+        assert arrays["images"][1, top, left].tolist() == [255] * 3
+    point = entries["rows", "rows"]["point"][1]
+    assert point == pytest.approx([5.5 / 8, 21.5 / 36], abs=1e-4)
+    rows = arrays[entries["rows", "rows"]["key"]][1]
+    assert (rows[6, 33], rows[5, 21]) == (0.75, 0.25)
+
+
+def test_without_true_places_the_middle_of_a_clip_asks():
+    found = seen_in_time(MovingSpots(STARTS, known=False))
+    assert found.points.tolist() == [[0.5, 0.5, 0.5]] * 4
+    assert found.places is None
+    assert pointing(found)["samples"] == 0

@@ -80,6 +80,29 @@ def test_inputs_that_are_no_pictures_are_told(run: Path, photos: Path, tmp_path:
         predict(run, [photos / "y"], tmp_path / "file" / "out")
 
 
+def test_pictures_that_cannot_be_read_are_told_when_all_others_are_done(run: Path, photos: Path, tmp_path: Path):
+    (photos / "x" / "1.png").write_text("no picture")
+    (photos / "y" / "2.png").touch()
+    told = r"x/1\.png is not a picture[^\n]*\n\S+y/2\.png is "
+    with pytest.raises(DataError, match=told):
+        predict(run, [photos], tmp_path / "out", device="cpu")
+    found = rows(tmp_path / "out" / "predictions.csv")
+    assert [row["name"] for row in found] == ["x/0.png", "x/2.png", "y/1.png", "y/3.png"]
+    tested = rows(run / "predictions.csv")
+    assert [float(row["p_0"]) for row in found] == pytest.approx(
+        [float(tested[index]["p_0"]) for index in (0, 2, 1, 3)], abs=1e-4
+    )
+    with pytest.raises(DataError, match=told):
+        attend(run, [photos], tmp_path / "maps", device="cpu")
+    drawn = {path.name.partition(".")[0] for path in (tmp_path / "maps").glob("*.network.png")}
+    assert drawn == {"x_0", "x_2", "y_1", "y_3"}
+
+
+def test_maps_do_not_lie_among_the_pictures(run: Path, photos: Path):
+    with pytest.raises(ValueError, match=r"results must not lie among the pictures; .*photos/maps is in "):
+        attend(run, [photos], photos / "maps")
+
+
 def test_what_a_run_attends_to_is_drawn(run: Path, photos: Path, tmp_path: Path):
     written = attend(run, [photos], tmp_path / "out", device="cpu")
     assert all(path.is_file() for path in written)

@@ -105,15 +105,17 @@ def health(values: Tensor, axes: str, alive_above: float = 1e-4) -> dict[str, fl
         alive_above: The variation above which the map counts as alive.
 
     Returns:
-        axes, mean, std, entropy (mean of entropy or gate_entropy; None for weights over a single key), saturation (None
-        for attention weights), variation and alive.
+        axes, mean, std, entropy (mean of entropy or gate_entropy; None for weights over a single key, and for dot
+        products, which are no shares where one is below 0), saturation (None for attention weights), variation and
+        alive.
     """
     names = axes.split()
     attention = names[-1].lstrip("*") == "key"
     if attention:
         starred = sum(name.startswith("*") for name in names)
         key_axes = 1 + (values.ndim - len(names)) // starred if names[-1].startswith("*") else 1
-        spread = entropy(values, key_axes) if values.shape[-key_axes:].numel() > 1 else None
+        shares = values.shape[-key_axes:].numel() > 1 and not (values < 0).any()
+        spread = entropy(values, key_axes) if shares else None
     else:
         spread = gate_entropy(values)
     changes = variation(values)

@@ -63,12 +63,13 @@ SHOWN = {
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     """Show the columns of one kind that fit a terminal."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in SHOWN[title]:
         table.add_column(column, no_wrap=column in ("name", "data", "task", "input"))
     for row in rows:
-        table.add_row(*(str(row[column]) for column in SHOWN[title]))
+        table.add_row(*(escape(str(row[column])) for column in SHOWN[title]))
     Console().print(table)
     print()

@@ -6,6 +6,7 @@ from typing import Any
 
 __all__ = ["arm_folder", "parse_arm"]
 
+PYTHON = {"True": "true", "False": "false", "None": "null"}
 OPTION = re.compile(r"([a-z_]+)=([A-Za-z0-9_.+-]+)")
 
 
@@ -13,7 +14,7 @@ def parse_arm(arm: str) -> tuple[str, dict[str, Any]]:
     """The mechanism of an arm, and its options.
 
     Raises:
-        ValueError: If what follows the mechanism is no option.
+        ValueError: If what follows the mechanism is no option, or one is given twice.
     """
     mechanism, *given = arm.split(":")
     options = {}
@@ -23,8 +24,10 @@ def parse_arm(arm: str) -> tuple[str, dict[str, Any]]:
             wanted = "MECHANISM, or MECHANISM:OPTION=VALUE with as many options as wanted"
             raise ValueError(f"an arm is {wanted}; got {arm!r}")
         name, value = found.groups()
+        if name in options:
+            raise ValueError(f"an arm has each option once; got {name} twice in {arm!r}")
         try:
-            options[name] = json.loads(value.lower() if value in ("True", "False", "None") else value)
+            options[name] = json.loads(PYTHON.get(value, value))
         except ValueError:
             options[name] = value
     return mechanism, options

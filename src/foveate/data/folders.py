@@ -9,6 +9,7 @@ from torch import Tensor
 
 from foveate.data.pictures import SPLITS, Pictures
 from foveate.data.reading import SUFFIXES, read_header, read_picture
+from foveate.data.video import VIDEOS
 from foveate.errors import DataError
 
 __all__ = ["LOOKED_AT", "NOT_DATA", "FolderSplit", "class_folders", "open_folders"]
@@ -140,6 +141,10 @@ def _pictures(folder: Path) -> list[Path]:
             if name.startswith(".") or name.lower() in NOT_DATA:
                 continue
             path = Path(place) / name
+            if path.suffix.lower() in VIDEOS and path.suffix.lower() not in SUFFIXES:
+                raise DataError(
+                    f"{path} is a video, for networks of clips such as c2d_resnet50; pictures are wanted here"
+                )
             if path.suffix.lower() not in SUFFIXES:
                 raise DataError(f"{path} is not a picture ({', '.join(SUFFIXES)}); class folders hold pictures only")
             files.append(path)

@@ -124,6 +124,12 @@ class VideoResNet(ResNet):
         if isinstance(self.maxpool, nn.MaxPool3d):
             self.maxpool = nn.MaxPool3d(*steps.pool)
         self.pool2 = nn.Identity() if steps.pool2 is None else nn.MaxPool3d(*steps.pool2)
+        frames = 1
+        for pool, sizes in ((self.pool2, steps.pool2), (self.maxpool, steps.pool)):
+            if sizes is not None and isinstance(pool, nn.MaxPool3d):
+                (kernel, *_), (stride, *_), (padding, *_) = sizes
+                frames = max(1, (frames - 1) * stride + kernel - 2 * padding)
+        self.fewest_frames = (frames - 1) * steps.convolution + 1  # of which one is left in the end
 
     def load_pictures(self, state: Mapping[str, Tensor]) -> None:
         """Take the weights of a ResNet for pictures with the same blocks, each kernel inflated.
@@ -151,6 +157,9 @@ class VideoResNet(ResNet):
 
     def forward(self, x: Tensor) -> Tensor:
         self.check(x)
+        if x.shape[2] < self.fewest_frames:
+            wanted = f"{self.fewest_frames} frames or more with the geometry {self.geometry}"
+            raise ValueError(f"{type(self).__name__} takes {wanted}; got {x.shape[2]}")
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         first, *others = self._stages()
         x = self.pool2(first(x))

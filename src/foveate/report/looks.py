@@ -296,7 +296,8 @@ def _cell(overlay: Overlay, sample: Sample, arm: str, tap: str) -> MapCell:
         False: "its maximum lies outside the true box",
         None: "true place not known",
     }
-    alt = f"{arm}, {tap}, on {sample.name} ({sample.label}): {told}" + ("" if flat else f"; {place[overlay.inside]}")
+    untold = flat or (overlay.inside is None and sample.truth is not None)
+    alt = f"{arm}, {tap}, on {sample.name} ({sample.label}): {told}" + ("" if untold else f"; {place[overlay.inside]}")
     peak = None if overlay.peak_x is None or overlay.peak_y is None else (overlay.peak_x * 100, overlay.peak_y * 100)
     if tap == "network" and sample.prediction != sample.label:
         told += f", taken for {sample.prediction}"

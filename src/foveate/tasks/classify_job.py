@@ -95,7 +95,7 @@ def _told(samples: Clips, preprocess: Preprocess) -> tuple[str, ...]:
     """What clips are made of, and how many videos are too short for one, of those whose length is known by now."""
     frames, stride = preprocess.frames, preprocess.frame_stride
     which = "one after another" if stride == 1 else f"{stride} apart"
-    notes = [f"a clip is {frames} frames, {which}"]
+    notes = [f"a clip is {frames} frames, {which}" if frames > 1 else "a clip is one frame"]
     known = [
         split.length(index) for split in (samples.splits["val"], samples.splits["test"]) for index in range(len(split))
     ]

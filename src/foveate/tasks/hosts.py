@@ -63,6 +63,8 @@ def open_samples(config: RunConfig, data: str) -> Pictures | Clips:
         ValueError: If the run has settings of clips, and its network takes pictures.
     """
     if takes_clips(config.network):
+        if data == "demo" or data.endswith(".npz"):
+            raise DataError(f"{data} holds pictures, for networks such as resnet18; {config.network} takes clips")
         return open_clips(data)
     for name in CLIP_FIELDS:
         if getattr(config, name) is not None:

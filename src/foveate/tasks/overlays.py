@@ -94,7 +94,7 @@ def write_overlays(out: Path, seen: Look, names: Sequence[str]) -> list[Path]:
     if seen.profiles:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["picture", "tap", "channel", "gate"])
+        writer.writerow(["clip" if seen.frames else "picture", "tap", "channel", "gate"])
         for tap, gates in seen.profiles.items():
             for name, row in zip(names, gates.tolist(), strict=True):
                 writer.writerows([name, tap, channel, f"{gate:.6g}"] for channel, gate in enumerate(row))
