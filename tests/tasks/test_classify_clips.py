@@ -182,12 +182,12 @@ def test_what_a_run_attends_to_is_drawn_as_a_sheet_of_frames(run: Path, videos: 
         "frames.csv",
     }
     with Image.open(tmp_path / f"3.{taps[0]}.png") as picture:
-        assert picture.size == (336, 224)  # three frames beside each other, the fourth below
+        assert picture.size == (224, 224)  # two frames beside each other, two below
         pixels = np.asarray(picture).astype(int)
     # The ring is in the third frame, in its middle: below, on the left.
     ring = (pixels == (0, 255, 255)).all(axis=-1)
     down, right = (places.mean() / size for places, size in zip(ring.nonzero(), ring.shape, strict=True))
-    assert (down, right) == pytest.approx((0.25, 0.83), abs=0.03)
+    assert (down, right) == pytest.approx((0.75, 0.25), abs=0.03)
     table = rows(tmp_path / "frames.csv")
     assert list(table[0]) == ["clip", "tap", "frame", "looks at", "weight"]
     assert len(table) == 2 * 2 * 4 * 4
@@ -201,18 +201,18 @@ def test_what_a_run_attends_to_is_drawn_as_a_sheet_of_frames(run: Path, videos: 
 def test_the_maps_of_a_run_are_sheets_with_a_point_and_a_matrix_of_frames(run: Path):
     index, arrays = json.loads((run / "maps" / "maps.json").read_text()), np.load(run / "maps" / "maps.npz")
     assert index["frames"] == 4
-    assert index["image_size"] == [32, 48]
-    assert arrays["images"].shape == (8, 32, 48, 3)
+    assert index["image_size"] == [32, 32]
+    assert arrays["images"].shape == (8, 32, 32, 3)
     kinds = [(entry["kind"], arrays[entry["key"]].shape) for entry in index["maps"]]
     assert kinds == [
         ("frames", (4, 4)),
         ("frames", (4, 4)),
-        ("rows", (8, 8, 12)),
-        ("rows", (8, 4, 6)),
-        ("network", (8, 4, 6)),
+        ("rows", (8, 8, 8)),
+        ("rows", (8, 4, 4)),
+        ("network", (8, 4, 4)),
     ]
     (points,) = {json.dumps(entry["point"]) for entry in index["maps"] if entry["kind"] == "rows"}
-    assert json.loads(points) == [[0.25, 0.8333]] * 8
+    assert json.loads(points) == [[0.75, 0.25]] * 8
 
 
 @pytest.mark.slow

@@ -107,7 +107,9 @@ def test_weights_that_sum_to_one_give_rows_that_sum_to_one():
     torch.testing.assert_close(found.sum(dim=-1), torch.ones(2, 3))
 
 
-@pytest.mark.parametrize(("frames", "columns", "rows"), [(1, 1, 1), (2, 2, 1), (5, 4, 2), (8, 4, 2), (32, 8, 4)])
+@pytest.mark.parametrize(
+    ("frames", "columns", "rows"), [(1, 1, 1), (2, 2, 1), (5, 5, 1), (7, 4, 2), (8, 4, 2), (32, 8, 4)]
+)
 def test_a_sheet_has_its_frames_from_left_to_right_and_from_the_top_down(frames: int, columns: int, rows: int):
     film = torch.arange(2 * frames * 3 * 5).reshape(2, frames, 3, 5).float()
     drawn = sheet(film, frames, beyond=-1)
@@ -120,14 +122,15 @@ def test_a_sheet_has_its_frames_from_left_to_right_and_from_the_top_down(frames:
 
 def test_a_frame_of_a_shorter_film_stands_for_those_that_it_was_made_of():
     film = torch.arange(3.0)[:, None, None]
-    assert sheet(film, 6, math.nan).nan_to_num(-1).tolist() == [[0, 0, 1, 1], [2, 2, -1, -1]]
+    assert sheet(film, 6, math.nan).nan_to_num(-1).tolist() == [[0, 0, 1], [1, 2, 2]]
+    assert sheet(film, 7, math.nan).nan_to_num(-1).tolist() == [[0, 0, 0, 1], [1, 2, 2, -1]]
 
 
 def test_a_sheet_of_colours_keeps_them_apart_and_its_kind():
     film = torch.randint(0, 255, (2, 3, 4, 5, 7), dtype=torch.uint8)  # a clip of RGB frames
     drawn = sheet(film, 4, 0)
-    assert (drawn.shape, drawn.dtype) == ((2, 3, 10, 21), torch.uint8)
-    assert torch.equal(drawn[:, :, 5:, :7], film[:, :, 3])
+    assert (drawn.shape, drawn.dtype) == ((2, 3, 10, 14), torch.uint8)
+    assert torch.equal(drawn[:, :, 5:, 7:], film[:, :, 3])
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 8, 13])
