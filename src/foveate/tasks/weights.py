@@ -120,7 +120,8 @@ def load_into(
     Raises:
         CheckpointError: If anything else does not fit.
     """
-    own, state = network.state_dict(), inflate_state(state, network)
+    own, given = network.state_dict(), state
+    state = inflate_state(state, network)
     absent = [name for name in new if not any(key.startswith(f"{name}.") for key in state)]
     heads = tuple(f"{name}." for name in head)
     prefixes = (*heads, *(f"{name}." for name in absent))
@@ -135,7 +136,7 @@ def load_into(
     strange = [key for key in strange if not key.endswith("num_batches_tracked")]
     wrong = [key for key in fitting if key in own and own[key].shape != fitting[key].shape]
     if wrong:
-        shapes = f"has {tuple(fitting[wrong[0]].shape)} where the network has {tuple(own[wrong[0]].shape)}"
+        shapes = f"has {tuple(given[wrong[0]].shape)} where the network has {tuple(own[wrong[0]].shape)}"
         raise CheckpointError(f"{source} does not fit: {wrong[0]} {shapes}")
     if missing or strange:
         told = [
