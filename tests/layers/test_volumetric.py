@@ -74,7 +74,10 @@ def test_a_case_by_hand():
     layer = VolumetricAttention(1, hidden_channels=1, spatial=False, scale="none")
     state = {"fc1.weight": 1.0, "fc2.weight": 1.0, "fc3.weight": 2.0, "fc1.bias": 0.0, "fc2.bias": 0.0, "fc3.bias": 0.5}
     layer.load_state_dict({key: torch.full_like(layer.state_dict()[key], value) for key, value in state.items()})
-    x, bag = torch.tensor([1.0, 3.0]).reshape(1, 1, 1, 2), torch.tensor([[1.0, 1.0], [-5.0, 1.0]]).reshape(1, 2, 1, 1, 2)
+    x, bag = (
+        torch.tensor([1.0, 3.0]).reshape(1, 1, 1, 2),
+        torch.tensor([[1.0, 1.0], [-5.0, 1.0]]).reshape(1, 2, 1, 1, 2),
+    )
     # e(x) = 2, e(bag) = (1, 0): scores (2, 0), weights (s, 1 - s) with s = sigmoid(2), their sum is s.
     share = torch.tensor(2.0).sigmoid()
     with capture(layer) as maps:
@@ -256,7 +259,7 @@ def test_it_compiles_as_one_graph(order):
 @pytest.mark.slow
 def test_it_exports_with_any_batch_any_number_of_slices_and_any_space():
     layer, given = built().eval(), inputs(batch=3)
-    open_axes = {axis: torch.export.Dim.DYNAMIC for axis in (0, 1, 2, 3, 4)}
+    open_axes = dict.fromkeys((0, 1, 2, 3, 4), torch.export.Dim.DYNAMIC)
     shapes = ({axis: open_axes[axis] for axis in (0, 2, 3)}, {axis: open_axes[axis] for axis in (0, 1, 3, 4)})
     program = torch.export.export(layer, given, dynamic_shapes=shapes)
     other = inputs(slices=6, batch=2, space=(9, 5))
@@ -298,5 +301,9 @@ def test_a_bag_that_does_not_go_with_the_slice_is_refused_in_one_sentence(x, bag
 
 
 def test_it_is_no_mechanism_that_goes_behind_any_layer():
-    with pytest.raises(LookupError, match='^volumetric takes a bag of slices beside its input'):
+    sentence = "^volumetric takes a bag of slices beside its input, as in the network va_mask_rcnn_resnet50$"
+    with pytest.raises(LookupError, match=sentence):
         catalogue.build("volumetric", 8)
+    assert catalogue.find("volumetric").layer == "VolumetricAttention"
+    assert catalogue.find("se") is catalogue.describe("se")
+    assert "scale" in catalogue.options_of("volumetric")

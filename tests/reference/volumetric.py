@@ -1,9 +1,8 @@
 """Volumetric attention, one slice and one position at a time. Slow, and free of any layer's code."""
 
 import torch
-from torch import Tensor
-
 from tests.reference.gates import positions, sigmoid
+from torch import Tensor
 
 
 def pooled(features: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import nn
 
 from foveate.layers.chain import distinct
 
-__all__ = ["MECHANISMS", "PAIRED", "Mechanism", "build", "describe", "find", "options_of"]
+__all__ = ["MECHANISMS", "PAIRED", "Mechanism", "build", "check_options", "describe", "find", "options_of"]
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def build(name: str, channels: int, *, spatial_dims: int = 2, **options: Any) ->
             for part, part_options in zip(mechanism.parts, given, strict=True)
         ]
         return layer(*zip(mechanism.parts, built, strict=True))
-    _check_options(mechanism.layer, options, options_of(name))
+    check_options(mechanism.layer, options, options_of(name))
     if "spatial_dims" in inspect.signature(layer).parameters:
         options["spatial_dims"] = spatial_dims
     return layer(channels, **options)
@@ -208,14 +208,15 @@ def _entry(name: str) -> Mechanism:
 
 
 def _options_by_part(name: str, parts: list[str], options: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    _check_options(name, options, parts)
+    check_options(name, options, parts)
     for part, given in options.items():
         if not isinstance(given, Mapping):
             raise TypeError(f"{name} takes {part} as a mapping of options; got {given!r}")
     return [options.get(part, {}) for part in parts]
 
 
-def _check_options(owner: str, options: Mapping[str, Any], taken: list[str]) -> None:
+def check_options(owner: str, options: Mapping[str, Any], taken: list[str]) -> None:
+    """Raise a TypeError that names the first option which is not among those that are taken."""
     for option in options:
         if option not in taken:
             raise TypeError(f'{owner} has no option "{option}"; it takes {", ".join(taken) or "none"}')

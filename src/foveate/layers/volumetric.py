@@ -199,8 +199,8 @@ class VolumetricAttention(nn.Module):
             raise ValueError(f"VolumetricAttention takes a bag of {wanted}; got {tuple(bag.shape)}")
 
     def extra_repr(self) -> str:
-        on = [name for name in ("channel", "spatial", "residual", "add_target", "detach") if getattr(self, name)]
-        return f"{self.channels}, order={self.order!r}, scale={self.scale!r}, {', '.join(f'{name}=True' for name in on)}"
+        given = ("channel", "spatial", "order", "scale", "residual", "add_target", "detach")
+        return f"{self.channels}, " + ", ".join(f"{name}={getattr(self, name)!r}" for name in given)
 
 
 def _refuse(branch: str, **options: object) -> None:
