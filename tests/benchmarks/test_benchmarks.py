@@ -95,6 +95,21 @@ def test_decoding_and_a_training_step_are_timed(load, monkeypatch, tmp_path, cap
 
 
 @pytest.mark.slow
+def test_a_volume_is_read_both_ways(load, monkeypatch, tmp_path, capsys):
+    load("timing")
+    script = load("volumetric")
+    monkeypatch.setattr(script, "set_threads", lambda count: None)
+    script.main("va_mask_rcnn_tiny", size=64, bag=3, turns=2, json_file=tmp_path / "found.json")
+    assert "va_mask_rcnn_tiny, slices of 64 x 64, bags of 3, 1 thread:" in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert tuple(found["times"]) == script.FEATURES + script.WHOLE
+    monkeypatch.setattr("foveate.networks.MaskRCNN.read_volume", lambda self, slices: iter([{"0": slices[0]}] * 99))
+    monkeypatch.setattr(script, "WHOLE", ())
+    with pytest.raises(RuntimeError, match="both ways must give the same features; at level 0 they differ"):
+        script.main("va_mask_rcnn_tiny", size=64, bag=3, turns=2)
+
+
+@pytest.mark.slow
 def test_both_forms_of_matching_are_timed_once_they_agree(load, monkeypatch, tmp_path, capsys):
     load("timing")
     script = load("matcher")

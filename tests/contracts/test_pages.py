@@ -11,7 +11,8 @@ from foveate.cli.app import app
 from foveate.cli.options import parse_settings
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [DOCS / "segment.md", DOCS / "mechanisms" / "attention_gate.md", *sorted((DOCS / "networks").glob("*.md"))]
+TWO_INPUTS = [DOCS / "mechanisms" / f"{name}.md" for name in ("attention_gate", "volumetric")]
+PAGES = [DOCS / "segment.md", *TWO_INPUTS, *sorted((DOCS / "networks").glob("*.md"))]
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 
 

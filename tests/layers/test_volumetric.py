@@ -161,8 +161,11 @@ def test_a_slice_that_joins_its_bag_has_the_last_weight():
     inside.load_state_dict(layer.state_dict())
     with capture(layer) as maps:
         found = layer(x, bag)
-    assert maps["channel_weights"].shape == (2, 4)
-    torch.testing.assert_close(found, inside(x, torch.cat([bag, x[:, None]], dim=1)))
+    with capture(inside) as expected:
+        torch.testing.assert_close(found, inside(x, torch.cat([bag, x[:, None]], dim=1)))
+    for name in ("channel_weights", "spatial_weights"):
+        assert maps[name].shape == (2, 4)
+        torch.testing.assert_close(maps[name], expected[name])
 
 
 def test_what_is_embedded_once_can_be_joined_and_used_again():

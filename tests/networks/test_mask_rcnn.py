@@ -107,6 +107,17 @@ def test_training_on_slices_without_any_object_is_finite():
     sum(losses.values()).backward()
 
 
+def test_the_targets_of_the_caller_stay_as_they_are_where_pictures_are_resized():
+    given = target((8, 8, 24, 20))
+    network = small(min_size=32, max_size=32).train()
+    seen = []
+    network.rpn.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2][0]["boxes"]))
+    network(volume(1), [given])
+    assert seen[0].tolist() == [[4, 4, 12, 10]]
+    assert given["boxes"].tolist() == [[8, 8, 24, 20]]
+    assert given["masks"].shape == (1, 64, 64)
+
+
 @pytest.mark.slow
 def test_it_learns_a_lesion_by_heart():
     torch.manual_seed(0)
@@ -263,10 +274,10 @@ def test_a_volume_is_read_slice_by_slice_as_far_as_its_bags_reach():
 
 
 def test_what_is_held_of_a_volume_is_what_its_bags_span():
-    answers = small(**VA).detect(volume(12))
+    levels = small(**VA).read_volume(volume(12))
     for _ in range(6):
-        next(answers)
-    held = answers.gi_frame.f_locals
+        next(levels)
+    held = levels.gi_frame.f_locals
     assert set(held["embedded"]) == {5, 6}  # the next bag has 7 too
     assert set(held["features"]) == {6}
 
@@ -464,7 +475,10 @@ WRONG = {
     "idle": (lambda: small(levels=("0",), shared=True), "^levels, shared need a mechanism; got mechanism=None$"),
     "callable": (lambda: small(mechanism=nn.Identity, options={}), "^options are for a mechanism given by name"),
     "left out": (lambda: small(include_target=False), "^include_target=False takes the target out of the bag that"),
-    "in training": (lambda: small().train().detect(volume()), "^detect takes a network in evaluation; call network"),
+    "in training": (
+        lambda: next(small().train().detect(volume())),
+        "^a volume is read by a network in evaluation; call",
+    ),
     "sizes": (
         lambda: list(small().detect([torch.zeros(3, 64, 64).double(), torch.zeros(3, 64, 32).double()])),
         r"^the slices of a volume have one shape; got \(3, 64, 64\) and \(3, 64, 32\)$",

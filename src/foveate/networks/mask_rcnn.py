@@ -218,8 +218,24 @@ class MaskRCNN(nn.Module):
     def detect(self, slices: Sequence[Tensor] | Tensor) -> Iterator[dict[str, Tensor]]:
         """What forward gives for every slice of a volume, in their order, each slice read once for all its bags.
 
+        Args:
+            slices: As for read_volume.
+
+        Raises:
+            ValueError: As from read_volume.
+        """
+        for index, levels in enumerate(self.read_volume(slices)):
+            with torch.no_grad():
+                picture = self._resized(slices[index])[0]
+                batch = self.transform.batch_images([picture])
+                found = self._answer(levels, batch, [picture], [slices[index]], None)
+            yield found[0]
+
+    def read_volume(self, slices: Sequence[Tensor] | Tensor) -> Iterator[dict[str, Tensor]]:
+        """The levels of the pyramid, as attention passes them on, of every slice of a volume in their order.
+
         A bag is centred at its slice, its pictures bag_stride slices apart; beyond an end of the volume the last slice
-        there stands again. No more slices are held than the bag spans.
+        there stands again. What is held of slices that were read is bounded by what a bag spans.
 
         Args:
             slices: The 2.5-D pictures of one volume in their order, each (3, height, width): see stack_slices.
@@ -227,13 +243,10 @@ class MaskRCNN(nn.Module):
         Raises:
             ValueError: If the network is in training, or the slices differ in their shape.
         """
-        if self.training:
-            raise ValueError("detect takes a network in evaluation; call network.eval() before")
-        return self._detected(slices)
-
-    def _detected(self, slices: Sequence[Tensor] | Tensor) -> Iterator[dict[str, Tensor]]:
         from foveate.networks.mask_rcnn_parts import joined
 
+        if self.training:
+            raise ValueError("a volume is read by a network in evaluation; call network.eval() before")
         features: dict[int, dict[str, Tensor]] = {}  # of slices that are read and have not been the target
         embedded: dict[int, dict[str, Embedded]] = {}  # of slices that are still in a bag
         for index in range(len(slices)):
@@ -249,13 +262,10 @@ class MaskRCNN(nn.Module):
                     embedded[other] = self.backbone.embed({name: x[:, None] for name, x in features[other].items()})
                 if not self.include_target:
                     del bag[self.bag // 2]
-                attended = self.backbone.attend(features.pop(index), joined([embedded[other] for other in bag]))
-                picture = self._resized(slices[index])[0]
-                batch = self.transform.batch_images([picture])
-                found = self._answer(attended, batch, [picture], [slices[index]], None)
+                levels = self.backbone.attend(features.pop(index), joined([embedded[other] for other in bag]))
             for other in [other for other in embedded if other <= index - self.bag // 2 * self.bag_stride]:
                 del embedded[other]
-            yield found[0]
+            yield levels
 
     def _resized(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, Any]:
         """A picture or a bag as torchvision normalises and resizes pictures, (channel, height, width); its target."""
