@@ -65,7 +65,7 @@ def of_volumetric() -> str:
         f"| Mask R-CNN on ResNet-50, two classes | {parameters[0]:,} | {host:,} |\n"
         f"| VA Mask R-CNN, the bag read anew | {parameters[1]:,} (+{parameters[1] / parameters[0] - 1:.2%}) "
         f"| {anew:,} |\n\n"
-        "MACs are those of residual network, pyramid and attention, by convolutions, linear layers and matrix products.\n"
+        "MACs are those of the residual network, the pyramid and attention: convolutions and linear layers.\n"
     )
 
 

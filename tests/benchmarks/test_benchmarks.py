@@ -9,6 +9,8 @@ import pytest
 import torch
 import typer
 
+from foveate import networks
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -103,8 +105,12 @@ def test_a_volume_is_read_both_ways(load, monkeypatch, tmp_path, capsys):
     assert "va_mask_rcnn_tiny, slices of 64 x 64, bags of 3, 1 thread:" in capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())
     assert tuple(found["times"]) == script.FEATURES + script.WHOLE
-    monkeypatch.setattr("foveate.networks.MaskRCNN.read_volume", lambda self, slices: iter([{"0": slices[0]}] * 99))
-    monkeypatch.setattr(script, "WHOLE", ())
+    read = networks.MaskRCNN.read_volume
+
+    def wrongly(network, slices):
+        return ({name: x + 1 for name, x in levels.items()} for levels in read(network, slices))
+
+    monkeypatch.setattr(networks.MaskRCNN, "read_volume", wrongly)
     with pytest.raises(RuntimeError, match="both ways must give the same features; at level 0 they differ"):
         script.main("va_mask_rcnn_tiny", size=64, bag=3, turns=2)
 

@@ -112,7 +112,7 @@ def test_the_targets_of_the_caller_stay_as_they_are_where_pictures_are_resized()
     network = small(min_size=32, max_size=32).train()
     seen = []
     network.rpn.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2][0]["boxes"]))
-    network(volume(1), [given])
+    network(volume(2), [given, target()])
     assert seen[0].tolist() == [[4, 4, 12, 10]]
     assert given["boxes"].tolist() == [[8, 8, 24, 20]]
     assert given["masks"].shape == (1, 64, 64)

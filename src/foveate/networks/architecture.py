@@ -33,7 +33,6 @@ KINDS = {
     "bam": "foveate.layers:BAM",
     "nonlocal": "foveate.layers:NonLocal",
     "attention_gate": "foveate.layers:AttentionGate",
-    "volumetric": "foveate.layers:VolumetricAttention",
 }
 """The classes that a file may name."""
 
