@@ -450,6 +450,7 @@ WRONG = {
         lambda: small()([torch.full((3, 64, 64), -1000.0)]),
         "^MaskRCNN takes numbers in 0..1, as a window of Hounsfield units is scaled; got -1000 to -1000$",
     ),
+    "bytes": (lambda: next(small().detect(255 * volume())), "; got 0.* to 25"),
     "nan": (lambda: small()([torch.full((3, 64, 64), torch.nan)]), "; got nan to nan$"),
     "no targets": (lambda: small().train()(volume(2)), "^training takes a target for each of 2 pictures; got none$"),
     "targets": (lambda: small().train()(volume(2), [target()]), "for each of 2 pictures; got 1$"),

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FAR = 1.0  # how far out of 0..1 a picture may reach: interpolation overshoots, Hounsfield units are elsewhere
+FAR = 9.0  # how far out of 0..1 a picture may reach: noise does not get there, Hounsfield units and bytes do
 
 
 class MaskRCNN(nn.Module):
@@ -202,18 +202,13 @@ class MaskRCNN(nn.Module):
             raise ValueError(f"place is 0 to {self.bag - 1} in a bag of {self.bag}; got {place}")
         for image in images:
             _check_image(image, self.bag)
-        read = None
-        if self.training:
-            read = [dict(target) for target in _checked(targets, images)]
-        pictures = []
-        for index, image in enumerate(images):
-            picture, target = self._resized(image, read[index] if read is not None else None)
-            pictures.append(picture)
-            if read is not None:
-                read[index] = target
+        given = [dict(target) for target in _checked(targets, images)] if self.training else [None] * len(images)
+        resized = [self._resized(*each) for each in zip(images, given, strict=True)]
+        pictures = [picture for picture, _ in resized]
         batch = self.transform.batch_images(pictures).unflatten(1, (self.bag, -1))
-        features = self.backbone(batch, place, self.include_target)
-        return self._answer(features, batch[:, place], pictures, images, read)
+        levels = self.backbone(batch, place, self.include_target)
+        read = [target for _, target in resized] if self.training else None
+        return self._answer(levels, batch[:, place], pictures, images, read)
 
     def detect(self, slices: Sequence[Tensor] | Tensor) -> Iterator[dict[str, Tensor]]:
         """What forward gives for every slice of a volume, in their order, each slice read once for all its bags.
@@ -273,18 +268,18 @@ class MaskRCNN(nn.Module):
 
     def _answer(
         self,
-        features: dict[str, Tensor],
+        levels: dict[str, Tensor],
         batch: Tensor,
         pictures: Sequence[Tensor],
         images: Sequence[Tensor],
         targets: list[dict[str, Tensor]] | None,
     ) -> Any:
-        """What regions and heads make of the features: losses, or what they found in the pictures as they came."""
+        """What regions and heads make of the levels: losses, or what they found in the pictures as they came."""
         from foveate.networks.mask_rcnn_parts import ImageList
 
         sizes, originals = ([(each.shape[-2], each.shape[-1]) for each in some] for some in (pictures, images))
-        proposals, losses = self.rpn(ImageList(batch, sizes), features, targets)
-        found, head_losses = self.roi_heads(features, proposals, sizes, targets)
+        proposals, losses = self.rpn(ImageList(batch, sizes), levels, targets)
+        found, head_losses = self.roi_heads(levels, proposals, sizes, targets)
         return head_losses | losses if self.training else self.transform.postprocess(found, sizes, originals)
 
 
