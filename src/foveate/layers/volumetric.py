@@ -55,8 +55,8 @@ class VolumetricAttention(nn.Module):
             computed of x as it came.
         kernel_size: Extent of both spatial convolutions along each axis, odd. Default: 7.
         spatial_projection: Whether the sum of maps goes through a second convolution, as that of vectors does through
-            W3 (default), or straight into the sigmoid. There is no ReLU between: it would let nothing of a map through
-            that is negative everywhere, as in half of all starts.
+            W3 (default), or straight into the sigmoid. There is no ReLU between: in a quarter of all starts nine
+            tenths of the one map are negative, and it would let nothing of them through.
         scale: What a dot product of n numbers is divided by: "mean", n (default); "sqrt", its root; "none", nothing.
             Undivided products over whole maps make the softmax a choice of one slice, the one itself if it is there.
         residual: Whether x is added to what is gated.

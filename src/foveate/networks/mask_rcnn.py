@@ -389,12 +389,12 @@ def mask_rcnn_resnet101(**settings: Unpack[Settings]) -> MaskRCNN:
 
 
 def mask_rcnn_tiny(**settings: Unpack[Settings]) -> MaskRCNN:
-    """Mask R-CNN on a ResNet-18 of a quarter of the width, for slices of about 128 x 128 on processor cores."""
+    """Mask R-CNN of 1.4 million parameters on a narrow ResNet-18, for slices of about 128 x 128 on processor cores."""
     return _on({"block": "basic", "depths": (2, 2, 2, 2), "base_width": 16}, TINY | settings)
 
 
 def va_mask_rcnn_resnet50(**settings: Unpack[Settings]) -> MaskRCNN:
-    """VA Mask R-CNN on ResNet-50: bags of 9, volumetric attention on all five levels, 44,425 parameters of it."""
+    """VA Mask R-CNN on ResNet-50: bags of 9, attention on all five levels, 44,425 parameters of it."""
     return mask_rcnn_resnet50(**(VOLUMETRIC | settings))
 
 
@@ -404,7 +404,7 @@ def va_mask_rcnn_resnet101(**settings: Unpack[Settings]) -> MaskRCNN:
 
 
 def va_mask_rcnn_tiny(**settings: Unpack[Settings]) -> MaskRCNN:
-    """VA Mask R-CNN on a ResNet-18 of a quarter of the width: bags of 5 slices of about 128 x 128.
+    """VA Mask R-CNN of 1.4 million parameters, for bags of 5 slices of about 128 x 128.
 
     A reduction of 4 leaves the 64 channels of a level as many hidden units as 16 leaves 256.
     """
