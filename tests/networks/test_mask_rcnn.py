@@ -433,6 +433,7 @@ def test_the_catalogue_builds_what_the_functions_build():
 
 
 WRONG = {
+    "nothing": (lambda: small()([]), "^MaskRCNN takes at least one picture; got none$"),
     "one channel": (
         lambda: small()([torch.zeros(1, 64, 64)]),
         r"^MaskRCNN takes \(3, height, width\), three adjacent slices as channels; got \(1, 64, 64\)$",

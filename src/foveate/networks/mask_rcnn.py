@@ -197,6 +197,8 @@ class MaskRCNN(nn.Module):
             place: Where in its bag each target is, from 0. Default: the middle, bag // 2.
         """
         images = list(images)
+        if not images:
+            raise ValueError("MaskRCNN takes at least one picture; got none")
         place = self.bag // 2 if place is None else place
         if not 0 <= place < self.bag:
             raise ValueError(f"place is 0 to {self.bag - 1} in a bag of {self.bag}; got {place}")
