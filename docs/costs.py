@@ -6,7 +6,7 @@ import torch
 
 from foveate import networks
 from foveate.compare.cost import count_macs, count_parameters
-from foveate.layers import AttentionGate, catalogue
+from foveate.layers import AttentionGate, VolumetricAttention, catalogue
 
 AGGREGATIONS = ("concat", "mean", "deep_sup", "ft")
 COUNTED = "MACs are those of convolutions, linear layers and matrix products.\n"
@@ -47,6 +47,44 @@ def of_gates() -> str:
         "| | parameters | MACs at 64 x 64 x 64 |\n|---|---:|---:|\n"
         f"| one gate in 3-D, 64 channels, 128 of the signal | {count_parameters(gate):,} | |\n{rows}\n{COUNTED}"
     )
+
+
+def of_volumetric() -> str:
+    """What volumetric attention adds to Mask R-CNN, counted; MACs of what stands before the regions, for one slice."""
+    bag, size = 9, 512
+    with torch.device("meta"):
+        layer = VolumetricAttention(256).eval()
+        plain, gated = networks.mask_rcnn_resnet50().eval(), networks.va_mask_rcnn_resnet50(bag=bag).eval()
+        x, one = torch.empty(1, 256, size // 4, size // 4), torch.empty(1, 3, size, size)
+        host, finest = count_macs(Features(plain.backbone), one), count_macs(layer, (x, x.expand(1, bag, *x.shape[1:])))
+        anew = count_macs(Bag(gated.backbone), torch.empty(1, bag, 3, size, size))
+    parameters = [count_parameters(network) for network in (plain, gated)]
+    return (
+        f"| | parameters | MACs at {size} x {size}, bags of {bag} |\n|---|---:|---:|\n"
+        f"| one layer, 256 channels, on the finest level | {count_parameters(layer):,} | {finest:,} |\n"
+        f"| Mask R-CNN on ResNet-50, two classes | {parameters[0]:,} | {host:,} |\n"
+        f"| VA Mask R-CNN, the bag read anew | {parameters[1]:,} (+{parameters[1] / parameters[0] - 1:.2%}) "
+        f"| {anew:,} |\n\n"
+        "MACs are those of the residual network, the pyramid and attention: convolutions and linear layers.\n"
+    )
+
+
+class Features(torch.nn.Module):
+    """The levels of a pyramid without attention."""
+
+    def __init__(self, backbone: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.backbone.features(x)
+
+
+class Bag(Features):
+    """The levels of the middle slice of a bag, attended."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.backbone(x, x.shape[1] // 2, True)
 
 
 def of_unets() -> str:

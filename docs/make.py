@@ -103,6 +103,7 @@ def main() -> None:
             draw_maps(run, FIGURES / f"{name}-maps.png")
         elif name != "attention_gate":
             print(f"{run} is not there: no picture of what {name} attends to was drawn")
+    fill(DOCS / "mechanisms" / "volumetric.md", "cost:volumetric", costs.of_volumetric())
     counted = {"unet": costs.of_unets, "sononet": costs.of_sononets, "detr": costs.of_detrs}
     for name, cost in (counted | {"transformer": costs.of_transformers}).items():
         fill(DOCS / "networks" / f"{name}.md", f"cost:{name}", cost())

@@ -9,6 +9,8 @@ import pytest
 import torch
 import typer
 
+from foveate import networks
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -92,6 +94,25 @@ def test_decoding_and_a_training_step_are_timed(load, monkeypatch, tmp_path, cap
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(RuntimeError, match="the peer needs transformers"):
         script.decode(1, 4, 2, peers=True)
+
+
+@pytest.mark.slow
+def test_a_volume_is_read_both_ways(load, monkeypatch, tmp_path, capsys):
+    load("timing")
+    script = load("volumetric")
+    monkeypatch.setattr(script, "set_threads", lambda count: None)
+    script.main("va_mask_rcnn_tiny", size=64, bag=3, turns=2, json_file=tmp_path / "found.json")
+    assert "va_mask_rcnn_tiny, slices of 64 x 64, bags of 3, 1 thread:" in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert tuple(found["times"]) == script.FEATURES + script.WHOLE
+    read = networks.MaskRCNN.read_volume
+
+    def wrongly(network, slices):
+        return ({name: x + 1 for name, x in levels.items()} for levels in read(network, slices))
+
+    monkeypatch.setattr(networks.MaskRCNN, "read_volume", wrongly)
+    with pytest.raises(RuntimeError, match="both ways must give the same features; at level 0 they differ"):
+        script.main("va_mask_rcnn_tiny", size=64, bag=3, turns=2)
 
 
 @pytest.mark.slow

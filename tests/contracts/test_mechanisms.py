@@ -340,7 +340,7 @@ def test_another_number_of_channels_or_axes_is_refused_in_one_sentence(name):
 
 def test_the_catalogue_and_the_layers_are_the_same():
     built = {catalogue.MECHANISMS[name].layer for name in NAMES}
-    built |= {"AttentionGate", "MultiHeadAttention", "KeyValueCache"}  # which take two inputs, or tokens
+    built |= {"AttentionGate", "VolumetricAttention", "MultiHeadAttention", "KeyValueCache"}  # two inputs, or tokens
     built |= {"SinusoidalPositions", "LearnedPositions", "SinusoidalPositions2d", "LearnedPositions2d"}
     assert built == {name for name in layers.__all__ if isinstance(getattr(layers, name), type)}
 

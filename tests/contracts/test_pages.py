@@ -11,13 +11,8 @@ from foveate.cli.app import app
 from foveate.cli.options import parse_settings
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [
-    DOCS / "segment.md",
-    DOCS / "clips.md",
-    DOCS / "mechanisms" / "attention_gate.md",
-    DOCS / "mechanisms" / "nonlocal.md",
-    *sorted((DOCS / "networks").glob("*.md")),
-]
+MECHANISMS = [DOCS / "mechanisms" / f"{name}.md" for name in ("attention_gate", "nonlocal", "volumetric")]
+PAGES = [DOCS / "segment.md", DOCS / "clips.md", *MECHANISMS, *sorted((DOCS / "networks").glob("*.md"))]
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -27,6 +27,12 @@ def test_every_network_is_built_under_its_name_and_takes_the_input_of_its_entry(
         return
     with torch.device("meta"):
         network = catalogue.build(name, num_classes=7, **({} if entry.built_in else {"mechanism": "placebo"}))
+    if isinstance(network, networks.MaskRCNN):  # how many regions there are depends on numbers: up to them
+        bags = torch.zeros(2, network.bag, *shape[-3:], device="meta")
+        levels = network.backbone(bags, network.bag // 2, True)
+        assert levels["0"].shape == (2, network.backbone.out_channels, shape[-2] // 4, shape[-1] // 4)
+        assert shape[:-3] == ([network.bag] if network.bag > 1 else [])
+        return
     output, space = network(torch.zeros(2, *shape, device="meta")), shape[1:] if entry.task == "segment" else []
     if entry.task == "detect":
         queries = 20 if name == "detr_tiny" else 100

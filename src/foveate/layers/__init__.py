@@ -16,6 +16,7 @@ from foveate.layers.positions import (
 )
 from foveate.layers.scse import ScSE
 from foveate.layers.se import SE
+from foveate.layers.volumetric import VolumetricAttention
 
 __all__ = [
     "BAM",
@@ -34,4 +35,5 @@ __all__ = [
     "SinusoidalPositions",
     "SinusoidalPositions2d",
     "SpatialGate",
+    "VolumetricAttention",
 ]

@@ -11,7 +11,7 @@ from torch import nn
 
 from foveate.layers.chain import distinct
 
-__all__ = ["MECHANISMS", "Mechanism", "build", "describe", "options_of"]
+__all__ = ["MECHANISMS", "PAIRED", "Mechanism", "build", "check_options", "describe", "find", "options_of"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Mechanism:
         layer: The class in foveate.layers.
         paper: Authors, venue and address.
         family: What the gate or map runs over: "channel", "spatial", "channel and spatial", "pairwise", "control".
-        place: Where it usually goes: "every block", "between stages" or "chosen blocks".
+        place: Where it usually goes: "every block", "between stages", "chosen blocks" or "every level of a pyramid".
         summary: What it computes, in one line.
         parts: For a chain, the names of its mechanisms in their order.
     """
@@ -113,6 +113,18 @@ MECHANISMS: dict[str, Mechanism] = {
     ),
 }
 
+PAIRED: dict[str, Mechanism] = {
+    "volumetric": Mechanism(
+        name="volumetric",
+        layer="VolumetricAttention",
+        paper="Wang et al., MICCAI 2019, https://arxiv.org/abs/2004.01997",
+        family="channel and spatial",
+        place="every level of a pyramid",
+        summary="a gate per channel, then a gate per position, each from an attention over a bag of slices",
+    ),
+}
+"""What takes a second input, and so stands only in networks that have one: `build` and `describe` refuse it."""
+
 
 def describe(name: str) -> Mechanism:
     """The entry of a mechanism, or of a chain such as "eca+spatial", which goes where its first part goes.
@@ -133,6 +145,15 @@ def describe(name: str) -> Mechanism:
         summary="; then ".join(entry.summary for entry in entries),
         parts=parts,
     )
+
+
+def find(name: str) -> Mechanism:
+    """The entry of a mechanism, of one in PAIRED too.
+
+    Raises:
+        LookupError: If there is no such mechanism.
+    """
+    return PAIRED[name] if name in PAIRED else describe(name)
 
 
 def build(name: str, channels: int, *, spatial_dims: int = 2, **options: Any) -> nn.Module:
@@ -157,19 +178,19 @@ def build(name: str, channels: int, *, spatial_dims: int = 2, **options: Any) ->
             for part, part_options in zip(mechanism.parts, given, strict=True)
         ]
         return layer(*zip(mechanism.parts, built, strict=True))
-    _check_options(mechanism.layer, options, options_of(name))
+    check_options(mechanism.layer, options, options_of(name))
     if "spatial_dims" in inspect.signature(layer).parameters:
         options["spatial_dims"] = spatial_dims
     return layer(channels, **options)
 
 
 def options_of(name: str) -> list[str]:
-    """The options that `build` takes for a mechanism; for a chain its parts, each of which takes a mapping.
+    """The options of a mechanism's layer; for a chain its parts, each of which takes a mapping.
 
     Raises:
         LookupError: If there is no such mechanism.
     """
-    mechanism = describe(name)
+    mechanism = find(name)
     if mechanism.parts:
         return distinct(mechanism.parts)
     layer = getattr(importlib.import_module("foveate.layers"), mechanism.layer)
@@ -179,20 +200,23 @@ def options_of(name: str) -> list[str]:
 def _entry(name: str) -> Mechanism:
     if name in MECHANISMS:
         return MECHANISMS[name]
+    if name in PAIRED:
+        raise LookupError(f"{name} takes a bag of slices beside its input, as in the network va_mask_rcnn_resnet50")
     near = difflib.get_close_matches(name, MECHANISMS, n=1)
     hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(MECHANISMS)}"
     raise LookupError(f'no mechanism "{name}"; {hint}')
 
 
 def _options_by_part(name: str, parts: list[str], options: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    _check_options(name, options, parts)
+    check_options(name, options, parts)
     for part, given in options.items():
         if not isinstance(given, Mapping):
             raise TypeError(f"{name} takes {part} as a mapping of options; got {given!r}")
     return [options.get(part, {}) for part in parts]
 
 
-def _check_options(owner: str, options: Mapping[str, Any], taken: list[str]) -> None:
+def check_options(owner: str, options: Mapping[str, Any], taken: list[str]) -> None:
+    """Raise a TypeError that names the first option which is not among those that are taken."""
     for option in options:
         if option not in taken:
             raise TypeError(f'{owner} has no option "{option}"; it takes {", ".join(taken) or "none"}')

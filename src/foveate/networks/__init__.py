@@ -3,6 +3,17 @@
 from foveate.networks.decoding import Decoded, beam_search, greedy
 from foveate.networks.detr import DETR, detr_resnet50, detr_resnet101, detr_tiny
 from foveate.networks.inflation import inflate
+from foveate.networks.mask_rcnn import (
+    MaskRCNN,
+    bag_slices,
+    mask_rcnn_resnet50,
+    mask_rcnn_resnet101,
+    mask_rcnn_tiny,
+    stack_slices,
+    va_mask_rcnn_resnet50,
+    va_mask_rcnn_resnet101,
+    va_mask_rcnn_tiny,
+)
 from foveate.networks.mobilenet import MobileNetV2, mobilenet_v2
 from foveate.networks.places import non_local_blocks
 from foveate.networks.resnet import (
@@ -46,6 +57,7 @@ __all__ = [
     "AGSononet",
     "Decoded",
     "EncoderDecoder",
+    "MaskRCNN",
     "MobileNetV2",
     "ResNet",
     "Sononet",
@@ -58,6 +70,7 @@ __all__ = [
     "ag_sononet16",
     "ag_sononet32",
     "attention_unet",
+    "bag_slices",
     "beam_search",
     "c2d_resnet50",
     "c2d_resnet101",
@@ -70,6 +83,9 @@ __all__ = [
     "i3d_resnet101",
     "i3d_tiny",
     "inflate",
+    "mask_rcnn_resnet50",
+    "mask_rcnn_resnet101",
+    "mask_rcnn_tiny",
     "mobilenet_v2",
     "non_local_blocks",
     "resnet18",
@@ -85,7 +101,11 @@ __all__ = [
     "sononet8",
     "sononet16",
     "sononet32",
+    "stack_slices",
     "transformer_base",
     "transformer_big",
     "unet",
+    "va_mask_rcnn_resnet50",
+    "va_mask_rcnn_resnet101",
+    "va_mask_rcnn_tiny",
 ]

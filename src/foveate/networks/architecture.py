@@ -20,6 +20,7 @@ KINDS = {
     "video_resnet": "foveate.networks.video_resnet:VideoResNet",
     "mobilenet_v2": "foveate.networks.mobilenet:MobileNetV2",
     "detr": "foveate.networks.detr:DETR",
+    "mask_rcnn": "foveate.networks.mask_rcnn:MaskRCNN",
     "transformer": "foveate.networks.transformer:Transformer",
     "encoder_decoder": "foveate.networks.transformer:EncoderDecoder",
     "unet": "foveate.networks.unet:UNet",
@@ -101,7 +102,7 @@ class Architecture:
     def _mechanism(self) -> tuple[Any, Mapping[str, Any]]:
         """The class of the mechanism, None for none or a chain, and its options, those of the first stage."""
         name, given = self.options.get("mechanism"), self.options.get("options") or {}
-        entry = catalogue.describe(name) if name else None
+        entry = catalogue.find(name) if name else None
         if entry is None or entry.parts:
             return None, {}
         return getattr(layers, entry.layer), given[0] if isinstance(given, list) else given

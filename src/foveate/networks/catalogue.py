@@ -20,8 +20,8 @@ class Network:
         name: The name in code, on the command line and in reports.
         builder: Where the function is that builds it, as "module:function".
         task: What it is for: "classify", "segment", "detect" or "translate".
-        input: The shape of one input at which costs are published, such as "3x224x224", or "3x32x224x224" of a clip; of
-            a network that translates, the tokens of source and target.
+        input: The shape of one input at which costs are published, such as "3x224x224", "3x32x224x224" of a clip, or
+            "9x3x512x512" of a bag of slices; of a network that translates, the tokens of source and target.
         paper: Authors, venue and address.
         family: Networks that differ only in size share it.
         options: What the builder gets. A network with a mechanism among them has it built in, and takes no other.
@@ -47,6 +47,7 @@ class Network:
 
 
 HE = "He et al., CVPR 2016, https://arxiv.org/abs/1512.03385"
+HE_MASKS = "He et al., ICCV 2017, https://arxiv.org/abs/1703.06870"
 XIE = "Xie et al., CVPR 2017, https://arxiv.org/abs/1611.05431"
 SANDLER = "Sandler et al., CVPR 2018, https://arxiv.org/abs/1801.04381"
 HU = "Hu et al., CVPR 2018, https://arxiv.org/abs/1709.01507"
@@ -60,12 +61,14 @@ BAUMGARTNER = "Baumgartner et al., IEEE TMI 2017, https://arxiv.org/abs/1612.056
 SCHLEMPER = "Schlemper et al., Medical Image Analysis 2019, https://arxiv.org/abs/1808.08114"
 CARION = "Carion et al., ECCV 2020, https://arxiv.org/abs/2005.12872"
 VASWANI = "Vaswani et al., NeurIPS 2017, https://arxiv.org/abs/1706.03762"
+WANG_VOLUMETRIC = "Wang et al., MICCAI 2019, https://arxiv.org/abs/2004.01997"
 CARREIRA = "Carreira and Zisserman, CVPR 2017, https://arxiv.org/abs/1705.07750"
 RESNET = "foveate.networks.resnet"
 VIDEO = "foveate.networks.video_resnet"
 UNET = "foveate.networks.unet"
 SONONET = "foveate.networks.sononet"
 DETR = "foveate.networks.detr"
+MASK_RCNN = "foveate.networks.mask_rcnn"
 TRANSFORMER = "foveate.networks.transformer"
 DC5 = {"dilation": True}
 
@@ -84,6 +87,16 @@ def _gated(name: str, host: str, paper: str, **options: Any) -> Network:
 def _video(name: str, builder: str, paper: str, **options: Any) -> Network:
     """A published network of clips."""
     return Network(name, f"{VIDEO}:{builder}", "classify", "3x32x224x224", paper, name.rstrip("0123456789"), options)
+
+
+def _slices(size: str, space: str, bag: int = 1, **options: Any) -> Network:
+    """A network that detects in slices, by volumetric attention where these come in bags."""
+    builder = f"{MASK_RCNN}:mask_rcnn_{size}"
+    if bag == 1:
+        return Network(f"mask_rcnn_{size}", builder, "detect", f"3x{space}", HE_MASKS, "mask_rcnn")
+    options = {"mechanism": "volumetric", "bag": bag, **options}
+    shape = f"{bag}x3x{space}"
+    return Network(f"va_mask_rcnn_{size}", builder, "detect", shape, WANG_VOLUMETRIC, "va_mask_rcnn", options)
 
 
 def _kernels(*sizes: int) -> list[dict[str, int]]:
@@ -161,6 +174,12 @@ NETWORKS: dict[str, Network] = {
         Network("detr_resnet50_dc5", f"{DETR}:detr_resnet50", "detect", "3x800x1066", CARION, "detr", DC5),
         Network("detr_resnet101_dc5", f"{DETR}:detr_resnet101", "detect", "3x800x1066", CARION, "detr", DC5),
         Network("detr_tiny", f"{DETR}:detr_tiny", "detect", "3x72x72", CARION, "detr"),
+        _slices("resnet50", "512x512"),
+        _slices("resnet101", "512x512"),
+        _slices("tiny", "128x128"),
+        _slices("resnet50", "512x512", bag=9),
+        _slices("resnet101", "512x512", bag=9),
+        _slices("tiny", "128x128", bag=5, options={"reduction": 4}),
         Network("transformer_base", f"{TRANSFORMER}:transformer_base", "translate", "40x40", VASWANI, "transformer"),
         Network("transformer_big", f"{TRANSFORMER}:transformer_big", "translate", "40x40", VASWANI, "transformer"),
     )

@@ -11,13 +11,14 @@ from torch import nn
 from foveate._version import __version__
 from foveate.errors import CheckpointError, MissingExtra
 from foveate.layers.catalogue import MECHANISMS
-from foveate.layers.catalogue import describe as describe_mechanism
+from foveate.layers.catalogue import find as find_mechanism
 from foveate.networks.architecture import Architecture
 from foveate.networks.catalogue import (
     BAUMGARTNER,
     CARION,
     CARREIRA,
     HE,
+    HE_MASKS,
     OKTAY,
     RONNEBERGER,
     SANDLER,
@@ -129,13 +130,14 @@ def papers(architecture: Architecture) -> list[str]:
         "sononet": BAUMGARTNER,
         "ag_sononet": SCHLEMPER,
         "detr": CARION,
+        "mask_rcnn": HE_MASKS,
         "transformer": VASWANI,
         "encoder_decoder": VASWANI,
         "attention_gate": OKTAY,
         "monai_attention_unet": OKTAY,
     }
     mechanism = _mechanism(architecture)
-    found = [describe_mechanism(mechanism).paper] if mechanism else []
+    found = [find_mechanism(mechanism).paper] if mechanism else []
     return [*found, hosts[architecture.kind]] if architecture.kind in hosts else found
 
 
@@ -181,7 +183,7 @@ def _shared() -> Any:
                 template_str=CARD,
                 title=title(self.architecture),
                 version=__version__,
-                mechanism=f"`{mechanism}`: {describe_mechanism(mechanism).summary}" if mechanism else "none",
+                mechanism=f"`{mechanism}`: {find_mechanism(mechanism).summary}" if mechanism else "none",
                 parameters=f"{count:,}",
                 papers=papers(self.architecture),
                 architecture=self.architecture.write(),

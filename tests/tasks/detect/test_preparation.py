@@ -72,6 +72,8 @@ def test_queries_of_weights_or_those_that_are_asked_for_come_first(tmp_path: Pat
 def test_a_network_that_does_not_detect_is_refused():
     with pytest.raises(LookupError, match="resnet18 is there to classify, not to detect"):
         prepare_for(DetectConfig(network="resnet18"), crowded(2))
+    with pytest.raises(LookupError, match=r"^mask_rcnn_tiny detects in slices of volumes, which no run reads; runs"):
+        prepare_for(DetectConfig(network="mask_rcnn_tiny"), crowded(2))
 
 
 def test_a_preparation_is_the_same_after_writing_and_reading():

@@ -18,6 +18,7 @@ from foveate.networks.published.attention_gated_networks import GATED_NETWORKS
 from foveate.networks.published.attention_module import JONGCHAN
 from foveate.networks.published.detr import FACEBOOK, HUGGING_FACE, HUGGING_FACE_4
 from foveate.networks.published.ecanet import ECANET
+from foveate.networks.published.mask_rcnn import TORCHVISION_MASKS, TORCHVISION_MASKS_OLD
 from foveate.networks.published.monai import MONAI
 from foveate.networks.published.non_local import ALEXHEX7
 from foveate.networks.published.pretrained_models import CADENE
@@ -34,7 +35,7 @@ __all__ = ["PUBLISHERS", "Inspection", "from_checkpoint", "header", "inspect", "
 
 OURS = Publisher("foveate", lambda shapes, options: None, lambda key, network: key)
 RESIDUAL = (JONGCHAN, CADENE, MOSKOMULE, ECANET, TIMM, TORCHVISION)
-DETECTORS = (FACEBOOK, HUGGING_FACE, HUGGING_FACE_4)
+DETECTORS = (FACEBOOK, HUGGING_FACE, HUGGING_FACE_4, TORCHVISION_MASKS, TORCHVISION_MASKS_OLD)
 PUBLISHERS = {
     publisher.name: publisher for publisher in (*RESIDUAL, ALEXHEX7, SLOWFAST, GATED_NETWORKS, MONAI, *DETECTORS, TORCH)
 }
@@ -84,7 +85,8 @@ def from_checkpoint(source: str | Path | Mapping[str, Any], **options: Any) -> n
             "model" and the like.
         options: What keys cannot tell, where it is not as the publisher's code has it: options of the network, such as
             stride_in="1x1", or of its mechanism, such as combine="sum" or pairwise="dot_product". Another num_classes
-            or num_queries of a DETR: what that decides starts anew, with a warning.
+            or num_queries of a DETR, another num_classes, aspect_ratios or mechanism of a Mask R-CNN: what that decides
+            starts anew, with a warning.
 
     Raises:
         CheckpointError: If the file cannot be read, is nobody's, or does not fit; the sentence names the first misfit.
@@ -278,10 +280,18 @@ def _names(publisher: Publisher, network: nn.Module, spatial_dims: int) -> dict[
 def _anew(
     network: nn.Module, shapes: Shapes, names: Mapping[str, tuple[str, Shape]], options: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """The modules that an option gave another shape than the file has."""
-    decided = [part for option, part in getattr(network, "anew", {}).items() if option in options]
-    differing = [ours for theirs, (ours, shape) in names.items() if theirs in shapes and shapes[theirs] != shape]
-    return tuple(part for part in decided if any(ours.startswith(f"{part}.") for ours in differing))
+    """The modules that an option gave another shape than the file has, or that the file has nothing of."""
+    decided: list[str] = []
+    for option, parts in getattr(network, "anew", {}).items():
+        if option in options:
+            decided += [parts] if isinstance(parts, str) else parts
+    anew = []
+    for part in decided:
+        inside = {theirs: shape for theirs, (ours, shape) in names.items() if ours.startswith(f"{part}.")}
+        held = {theirs: shape for theirs, shape in inside.items() if theirs in shapes}
+        if (inside and not held) or any(shapes[theirs] != shape for theirs, shape in held.items()):
+            anew.append(part)
+    return tuple(anew)
 
 
 def _problems(state: Mapping[str, Tensor], names: Mapping[str, tuple[str, Shape]]) -> list[str]:

@@ -8,7 +8,7 @@ from foveate.networks.resnet import ResNet
 
 __all__ = ["title"]
 
-MECHANISMS = {"nonlocal": "NL", "scse": "scSE"}
+MECHANISMS = {"nonlocal": "NL", "scse": "scSE", "volumetric": "VA"}
 
 
 def title(architecture: Architecture) -> str:
@@ -24,6 +24,10 @@ def title(architecture: Architecture) -> str:
         host = defaults_of(ResNet) | {**options["backbone"], "mechanism": options["mechanism"]}
         kind = "DETR-DC5" if options["dilation"] else "DETR"
         return f"{'panoptic ' if options['panoptic'] else ''}{kind}, {_mechanism(host)}{_residual(host)}"
+    if architecture.kind == "mask_rcnn":
+        host = defaults_of(ResNet) | {**options["backbone"], "mechanism": None}
+        bag = f", bags of {options['bag']}" if options["bag"] > 1 else ""
+        return f"{_mechanism(options)}Mask R-CNN, {_residual(host)}{bag}"
     if architecture.kind in ("transformer", "encoder_decoder"):
         kind = "Transformer" if architecture.kind == "transformer" else "the stacks of a Transformer"
         layers = f"{options['encoder_layers']} + {options['decoder_layers']} layers"

@@ -159,8 +159,10 @@ def usual_shape(preparation: Preparation) -> tuple[int, int, int]:
 
 def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
     """A network by name, for the 91 classes of COCO."""
-    if len(shape) != 3 or shape[0] != CHANNELS:
-        raise ValueError(f"{network} takes 3 channels, height and width; got {'x'.join(map(str, shape))}")
+    bags = catalogue.describe(network).input.count("x") == 3
+    if len(shape) != 3 + bags or shape[-3] != CHANNELS:
+        wanted = f"{'slices, ' * bags}3 channels, height and width"
+        raise ValueError(f"{network} takes {wanted}; got {'x'.join(map(str, shape))}")
     options = {} if mechanism == "none" else {"mechanism": mechanism}
     return catalogue.build(network, num_classes=91, **options).eval(), shape
 
