@@ -7,7 +7,7 @@ from torch import nn
 
 from foveate import layers
 from foveate.layers.catalogue import MECHANISMS, build
-from foveate.networks import ResNet, VideoResNet, inflate, resnet_tiny
+from foveate.networks import ResNet, VideoResNet, inflate, mobilenet_v2, resnet_tiny, unet
 from foveate.networks.inflation import inflate_state, inflate_weight
 
 FRAMES = 7
@@ -131,7 +131,7 @@ def test_a_convolution_alone_is_inflated_and_keeps_what_it_has():
     [
         (nn.Conv2d(3, 3, 3), 2, ValueError, "the frames of a kernel must be odd and positive; got 2 for the module"),
         (nn.Sequential(nn.Conv2d(3, 3, 3, padding="same")), 1, TypeError, "0 must have its padding in numbers; got 's"),
-        (nn.Sequential(nn.Upsample(scale_factor=2), nn.Dropout2d()), 1, TypeError, "1 must be a layer that can be inf"),
+        (nn.Sequential(nn.ReLU(), nn.Dropout2d()), 1, TypeError, "1 must be a layer that can be inf"),
         (
             nn.AdaptiveAvgPool2d(7),
             1,
@@ -184,3 +184,40 @@ def test_weights_that_do_not_fit_are_named():
         clips.load_pictures(state)
     with pytest.raises(ValueError, match=r"^conv1.weight must fit \(8, 3, 1, 7, 7\), .*; got \(16, 3, 7, 7\)"):
         clips.load_pictures(ResNet("basic", (1, 1, 1), base_width=16).state_dict())
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
+
+
+@pytest.mark.parametrize(
+    ("module", "sentence"),
+    [
+        (nn.Sequential(Standardised(3, 3, 3)), "0 is a Conv2d with a forward of its own; got Standardised"),
+        (nn.Upsample(scale_factor=2), "the module must be a layer that can be inflated; got Upsample"),
+        (nn.AvgPool2d(2, divisor_override=1), "the module must be a layer that can be inflated; got AvgPool2d"),
+        (unet(widths=(4, 8, 16)), "inflate takes layers, a ResNet or a MobileNetV2 of ours; got UNet"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_computes_something_of_its_own_is_not_taken_for_something_else(module, sentence):
+    with pytest.raises(TypeError, match=f"^{sentence}"):
+        inflate(module)
+
+
+def test_a_part_that_stands_in_two_places_is_one_part_still():
+    shared = nn.Conv2d(3, 3, 3, padding=1)
+    network = inflate(nn.Sequential(shared, nn.ReLU(), shared))
+    assert isinstance(network[0], nn.Conv3d)
+    assert network[0] is network[2]
+
+
+def test_an_attention_gate_and_a_mobilenet_are_inflated():
+    gate = randomised(layers.AttentionGate(8, 8))
+    x, g = STILL.repeat(1, 3, 1, 1, 1)[:, :8, :, :12, :10], STILL.repeat(1, 3, 1, 1, 1)[:, :8, :, :6, :5]
+    with torch.no_grad():
+        wanted = gate(x[:, :, 0], g[:, :, 0])
+        torch.testing.assert_close(inflate(gate)(x, g), wanted.unsqueeze(2).expand(-1, -1, FRAMES, -1, -1))
+        network = randomised(mobilenet_v2(width=0.25, num_classes=3))
+        torch.testing.assert_close(inflate(network)(STILL), network(STILL[:, :, 0]))

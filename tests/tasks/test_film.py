@@ -120,10 +120,21 @@ def test_a_sheet_has_its_frames_from_left_to_right_and_from_the_top_down(frames:
         assert torch.equal(tile, film[:, frame]) if frame < frames else (tile == -1).all()
 
 
-def test_a_frame_of_a_shorter_film_stands_for_those_that_it_was_made_of():
+def test_a_frame_of_a_shorter_film_stands_for_those_whose_middle_lies_in_it():
     film = torch.arange(3.0)[:, None, None]
     assert sheet(film, 6, math.nan).nan_to_num(-1).tolist() == [[0, 0, 1], [1, 2, 2]]
-    assert sheet(film, 7, math.nan).nan_to_num(-1).tolist() == [[0, 0, 0, 1], [1, 2, 2, -1]]
+    assert sheet(film, 7, math.nan).nan_to_num(-1).tolist() == [[0, 0, 1, 1], [1, 2, 2, -1]]
+
+
+@pytest.mark.parametrize(("frames", "cells"), [(5, 2), (9, 4), (13, 6), (8, 4), (8, 3), (7, 7)])
+def test_the_ring_stands_in_a_frame_that_shows_the_cell_which_asks(frames: int, cells: int):
+    weights = torch.zeros(
+        1, cells, 1, 1, 1, 1
+    )  # within frames: what the cell that asks sees is a number, the rest none
+    point = torch.tensor([[(frames // 2 + 0.5) / frames, 0.5, 0.5]])
+    drawn = sheet(row_at(weights, SPACE, point), frames, math.nan)[0]
+    y, x = on_sheet(point, frames)[0].tolist()
+    assert drawn[int(y * drawn.shape[0]), int(x * drawn.shape[1])] == 0
 
 
 def test_a_sheet_of_colours_keeps_them_apart_and_its_kind():

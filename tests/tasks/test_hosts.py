@@ -12,7 +12,7 @@ from foveate.errors import CheckpointError
 from foveate.networks.published import packed, to_publisher
 from foveate.tasks import hosts
 from foveate.tasks.config import RunConfig
-from foveate.tasks.hosts import build, build_network, input_shape, new_modules
+from foveate.tasks.hosts import build, build_network, input_shape, new_modules, open_samples
 from foveate.tasks.places import usual_places
 from foveate.tasks.weights import fetch_published, head_of, load_into
 
@@ -274,3 +274,19 @@ def test_weights_of_timm_that_cannot_be_fetched_are_told_in_a_sentence(monkeypat
 def test_a_network_without_classes_is_no_classifier():
     with pytest.raises(ValueError, match="Sequential has no layer that gives 5 classes; it is no classifier"):
         head_of(nn.Sequential(nn.Linear(3, 4)), 5)
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "frames"),
+    [
+        ("c2d_tiny", {}, 8),
+        ("c2d_resnet50", {}, 32),
+        ("i3d_resnet50", {"geometry": "slowfast"}, 8),
+        ("c2d_tiny", {"geometry": "paper"}, 32),
+    ],
+)
+def test_a_clip_has_the_frames_that_the_steps_along_time_are_made_for(network, options, frames):
+    config = RunConfig(data="mover", network=network, network_options=options)
+    assert input_shape(config, open_samples(config, "mover")) == (1, frames, 48, 48)
+    asked = RunConfig(data="mover", network=network, network_options=options, frames=11)
+    assert input_shape(asked, open_samples(asked, "mover")) == (1, 11, 48, 48)

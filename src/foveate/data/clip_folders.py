@@ -132,6 +132,8 @@ def clips_in(folder: Path) -> list[Path]:
                 raise DataError(f"{path} is no video and no picture; {WANTED}")
         if pictures and others:
             raise DataError(f"{others[0]} is a video among pictures; a folder holds videos, or the frames of one clip")
+        if pictures and below:
+            raise DataError(f"{place} holds pictures and folders; a folder holds videos, or the frames of one clip")
         if not files and not below:
             kind = "class" if place == folder else "clip"
             raise DataError(f"the {kind} folder {place} is empty")

@@ -1,4 +1,5 @@
-"""Inflation: a layer or a network of pictures becomes one of clips, and computes on a still clip what it did.
+"""Inflation: a layer or a network of pictures becomes one of clips, and computes on a still clip what it did, but for
+what the zeros before its first and behind its last frame reach.
 
 Carreira and Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset" (I3D), CVPR 2017,
 https://arxiv.org/abs/1705.07750: a kernel is repeated along time and divided by the number of repetitions.
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 __all__ = ["inflate", "inflate_parts", "inflate_state", "inflate_weight"]
 
 Module = TypeVar("Module", bound=nn.Module)
+FLAT = (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 Time = int | Callable[[str, nn.Conv2d], int]
 
 
@@ -52,30 +54,49 @@ def inflate(module: Module, time: Time = 1) -> Module:
         TypeError: If a part takes pictures only and is not known here.
     """
     inflated = copy.deepcopy(module)
-    if hasattr(inflated, "architecture"):
-        inflated.architecture = None  # pyright: ignore[reportArgumentType] # of the network for pictures
     part = _as_part(inflated, time, "")
     if part is not None:
         return part
     inflate_parts(inflated, time)
+    if hasattr(inflated, "architecture"):
+        inflated.architecture = None  # pyright: ignore[reportArgumentType] # of the network for pictures
     return inflated
 
 
-def inflate_parts(module: nn.Module, time: Time, name: str = "") -> None:
+def inflate_parts(module: nn.Module, time: Time) -> None:
     """Replace every part of a module that has two axes of space by one that has three; see `inflate`."""
+    _inflate_parts(module, time, "", {})
+
+
+def _inflate_parts(module: nn.Module, time: Time, name: str, done: dict[nn.Module, nn.Module | None]) -> None:
+    """As inflate_parts; `done` holds what became of the parts met before, for a module may stand in several places."""
+    architecture = getattr(module, "architecture", None)
+    if architecture is not None and architecture.kind not in ("resnet", "mobilenet_v2"):
+        raise TypeError(f"inflate takes layers, a ResNet or a MobileNetV2 of ours; got {type(module).__name__}")
     if getattr(module, "spatial_dims", None) == 2:
         module.spatial_dims = 3  # pyright: ignore[reportArgumentType]
-    for child_name, child in module.named_children():
+        step = getattr(module, "stride", None)
+        if isinstance(step, tuple):
+            module.stride = (1, *step)  # pyright: ignore[reportArgumentType] # of an attention gate
+    for child_name, child in list(module._modules.items()):
+        if child is None:
+            continue
         path = f"{name}.{child_name}" if name else child_name
-        part = _as_part(child, time, path)
-        if part is None:
-            inflate_parts(child, time, path)
-        else:
-            setattr(module, child_name, part)
+        if child not in done:
+            done[child] = _as_part(child, time, path)
+            if done[child] is None:
+                _inflate_parts(child, time, path, done)
+        if done[child] is not None:
+            setattr(module, child_name, done[child])
 
 
 def _as_part(module: Any, time: Time, name: str) -> Any:
     """The counterpart for clips of one of torch's layers for pictures; None for any other module."""
+    kind = next((kind for kind in FLAT if isinstance(module, kind)), None)
+    if kind is not None and type(module).forward is not kind.forward:
+        raise TypeError(
+            f"{name or 'the module'} is a {kind.__name__} with a forward of its own; got {type(module).__name__}"
+        )
     if isinstance(module, nn.Conv2d):
         frames = time(name, module) if callable(time) else time if max(module.kernel_size) > 1 else 1
         return _convolution(module, name, frames)
@@ -95,7 +116,7 @@ def _as_part(module: Any, time: Time, name: str) -> Any:
             _within_frame(module.dilation, 1),
             ceil_mode=module.ceil_mode,
         )
-    if isinstance(module, nn.AvgPool2d):
+    if isinstance(module, nn.AvgPool2d) and module.divisor_override is None:
         return nn.AvgPool3d(
             _within_frame(module.kernel_size, 1),
             _within_frame(module.stride, 1),
@@ -105,7 +126,8 @@ def _as_part(module: Any, time: Time, name: str) -> Any:
         )
     if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
         return nn.AdaptiveAvgPool3d(1)
-    if type(module).__module__.startswith("torch.nn") and type(module).__name__.endswith("2d"):
+    flat = type(module).__name__.endswith("2d") or isinstance(module, nn.Upsample)
+    if type(module).__module__.startswith("torch.nn") and flat:
         raise TypeError(f"{name or 'the module'} must be a layer that can be inflated; got {module}")
     return None
 

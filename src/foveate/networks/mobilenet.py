@@ -95,7 +95,7 @@ class MobileNetV2(nn.Module):
         if not width > 0:
             raise ValueError(f"width must be greater than 0; got {width}")
         self.architecture = Architecture.of("mobilenet_v2", arguments)
-        self.in_channels = in_channels
+        self.in_channels, self.spatial_dims = in_channels, 2
         stem, *stages = (_rounded(count, width) for count in channels[:-1])
         last = _rounded(channels[-1], max(1.0, width))
         layers: list[nn.Module] = [_conv_norm(in_channels, stem, 3, 2)]
@@ -131,9 +131,10 @@ class MobileNetV2(nn.Module):
         return sites
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f"MobileNetV2 takes (batch, {self.in_channels}, height, width); got {tuple(x.shape)}")
-        return self.classifier(self.features(x).mean(dim=(2, 3)))
+        if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
+            space = "height, width" if self.spatial_dims == 2 else "time, height, width"
+            raise ValueError(f"MobileNetV2 takes (batch, {self.in_channels}, {space}); got {tuple(x.shape)}")
+        return self.classifier(self.features(x).flatten(2).mean(dim=2))
 
 
 class Settings(TypedDict, total=False):

@@ -3,9 +3,9 @@
 Wang, Girshick, Gupta, He, "Non-local Neural Networks", CVPR 2018, https://arxiv.org/abs/1711.07971.
 Carreira and Zisserman, "Quo Vadis, Action Recognition?" (I3D), CVPR 2017, https://arxiv.org/abs/1705.07750.
 
-C2D sees each frame by itself and meets the others in pooling alone: it is blind to their order. I3D has kernels over
-time in the stem and in some blocks: all of stage 1, every second one of stages 2 and 3 from the first on, every second
-one of stage 4 from the second on.
+C2D sees each frame by itself and meets the others in pooling alone: where no pool and no step lie along time before the
+last mean, it is blind to their order. I3D has kernels over time in the stem and in some blocks: all of stage 1, every
+second one of stages 2 and 3 from the first on, every second one of stage 4 from the second on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ class VideoResNet(ResNet):
             pools without padding. "released_8": likewise for 8 frames, the second pool only. "paper": the first table
             of the paper, padded pools of three frames. "slowfast": as "released_8", padded in space. "frames": none,
             every frame is kept up to the last mean.
-        settings: Of ResNet. Options of a mechanism are told that space has three axes.
+        settings: Of ResNet, but for stem_pool, which the geometry decides; a stem without a pool has none here either.
 
     Shape:
         (batch, in_channels, time, height, width) -> (batch, num_classes).
@@ -93,6 +93,8 @@ class VideoResNet(ResNet):
                 raise ValueError(f"{option} must be one of {', '.join(get_args(choices))}; got {value!r}")
         if block == "basic" and inflation == "3x1x1":
             raise ValueError("inflation 3x1x1 is of a bottleneck's 1x1 convolution; basic blocks take 3x3x3")
+        if settings.get("stem_pool") is not None:
+            raise ValueError(f"stem_pool is decided by the geometry, {geometry}; got {settings['stem_pool']!r}")
         placed = {name: settings.pop(name, None) for name in ("mechanism", "options", "position", "stages", "blocks")}
         super().__init__(block, depths, **settings)
         self.geometry, self.inflation = geometry, inflation
@@ -106,7 +108,7 @@ class VideoResNet(ResNet):
         """How many frames a convolution spans."""
         if self.inflation == "none":
             return 1
-        if name == "conv1":
+        if name in ("conv1", "conv1.0"):  # of a deep stem the first
             return STEM_FRAMES
         convolution = "conv2" if self.inflation == "3x3x3" and self.block == "bottleneck" else "conv1"
         stage, _, rest = name.removeprefix("layer").partition(".")
@@ -146,6 +148,8 @@ class VideoResNet(ResNet):
         taken = {}
         for key, value in own.items():
             if key.startswith(kept) and (key not in state or key.startswith("fc.")):
+                continue
+            if key not in state and key.endswith("num_batches_tracked"):  # absent from old files
                 continue
             if key not in state:
                 raise ValueError(f"the weights of a ResNet of {self.depths} blocks are wanted; {key} is missing")

@@ -35,7 +35,6 @@ LOOKED_AT = 512  # pictures over which health and pointing are measured
 HEALTH_PICTURES, HEALTH_VALUES = 64, 4_000_000  # kept whole for gate health, at most
 BATCH, CLIP_BATCH = 32, 8
 CLIPS_LOOKED_AT = 128
-MIDDLE = 0.5
 ROWS_AXES = "batch *query *key"
 KEPT = ("profiles", "spatial", "rows", "values", "between")
 
@@ -140,7 +139,8 @@ def look(
     places, boxes = true_places(samples, indices)
     points = torch.tensor([_middle(box, preprocess.size) for box in boxes])
     if preprocess.frames:
-        points = F.pad(points, (1, 0), value=MIDDLE)
+        middle = (preprocess.frames // 2 + 0.5) / preprocess.frames
+        points = F.pad(points, (1, 0), value=middle)
     parts: list[dict[str, Any]] = []
     batch = CLIP_BATCH if preprocess.frames else BATCH
     for start in range(0, len(indices), batch):

@@ -5,7 +5,7 @@ from foveate.data.clip_folders import FolderClips
 from foveate.data.folders import FolderSplit
 from foveate.tasks import attention, files, maps, scoring
 from foveate.tasks.classify import Classifier, SampleModule, class_weights
-from foveate.tasks.clips import ClipSet
+from foveate.tasks.clips import ClipSet, looped
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
 from foveate.tasks.hosts import build, new_modules, open_samples
@@ -78,29 +78,30 @@ class ClassifyJob(Job):
 
 def _check_readable(samples: Pictures | Clips, preprocess: Preprocess) -> None:
     """Decode what is not read before the end of an epoch: no hours of training shall end at a damaged file."""
-    for name in ("val", "test"):
-        split = samples.splits[name]
-        if isinstance(split, FolderClips):
+    for name, split in samples.splits.items():
+        if isinstance(split, FolderClips) and name == "train":
+            for index in range(
+                len(split)
+            ):  # a clip begins anywhere: whatever is damaged in a video, it shall be met now
+                split.clip(index, [split.length(index) - 1])
+        elif isinstance(split, FolderClips):
             seen = ClipSet(split, preprocess)
             for index in range(len(split)):
                 seen.__getitems__([index])
                 for view in range(0, seen.views, preprocess.test_crops):
                     seen.view([index], view)
-        elif isinstance(split, FolderSplit):
+        elif isinstance(split, FolderSplit) and name != "train":
             for index in range(len(split)):
                 split.image(index)
 
 
 def _told(samples: Clips, preprocess: Preprocess) -> tuple[str, ...]:
-    """What clips are made of, and how many videos are too short for one, of those whose length is known by now."""
+    """What clips are made of, and how many videos are too short for one."""
     frames, stride = preprocess.frames, preprocess.frame_stride
     which = "one after another" if stride == 1 else f"{stride} apart"
     notes = [f"a clip is {frames} frames, {which}" if frames > 1 else "a clip is one frame"]
-    known = [
-        split.length(index) for split in (samples.splits["val"], samples.splits["test"]) for index in range(len(split))
-    ]
-    short = sum(length <= (frames - 1) * stride for length in known)
+    short = sum(looped(split, preprocess) for split in samples.splits.values())
     if short:
         told = "shorter than that, and begin again at their first frame"
-        notes.append(f"{short} of {len(known)} videos in val and test are {told}")
+        notes.append(f"{short} of {sum(map(len, samples.splits.values()))} videos are {told}")
     return tuple(notes)

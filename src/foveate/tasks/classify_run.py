@@ -1,6 +1,7 @@
 """Make and use a run that classifies pictures or clips."""
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import nn
 from foveate.errors import DataError
 from foveate.tasks import attention, files, overlays, scoring
 from foveate.tasks.classify_job import ClassifyJob as RunJob
-from foveate.tasks.clips import sample_set
+from foveate.tasks.clips import looped, sample_set
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import fill, finished, kept
@@ -101,7 +102,13 @@ def load_run(run: Path) -> tuple[nn.Module, RunConfig]:
 
 def _given(inputs: Sequence[Path], preprocess: Preprocess) -> tuple[Any, list[str]]:
     """The pictures or the videos on the command line, and a name for each."""
-    return (given_clips if preprocess.frames else given_pictures)(inputs, preprocess.channels)
+    if not preprocess.frames:
+        return given_pictures(inputs, preprocess.channels)
+    split, names = given_clips(inputs, preprocess.channels)
+    if short := looped(split, preprocess):
+        told = f"{short} of {len(split)} videos are shorter than a clip of {preprocess.frames} frames, "
+        warnings.warn(f"{told}{preprocess.frame_stride} apart, which begins again at their first frame", stacklevel=3)
+    return split, names
 
 
 def read_preprocess(run: Path) -> Preprocess:

@@ -1,15 +1,17 @@
 """Batches of clips: which frames and which part of them are seen, one draw for a whole clip."""
 
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
 
 from foveate.data import ClipSplit, Split
 from foveate.data.clips import clip_numbers, clip_starts
+from foveate.errors import DataError
 from foveate.tasks.preprocess import Preprocess
 from foveate.tasks.samples import PictureSet, draw_seed
 
-__all__ = ["ClipSet", "sample_set"]
+__all__ = ["ClipSet", "looped", "sample_set"]
 
 
 class ClipSet(PictureSet):
@@ -84,6 +86,15 @@ class ClipSet(PictureSet):
 
     def _changed(self, images: Tensor | list[Tensor], indices: list[int]) -> Tensor:
         return super()._changed(images, indices).movedim(1, 2)
+
+
+def looped(split: Any, preprocess: Preprocess) -> int:
+    """How many videos are shorter than a clip, which begins again at their first frame; none that is unreadable."""
+    span, lengths = (preprocess.frames - 1) * preprocess.frame_stride, []
+    for index in range(len(split)):
+        with suppress(DataError):
+            lengths.append(split.length(index))
+    return sum(length <= span for length in lengths)
 
 
 def sample_set(split: Split | ClipSplit, preprocess: Preprocess) -> PictureSet:

@@ -178,7 +178,7 @@ class RunConfig(TrainingConfig):
             320/224 of theirs, and flips). One draw for all frames of a clip.
         image_size: Side to which pictures are brought. Default: their own where all are alike, else 224.
         class_weights: Weigh the loss by the inverse frequency of the classes.
-        frames: How many frames of a video make a clip. Default: 8.
+        frames: How many frames of a video make a clip. Default: 32 where the network steps in time as published; or 8.
         frame_stride: From one frame of a clip to the next. Default: as far as most training videos are long enough
             for, at most 8.
         test_clips: In how many clips, evenly spread, a video is looked at outside of training. Default: 1, the middle.

@@ -97,7 +97,7 @@ def sheet(film: Tensor, frames: int, beyond: float) -> Tensor:
     time, height, width = film.shape[-3:]
     columns = _columns(frames)
     rows = -(-frames // columns)
-    held = film[..., torch.arange(frames) * time // frames, :, :]
+    held = film[..., (2 * torch.arange(frames) + 1) * time // (2 * frames), :, :]  # the cell in which its middle lies
     blank = torch.full((*film.shape[:-3], rows * columns - frames, height, width), beyond, dtype=film.dtype)
     tiles = torch.cat([held, blank], dim=-3).unflatten(-3, (rows, columns))
     return tiles.movedim(-2, -3).flatten(-4, -3).flatten(-2, -1)

@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 Shape = tuple[int, ...]
-USUAL_FRAMES = 8
 LARGEST_OWN_SIDE = 256  # larger pictures are brought to USUAL_SIDE unless a size is asked for
 USUAL_SIDE = 224
 MECHANISM_SEED = 1_000_003  # added to the run's seed: the host's weights do not depend on the mechanism's
@@ -110,8 +109,18 @@ def input_shape(config: RunConfig, samples: Pictures | Clips) -> Shape:
     """The (channels, height, width) to which every picture is brought; of clips (channels, time, height, width)."""
     if isinstance(samples, Clips):
         channels, *space = _picture_shape(config, samples)
-        return channels, config.frames or USUAL_FRAMES, *space
+        return channels, config.frames or _usual_frames(config), *space
     return _picture_shape(config, samples)
+
+
+def _usual_frames(config: RunConfig) -> int:
+    """How many frames a clip has where nobody says: those for which the steps along time were made."""
+    from foveate.networks import catalogue
+
+    geometry = config.network_options.get("geometry")
+    if geometry is None:
+        return int(catalogue.describe(config.network).input.split("x")[1])
+    return 32 if geometry in ("released", "paper") else 8
 
 
 def _picture_shape(config: RunConfig, pictures: Pictures | Clips) -> Shape:

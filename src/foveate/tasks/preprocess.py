@@ -134,9 +134,8 @@ def fit(image: Tensor, channels: int, size: tuple[int, int], crop: int = 0, crop
         return image
     height, width = image.shape[-2:]
     image = F.resize(image, list(_scaled(height, width, size)), antialias=True)
-    if crops == 1:
-        return F.center_crop(image, list(size))
-    top, left = ((have - want) * crop // (crops - 1) for have, want in zip(image.shape[-2:], size, strict=True))
+    part = crop / (crops - 1) if crops > 1 else 0.5
+    top, left = (int((have - want) * part) for have, want in zip(image.shape[-2:], size, strict=True))
     return F.crop(image, top, left, *size)
 
 

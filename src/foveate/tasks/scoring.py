@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def _logits(network: nn.Module, samples: PictureSet, indices: list[int], device:
     for view in range(samples.views):
         answers = network(samples.preprocess.normalise(samples.view(indices, view).to(device)))
         seen.append(logits_of(network, answers).cpu())
-    return seen[0] if len(seen) == 1 else torch.stack(seen).softmax(dim=-1).mean(dim=0).log()
+    return seen[0] if len(seen) == 1 else torch.stack(seen).log_softmax(-1).logsumexp(0) - math.log(len(seen))
 
 
 def measure(logits: Tensor, labels: Tensor) -> dict[str, float | None]:

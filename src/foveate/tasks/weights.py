@@ -25,6 +25,7 @@ __all__ = [
 
 # What changes a network's numbers and no key or shape tells.
 DECISIVE = ("stride_in", "stem_pool", "branch_relu", "combine", "pools", "order", "squeeze", "pairwise", "scale")
+DECISIVE += ("pool", "geometry")
 DECISIVE += ("strides", "num_heads")
 USUAL = {"stem_pool": "max"}  # where a network has none of its own
 
