@@ -125,7 +125,7 @@ def test_every_family_of_the_catalogue_has_a_forecast_without_its_weights(family
 
 @pytest.mark.slow
 def test_a_network_that_decides_by_its_numbers_is_sent_to_profile():
-    with pytest.raises(ValueError, match="^forecast takes a network that computes by shapes alone; .* with profile$"):
+    with pytest.raises(ValueError, match=r"^forecast takes a network that computes by shapes alone; .* with profile$"):
         forecast(catalogue.build("mask_rcnn_tiny"), (1, 3, 64, 64))
 
 

@@ -91,6 +91,24 @@ def test_kernels_over_time_where_neither_c2d_nor_i3d_has_them_are_refused():
         from_checkpoint(everywhere)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"geometry": "released"},
+        {"geometry": "slowfast", "mechanism": "se"},
+        {"geometry": "slowfast", "mechanism": "nonlocal"},  # without its scale
+        {"geometry": "slowfast", "mechanism": "nonlocal", "options": {"pairwise": "gaussian", "scale": True}},
+        {"geometry": "slowfast", "mechanism": "nonlocal", "options": {"pool": "after", "scale": True}},
+        {"geometry": "slowfast", "mechanism": "nonlocal", "options": {"frames": 2, "scale": True}},
+    ],
+    ids=str,
+)
+def test_slowfast_gets_only_what_it_has(options):
+    network = VideoResNet("bottleneck", (1, 1, 1, 1), base_width=4, num_classes=3, **options)
+    with pytest.raises(ValueError, match="SlowFast has no code that computes what this VideoResNet computes"):
+        to_publisher(network, PUBLISHER)
+
+
 def test_the_number_of_classes_is_that_of_the_file():
     state = SlowFast(4, (1, 1, 1, 1), C2D).state_dict()
     assert from_checkpoint(state).fc.out_features == 7

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,6 +53,8 @@ def _grouped(x: Tensor, group: str, answers: Callable[[Tensor], Tensor]) -> Tens
     """Who sees whom in (batch, channel, time, height, width): the axis that tells groups apart joins the batch."""
     if group == "spacetime":
         return answers(x)
+    if group == "pairs":
+        return torch.cat([answers(run) for run in x.split(2, dim=2)], dim=2)
     if group == "space":
         frames = x.movedim(2, 1)
         return answers(frames.flatten(0, 1)).reshape(frames.shape).movedim(1, 2)

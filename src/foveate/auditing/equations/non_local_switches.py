@@ -77,6 +77,7 @@ def _group_switches() -> list[Switch]:
         "the published block lets every position see all others in space and time",
         space="lets it see those of its frame (an ablation of the paper)",
         time="lets it see the same place in all frames (an ablation of the paper)",
+        pairs="lets it see those of its run of two frames (for long clips, runs of four were released)",
     )
 
 

@@ -153,8 +153,9 @@ def to_publisher(network: nn.Module, publisher: str, *, spatial_dims: int = 2) -
     mechanisms = [network.get_submodule(site) for site in getattr(network, "sites", ())]
     asked = [(network, name) for name in chosen.free] + [(mechanisms[0], name) for name in chosen.inside if mechanisms]
     free = {name: getattr(owner, name) for owner, name in asked if hasattr(owner, name)}
+    strange = any(name in free and free[name] not in taken for name, taken in chosen.values.items())
     try:
-        found = chosen.recognise(Shapes.of(state), free)
+        found = None if strange else chosen.recognise(Shapes.of(state), free)
         back = None if found is None else _built(_with_options(found, free))
     except CheckpointError:
         back = None

@@ -71,6 +71,7 @@ class Publisher:
             shape.
         free: Attributes of a layer or network that the publisher's code takes as arguments, and that no file tells.
         inside: Likewise, of the mechanisms in a network.
+        values: What of such an attribute the code takes, where that is not all that we have.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Publisher:
     their_shape: Callable[[str, Shape, int], Shape] = lambda key, shape, spatial_dims: shape
     free: tuple[str, ...] = ()
     inside: tuple[str, ...] = ()
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def part_name(key: str, parts: Sequence[tuple[str, str]]) -> str:

@@ -131,4 +131,9 @@ SLOWFAST = Publisher(
     _their_shape,
     free=("pairwise", "pool", "geometry"),
     inside=("pairwise", "pool"),
+    values={
+        "pairwise": ("embedded_gaussian", "dot_product"),
+        "pool": ("none", "before"),
+        "geometry": ("slowfast", "frames"),
+    },
 )
