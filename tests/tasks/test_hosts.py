@@ -9,7 +9,8 @@ from torchvision import models
 
 from foveate.data import open_pictures
 from foveate.errors import CheckpointError
-from foveate.networks.published import packed, to_publisher
+from foveate.networks import c2d_tiny
+from foveate.networks.published import packed, save_checkpoint, to_publisher
 from foveate.tasks import hosts
 from foveate.tasks.config import RunConfig
 from foveate.tasks.hosts import build, build_network, input_shape, new_modules, open_samples
@@ -290,3 +291,24 @@ def test_a_clip_has_the_frames_that_the_steps_along_time_are_made_for(network, o
     assert input_shape(config, open_samples(config, "mover")) == (1, frames, 48, 48)
     asked = RunConfig(data="mover", network=network, network_options=options, frames=11)
     assert input_shape(asked, open_samples(asked, "mover")) == (1, 11, 48, 48)
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        ({"options": {"pool": "before"}, "geometry": "frames"}, "pool='before'; the network has 'none'"),
+        ({"options": {}, "geometry": "slowfast"}, "geometry='slowfast'; the network has 'frames'"),
+    ],
+)
+def test_clips_that_were_pooled_otherwise_are_no_start(made, sentence, tmp_path: Path):
+    source = c2d_tiny(mechanism="nonlocal", in_channels=1, **made)
+    save_checkpoint(source, tmp_path / "clips.safetensors")
+    config = RunConfig(
+        data="mover",
+        network="c2d_tiny",
+        mechanism="nonlocal",
+        start="published",
+        init=str(tmp_path / "clips.safetensors"),
+    )
+    with pytest.raises(CheckpointError, match=rf"clips\.safetensors was made with {sentence}$"):
+        build_network(config, 10, (1, 8, 48, 48))
