@@ -4,6 +4,7 @@ import torch
 import torchvision
 from tests.reference.slowfast import randomised
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from foveate import layers
 from foveate.layers.catalogue import MECHANISMS, build
@@ -197,6 +198,14 @@ class Standardised(nn.Conv2d):
         (nn.Sequential(Standardised(3, 3, 3)), "0 is a Conv2d with a forward of its own; got Standardised"),
         (nn.Upsample(scale_factor=2), "the module must be a layer that can be inflated; got Upsample"),
         (nn.AvgPool2d(2, divisor_override=1), "the module must be a layer that can be inflated; got AvgPool2d"),
+        (nn.MaxPool2d(2, return_indices=True), "the module must be a layer that can be inflated; got MaxPool2d"),
+        (nn.Sequential(nn.PixelShuffle(2)), "0 must be a layer that can be inflated; got PixelShuffle"),
+        (
+            torchvision.ops.FrozenBatchNorm2d(3),
+            "the module must be a layer that can be inflated; got FrozenBatchNorm2d",
+        ),
+        (weight_norm(nn.Conv2d(3, 3, 3)), "the module is a Conv2d with a forward of its own; got ParametrizedConv2d"),
+        (layers.AttentionGate(8, 8, normalisation="softmax"), "inflate takes a gate .*; got normalisation='softmax'"),
         (unet(widths=(4, 8, 16)), "inflate takes layers, a ResNet or a MobileNetV2 of ours; got UNet"),
     ],
     ids=lambda value: type(value).__name__,

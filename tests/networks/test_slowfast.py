@@ -91,6 +91,13 @@ def test_kernels_over_time_where_neither_c2d_nor_i3d_has_them_are_refused():
         from_checkpoint(everywhere)
 
 
+def test_the_place_of_the_step_is_an_argument_of_its_code():
+    network = VideoResNet("bottleneck", (1, 1, 1, 1), base_width=4, num_classes=3, geometry="frames", stride_in="1x1")
+    state = to_publisher(network, PUBLISHER)
+    again = from_checkpoint(state, geometry="frames", stride_in="1x1")
+    assert torch.equal(again(CLIP.float()), network.eval()(CLIP.float()))
+
+
 @pytest.mark.parametrize(
     "options",
     [

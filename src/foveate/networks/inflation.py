@@ -42,7 +42,8 @@ def inflate(module: Module, time: Time = 1) -> Module:
     """A copy of a layer or a network that takes (batch, channel, time, height, width).
 
     Steps and pooling stay within a frame. Along time a convolution is padded with zeros, so that on a still clip all
-    frames but those within reach of the ends are what the network makes of the picture.
+    frames but those within reach of the ends are what the network makes of the picture. What a module's own forward does
+    with two axes of space, such as a mean over the last two, stays as it is and cannot be seen here.
 
     Args:
         module: Convolutions, normalisation, pooling and the layers of this library in any arrangement.
@@ -73,6 +74,9 @@ def _inflate_parts(module: nn.Module, time: Time, name: str, done: dict[nn.Modul
     architecture = getattr(module, "architecture", None)
     if architecture is not None and architecture.kind not in ("resnet", "mobilenet_v2"):
         raise TypeError(f"inflate takes layers, a ResNet or a MobileNetV2 of ours; got {type(module).__name__}")
+    if getattr(module, "normalisation", "sigmoid") != "sigmoid":
+        wanted = "a gate that is normalised at each position, by sigmoid"
+        raise TypeError(f"inflate takes {wanted}; got normalisation={module.normalisation!r}, over all frames then")
     if getattr(module, "spatial_dims", None) == 2:
         module.spatial_dims = 3  # pyright: ignore[reportArgumentType]
         step = getattr(module, "stride", None)
@@ -93,7 +97,7 @@ def _inflate_parts(module: nn.Module, time: Time, name: str, done: dict[nn.Modul
 def _as_part(module: Any, time: Time, name: str) -> Any:
     """The counterpart for clips of one of torch's layers for pictures; None for any other module."""
     kind = next((kind for kind in FLAT if isinstance(module, kind)), None)
-    if kind is not None and type(module).forward is not kind.forward:
+    if kind is not None and (type(module).forward is not kind.forward or hasattr(module, "parametrizations")):
         raise TypeError(
             f"{name or 'the module'} is a {kind.__name__} with a forward of its own; got {type(module).__name__}"
         )
@@ -108,7 +112,7 @@ def _as_part(module: Any, time: Time, name: str) -> Any:
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             setattr(norm, name, getattr(module, name))
         return norm.train(module.training)
-    if isinstance(module, nn.MaxPool2d):
+    if isinstance(module, nn.MaxPool2d) and not module.return_indices:
         return nn.MaxPool3d(
             _within_frame(module.kernel_size, 1),
             _within_frame(module.stride, 1),
@@ -126,8 +130,7 @@ def _as_part(module: Any, time: Time, name: str) -> Any:
         )
     if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
         return nn.AdaptiveAvgPool3d(1)
-    flat = type(module).__name__.endswith("2d") or isinstance(module, nn.Upsample)
-    if type(module).__module__.startswith("torch.nn") and flat:
+    if type(module).__name__.endswith("2d") or isinstance(module, nn.Upsample | nn.PixelShuffle | nn.PixelUnshuffle):
         raise TypeError(f"{name or 'the module'} must be a layer that can be inflated; got {module}")
     return None
 

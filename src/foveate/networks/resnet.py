@@ -129,6 +129,7 @@ class ResNet(nn.Module):
                 "groups, stride_in and first_width are for bottleneck blocks; basic blocks have no 1x1 convolution"
             )
         self.block, self.in_channels, self.depths, self.spatial_dims = block, in_channels, tuple(depths), 2
+        self.stride_in = stride_in
         self.architecture = Architecture.of("resnet", arguments)
         widths = [_scale(channels, width) for channels in _stem_widths(stem, stem_channels, base_width)]
         pool = _checked_pool(stem, stem_pool)

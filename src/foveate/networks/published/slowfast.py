@@ -129,7 +129,7 @@ SLOWFAST = Publisher(
     _recognise,
     _their_name,
     _their_shape,
-    free=("pairwise", "pool", "geometry"),
+    free=("pairwise", "pool", "geometry", "stride_in"),
     inside=("pairwise", "pool"),
     values={
         "pairwise": ("embedded_gaussian", "dot_product"),
