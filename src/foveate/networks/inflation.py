@@ -42,8 +42,8 @@ def inflate(module: Module, time: Time = 1) -> Module:
     """A copy of a layer or a network that takes (batch, channel, time, height, width).
 
     Steps and pooling stay within a frame. Along time a convolution is padded with zeros, so that on a still clip all
-    frames but those within reach of the ends are what the network makes of the picture. What a module's own forward does
-    with two axes of space, such as a mean over the last two, stays as it is and cannot be seen here.
+    frames but those within reach of the ends are what the network makes of the picture. What a module's own forward
+    does with two axes of space, such as a mean over the last two, stays as it is and cannot be seen here.
 
     Args:
         module: Convolutions, normalisation, pooling and the layers of this library in any arrangement.
