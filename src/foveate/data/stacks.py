@@ -26,7 +26,7 @@ class Stack:
         spacing: From one to the next along each of these axes, in mm.
         instances: Which lesion is where: 0 for none, or its number from 1, int32 (slice, height, width); None where
             masks are not known.
-        labels: The class of each lesion by its number less one, from 0, int64 (lesion); empty where masks are not known.
+        labels: The class of each lesion by its number less one, from 0, int64 (lesion); empty without masks.
         boxes: Where only boxes are known, those of each slice that has any.
         annotated: Whether the lesions of a slice are known, bool (slice).
         volume: What the slices were cut from; None where the files are slices.
