@@ -101,7 +101,7 @@ def health(values: Tensor, axes: str, alive_above: float = 1e-4) -> dict[str, fl
 
     Args:
         values: The map, as captured.
-        axes: The names of its axes: attention weights where the last is a key, else a gate.
+        axes: The names of its axes: attention weights where the last is a key or a slice, else a gate.
         alive_above: The variation above which the map counts as alive.
 
     Returns:
@@ -110,7 +110,7 @@ def health(values: Tensor, axes: str, alive_above: float = 1e-4) -> dict[str, fl
         alive.
     """
     names = axes.split()
-    attention = names[-1].lstrip("*") == "key"
+    attention = names[-1].lstrip("*") in ("key", "slice")
     if attention:
         starred = sum(name.startswith("*") for name in names)
         key_axes = 1 + (values.ndim - len(names)) // starred if names[-1].startswith("*") else 1

@@ -100,10 +100,11 @@ def compare(
 
     if task is Task.segment and data == "demo":
         raise ValueError("segment needs --data: a folder of scans or pictures with labels; none was given")
-    about = task_named(task.value)
+    meant = task_of(task, data, network, settings)
+    about = task_named(meant)
     options = given(
         settings,
-        task=task.value,
+        task=meant,
         network=network,
         epochs=epochs,
         max_time_s=seconds,

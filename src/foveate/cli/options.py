@@ -28,6 +28,7 @@ __all__ = [
     "parse_point",
     "parse_settings",
     "parse_time",
+    "task_of",
 ]
 
 
@@ -110,6 +111,14 @@ def check_budget(epochs: int | None, max_time: str | None) -> float | None:
     if epochs is not None and max_time is not None:
         raise ValueError(f"a run ends by --epochs or by --max-time, not both; got {epochs} and {max_time}")
     return None if max_time is None else parse_time(max_time)
+
+
+def task_of(task: Task, data: str, network: str | None, settings: list[str] | None) -> str:
+    """The task that is meant: to detect is another one in volumes than in pictures."""
+    from foveate.tasks.config import task_for
+
+    named = [text.partition("=")[2].strip() for text in settings or [] if text.partition("=")[0].strip() == "network"]
+    return task_for(task.value, data, network or next(iter(named), None))
 
 
 def parse_settings(settings: list[str] | None, task: str = "classify") -> dict[str, Any]:

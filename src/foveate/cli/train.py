@@ -20,6 +20,7 @@ from foveate.cli.options import (
     TaskArgument,
     check_budget,
     given,
+    task_of,
 )
 
 __all__ = ["train"]
@@ -32,6 +33,7 @@ MEASURES = {
     "classify": ("accuracy", "accuracy"),
     "segment": ("dice", "dice"),
     "detect": ("map", "mAP"),
+    "lesions": ("sensitivity", "sensitivity at 0.5 false positives a slice"),
     "translate": ("bleu", "BLEU"),
 }
 
@@ -80,7 +82,7 @@ def train(
         raise ValueError(f"{task.value} needs --data: {NEEDS_DATA[task]}; none was given")
     options = given(
         settings,
-        task=task.value,
+        task=task_of(task, data, network, settings),
         network=network,
         mechanism=mechanism,
         start=start.value if start else None,

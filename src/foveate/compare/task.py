@@ -84,6 +84,25 @@ def _build_segmenter(config: Any, preparation: Any, device: str = "cpu") -> Any:
     return build(config, preparation, device)
 
 
+def _check_mechanism_of_slices(name: str) -> None:
+    from foveate.layers.catalogue import PAIRED, describe
+
+    if name not in PAIRED:
+        describe(name)
+
+
+def _open_stacks(config: Any) -> Any:
+    from foveate.tasks.lesions.hosts import preparation_for
+
+    return preparation_for(config)
+
+
+def _build_detector_of_slices(config: Any, preparation: Any, device: str = "cpu") -> Any:
+    from foveate.tasks.lesions.hosts import build
+
+    return build(config, preparation, device)
+
+
 def _open_boxes(config: Any) -> Any:
     from foveate.tasks.detect.hosts import preparation_for
 
@@ -144,6 +163,24 @@ TASKS = {
         check=_check_mechanism,
         open=_open_boxes,
         build=_build_detector,
+    ),
+    "lesions": Task(
+        name="lesions",
+        metrics={"sensitivity": True, "froc": True, "map50": True},
+        others={
+            **{f"sensitivity_{rate}": True for rate in (1, 2, 4, 8, 16)},
+            **dict.fromkeys(("map", "map75", "map_small", "map_medium", "map_large", "recall_100"), True),
+            **dict.fromkeys(("mask_map", "mask_map50", "mask_map75"), True),
+            **{"dice": True, "false_positive_ml": False, "hd95_mm": False, "precision": True, "recall": True},
+            **dict.fromkeys(("val_sensitivity", "pointing.mechanism"), True),
+        },
+        by_case=False,
+        settings={},
+        arms=("none", "volumetric", "se", "eca", "cbam", "wider"),
+        least_batch=1,
+        check=_check_mechanism_of_slices,
+        open=_open_stacks,
+        build=_build_detector_of_slices,
     ),
 }
 

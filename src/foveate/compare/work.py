@@ -94,8 +94,8 @@ def measure_arms(configs: Mapping[str, TrainingConfig], *, report: Report) -> di
     opened = task.open(first)
     built = {arm: task.build(config, opened) for arm, config in configs.items()}
     networks = {arm: network.to(pick_device(first.device)) for arm, (network, _, _) in built.items()}
-    shape = next(shape for _, shape, _ in built.values())
-    macs = max(count_macs(network, (1, *shape)) for network in networks.values())
+    shapes = {arm: shape for arm, (_, shape, _) in built.items()}  # an arm may look at more than the others
+    macs = max(count_macs(network, (1, *shapes[arm])) for arm, network in networks.items())
     step_batch = max(task.least_batch, min(first.batch_size, int(STEP_MACS / max(macs, 1))))
     rounds: dict[str, list[dict[str, Any]]] = {arm: [] for arm in configs}
     began = time.monotonic()
@@ -104,7 +104,7 @@ def measure_arms(configs: Mapping[str, TrainingConfig], *, report: Report) -> di
             break
         for arm, network in networks.items():
             report(arm)
-            rounds[arm].append(_measure(network, (1, *shape), (step_batch, *shape)))
+            rounds[arm].append(_measure(network, (1, *shapes[arm]), (step_batch, *shapes[arm])))
     sizes = {"batch": 1, "step_batch": step_batch}
     return {arm: _middle(costs) | sizes for arm, costs in rounds.items()}
 

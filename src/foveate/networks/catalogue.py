@@ -93,10 +93,10 @@ def _slices(size: str, space: str, bag: int = 1, **options: Any) -> Network:
     """A network that detects in slices, by volumetric attention where these come in bags."""
     builder = f"{MASK_RCNN}:mask_rcnn_{size}"
     if bag == 1:
-        return Network(f"mask_rcnn_{size}", builder, "detect", f"3x{space}", HE_MASKS, "mask_rcnn")
+        return Network(f"mask_rcnn_{size}", builder, "lesions", f"3x{space}", HE_MASKS, "mask_rcnn")
     options = {"mechanism": "volumetric", "bag": bag, **options}
     shape = f"{bag}x3x{space}"
-    return Network(f"va_mask_rcnn_{size}", builder, "detect", shape, WANG_VOLUMETRIC, "va_mask_rcnn", options)
+    return Network(f"va_mask_rcnn_{size}", builder, "lesions", shape, WANG_VOLUMETRIC, "va_mask_rcnn", options)
 
 
 def _kernels(*sizes: int) -> list[dict[str, int]]:
@@ -218,7 +218,7 @@ def build(name: str, **options: Any) -> nn.Module:
             raise TypeError(f'{name} has no option "{option}"; it takes {", ".join(taken)}')
     if entry.built_in and {"mechanism", "options"} & set(options):
         raise TypeError(f"{name} has {entry.built_in} built in; a host for another mechanism is {function}")
-    return builder(**entry.options, **options)
+    return builder(**{**entry.options, **options})
 
 
 def _options(builder: Callable[..., nn.Module]) -> list[str]:

@@ -22,6 +22,7 @@ __all__ = [
     "kind_of_config",
     "parse_setting",
     "read_config",
+    "task_for",
 ]
 
 # What `foveate compare` and `foveate train` use on the embedded pictures where nothing else is asked for.
@@ -51,7 +52,7 @@ class TrainingConfig:
     """What the runs of every task have; a task's own configuration adds to it. The same values give the same bits.
 
     Args:
-        task: The job: "classify", "segment", "detect" or "translate".
+        task: The job: "classify", "segment", "detect", "lesions" (to detect in slices of volumes) or "translate".
         data: Where the data are.
         network: A name of the networks' catalogue.
         mechanism: A name of the mechanisms' catalogue, a chain such as "eca+spatial", or "none".
@@ -237,6 +238,12 @@ def _detect() -> type[TrainingConfig]:
     return DetectConfig
 
 
+def _lesions() -> type[TrainingConfig]:
+    from foveate.tasks.lesions.config import LesionConfig
+
+    return LesionConfig
+
+
 def _translate() -> type[TrainingConfig]:
     from foveate.tasks.translate.config import TranslateConfig
 
@@ -247,6 +254,7 @@ CONFIGS: dict[str, Callable[[], type[TrainingConfig]]] = {
     "classify": lambda: RunConfig,
     "segment": _segment,
     "detect": _detect,
+    "lesions": _lesions,
     "translate": _translate,
 }
 
@@ -256,6 +264,19 @@ def kind_of_config(task: str) -> type[TrainingConfig]:
     if task not in CONFIGS:
         raise LookupError(f'no task "{task}"; there are {", ".join(CONFIGS)}')
     return CONFIGS[task]()
+
+
+def task_for(task: str, data: str, network: str | None) -> str:
+    """The task that is meant: of "detect" it is "lesions" where the network, or else the data, are of volumes."""
+    if task != "detect":
+        return task
+    if network is not None:
+        from foveate.networks.catalogue import describe
+
+        return "lesions" if describe(network).task == "lesions" else task
+    from foveate.data.open_stacks import holds_stacks
+
+    return "lesions" if holds_stacks(data) else task
 
 
 def read_config(path: Path) -> TrainingConfig:
@@ -289,10 +310,13 @@ def config_for(data: str, *, task: str = "classify", **given: Any) -> TrainingCo
 def command_for(config: TrainingConfig, out: Path) -> str:
     """The `foveate train` command that makes this run again."""
     usual = config_for(config.data, task=config.task)
-    words = ["foveate", "train", config.task, "--data", config.data]
+    task = "detect" if config.task == "lesions" else config.task
+    words = ["foveate", "train", task, "--data", config.data]
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.name not in ("task", "data") and value != getattr(usual, field.name):
+        if field.name == "network" and config.task == "lesions":  # which says that volumes are meant
+            words += ["--network", value]
+        elif field.name not in ("task", "data") and value != getattr(usual, field.name):
             text = json.dumps(value) if isinstance(value, dict) else str(value)
             words += ["--set", f"{field.name}={text}"]
     return shlex.join([*words, "--out", str(out)])

@@ -19,6 +19,8 @@ CASES = "cases.csv"
 PREPARATION = "preparation.json"
 BLEU = "bleu.json"
 SPLITS = "splits.json"
+SLICES = "slices.json"
+FROC = "froc.csv"
 MODEL = "model.safetensors"
 SUMMARY = "summary.json"
 MAPS = "maps"
@@ -28,7 +30,8 @@ LAST = f"{CHECKPOINTS}/last.ckpt"
 PREVIOUS = f"{CHECKPOINTS}/previous.ckpt"
 BEST = f"{CHECKPOINTS}/best.safetensors"
 
-OWN = (CONFIG, METRICS, PREDICTIONS, CASES, BLEU, PREPARATION, SPLITS, MODEL, SUMMARY, MAPS, CHECKPOINTS, TENSORBOARD)
+OWN = (CONFIG, METRICS, PREDICTIONS, CASES, BLEU, PREPARATION, SPLITS, SLICES, FROC, MODEL, SUMMARY, MAPS)
+OWN += (CHECKPOINTS, TENSORBOARD)
 MAY_CHANGE = ("num_workers",)  # does not change the numbers
 
 

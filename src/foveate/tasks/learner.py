@@ -13,14 +13,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from foveate.errors import TrainingError
 from foveate.tasks.config import TrainingConfig
 from foveate.tasks.resume import Standing
 from foveate.tasks.samples import draw_seed
 
-__all__ = ["Learner", "learning_factor", "quiet_lightning"]
+__all__ = ["Learner", "learning_factor", "of_all", "quiet_lightning"]
 
 WARMUP_AT_MOST = 0.2  # of the whole run
 
@@ -49,6 +49,15 @@ def learning_factor(schedule: str, done: float, warmed: float) -> float:
     if schedule == "drop":
         return rise * (1.0 if done < 2 / 3 else 0.1)
     return rise
+
+
+def of_all(own: list[Any]) -> list[Any]:
+    """Such a list of every process, one after the other; torchmetrics' own way needs them to be of one length."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return own
+    lists: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(lists, own)
+    return [each for part in lists for each in part]
 
 
 class Learner(L.LightningModule, abc.ABC):
@@ -83,6 +92,15 @@ class Learner(L.LightningModule, abc.ABC):
         for name, parameter in network.named_parameters():
             if self._rate(name) == 0:
                 parameter.requires_grad_(False)
+
+    @property
+    def clip(self) -> float | None:
+        """The norm that the gradients of a step are cut to; None for none."""
+        return None
+
+    def configure_gradient_clipping(self, optimizer: Any, *options: Any, **more: Any) -> None:
+        if self.clip is not None:
+            self.clip_gradients(optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm")
 
     @abc.abstractmethod
     def loss_of(self, batch: Any) -> tuple[Tensor, int]:
@@ -146,7 +164,7 @@ class Learner(L.LightningModule, abc.ABC):
         if config.optimizer == "sgd":
             return torch.optim.SGD(params, lr=config.learning_rate, momentum=0.9)
         # A fused step in mixed precision takes the scale off the gradients itself, after they would be clipped.
-        clipped = getattr(config, "clip", None) is not None and config.precision != "32"
+        clipped = self.clip is not None and config.precision != "32"
         fused = self.device.type in ("cpu", "cuda") and not clipped
         betas = config.betas[0], config.betas[1]
         return torch.optim.AdamW(params, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=fused)

@@ -24,6 +24,7 @@ PLACES = {
     "classify": "foveate.tasks.classify_run",
     "segment": "foveate.tasks.segment.run",
     "detect": "foveate.tasks.detect.run",
+    "lesions": "foveate.tasks.lesions.run",
     "translate": "foveate.tasks.translate.run",
 }
 """The module of each task, which has RunJob, evaluate, predict, attend, open_run and open_name."""
@@ -81,7 +82,8 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str = "auto
     """Apply a finished run to files and folders of them, and return what was written.
 
     A run that classifies writes out/predictions.csv; one that segments label maps and probabilities; one that detects
-    out/predictions.json in COCO's layout and pictures with the boxes, of which `threshold` decides the least score.
+    out/predictions.json in COCO's layout and pictures with the boxes, in volumes label maps and boxes, of which
+    `threshold` decides the least score.
     """
     place = _place_of(run)
     _check_options(run, place.predict, options)

@@ -7,7 +7,8 @@ import pytest
 from foveate.errors import DataError
 from foveate.tasks.segment import run
 from foveate.tasks.segment.preparation import Preparation
-from foveate.tasks.segment.run import given_inputs, predict
+from foveate.tasks.scans import given_scans
+from foveate.tasks.segment.run import predict
 
 
 def preparation(channels: int) -> Preparation:
@@ -24,18 +25,18 @@ def files(folder: Path, *names: str) -> list[Path]:
 
 def test_channels_are_put_together_wherever_they_are_named(tmp_path: Path):
     second, first = files(tmp_path, "s_0001.nii.gz", "s_0000.nii.gz")
-    assert given_inputs([second, first], preparation(2)) == {"s": (first, second)}
-    assert given_inputs([tmp_path], preparation(2)) == {"s": (first, second)}
-    assert list(given_inputs([second, first], preparation(1))) == ["s_0001", "s_0000"]
+    assert given_scans([second, first], 2) == {"s": (first, second)}
+    assert given_scans([tmp_path], 2) == {"s": (first, second)}
+    assert list(given_scans([second, first], 1)) == ["s_0001", "s_0000"]
     (whole,) = files(tmp_path, "all_0007.nii.gz")
-    assert given_inputs([whole], preparation(2)) == {"all": (whole,)}
+    assert given_scans([whole], 2) == {"all": (whole,)}
 
 
 def test_a_channel_that_is_not_there_is_told(tmp_path: Path):
     given = files(tmp_path, "s_0000.nii.gz", "s_0002.nii.gz", "s_0001.nii.gz")
     with pytest.raises(DataError, match=r"^s takes s_0000 to s_0002, a file a channel; got s_0000\.nii\.gz, s_0002"):
-        given_inputs(given[:2], preparation(3))
-    assert given_inputs(given, preparation(3)) == {"s": tuple(sorted(given))}
+        given_scans(given[:2], 3)
+    assert given_scans(given, 3) == {"s": tuple(sorted(given))}
 
 
 def test_no_file_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -58,4 +59,4 @@ def test_results_do_not_go_among_slices(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_folder_of_slices_and_a_picture_is_refused(tmp_path: Path, name: str):
     files(tmp_path, name, "preview.png")
     with pytest.raises(DataError, match=rf"holds preview\.png beside slices of a DICOM series, such as {name}; give a"):
-        given_inputs([tmp_path], preparation(1))
+        given_scans([tmp_path], 1)

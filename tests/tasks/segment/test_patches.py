@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from foveate.tasks.segment.grid import Grid
-from foveate.tasks.segment.patches import CaseStore, PatchSet, Room, augmentation, cut, places_of
+from foveate.tasks.cases import CaseStore, Room
+from foveate.tasks.segment.patches import PatchSet, augmentation, cut, places_of
 from foveate.tasks.segment.preparation import Prepared
 
 

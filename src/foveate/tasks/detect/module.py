@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
@@ -23,7 +23,7 @@ from foveate.tasks.detect.matcher import Costs, Stability, match
 from foveate.tasks.detect.preparation import Preparation
 from foveate.tasks.detect.scoring import precision_metric, summarise, update
 from foveate.tasks.detect.targets import Batch, collate
-from foveate.tasks.learner import Learner
+from foveate.tasks.learner import Learner, of_all
 from foveate.tasks.resume import Standing
 from foveate.tasks.samples import EpochBatches, WholeBatches
 
@@ -75,7 +75,7 @@ class Detector(Learner):
         self.preparation, self.val = preparation, val
         self.costs, self.weights = Costs(**config.costs), {**WEIGHTS, **config.weights}
         self.cross_attention = cross_attention(network)
-        self.precision_of_val = precision_metric(preparation)
+        self.precision_of_val = precision_metric(preparation.masks)
         self.unstable, self.entropy, self.alike = (MeanMetric() for _ in range(3))
         self.matches: dict[int, dict[int, int]] = standing.memory.setdefault("matches", {})
         self.stability = Stability(self.matches)
@@ -87,9 +87,9 @@ class Detector(Learner):
         options = {"costs": self.costs, "weights": self.weights, "no_object": self.config.no_object}
         return judge(answers, batch.targets, **options).loss, len(batch.targets)
 
-    def configure_gradient_clipping(self, optimizer: Any, *options: Any, **more: Any) -> None:
-        if self.config.clip is not None:
-            self.clip_gradients(optimizer, gradient_clip_val=self.config.clip, gradient_clip_algorithm="norm")
+    @property
+    def clip(self) -> float | None:
+        return self.config.clip
 
     def validation_step(self, batch: list[int], batch_idx: int) -> None:
         if self.due(self.config.validate_every):
@@ -119,11 +119,11 @@ class Detector(Learner):
         matched, share = self.stability.matched, self.stability.share()
         if share is not None:
             self.unstable.update(share, matched)
-        self.matches.update(_of_all(list(self.matches.items())))
+        self.matches.update(of_all(list(self.matches.items())))
         for name, seen in self.precision_of_val.metric_state.items():
-            setattr(self.precision_of_val, name, _of_all(seen))
-        precision = summarise(self.precision_of_val.compute(), self.preparation)
-        boxes, shares = _of_all(self.boxes), (self.unstable, self.entropy, self.alike)
+            setattr(self.precision_of_val, name, of_all(seen))
+        precision = summarise(self.precision_of_val.compute(), self.preparation.classes)
+        boxes, shares = of_all(self.boxes), (self.unstable, self.entropy, self.alike)
         found = [precision["map"], precision["map50"], *(metric.compute().item() for metric in shares)]
         found.append(torch.stack(boxes).std(dim=0, correction=0).mean().item() if len(boxes) > 1 else None)
         for metric in (self.precision_of_val, *shares):
@@ -146,15 +146,6 @@ class Detector(Learner):
 
     def objective(self, row: dict[str, float | None]) -> float | None:
         return None if row["val_map"] is None else 1 - row["val_map"]
-
-
-def _of_all(own: list[Any]) -> list[Any]:
-    """Such a list of every process, one after the other; torchmetrics' own way needs them to be of one length."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return own
-    lists: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(lists, own)
-    return [each for part in lists for each in part]
 
 
 class BoxModule(L.LightningDataModule):

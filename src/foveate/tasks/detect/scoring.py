@@ -48,19 +48,19 @@ def find_all(
 
 def average_precision(found: Sequence[Found], split: BoxSplit, preparation: Preparation) -> dict[str, float | None]:
     """COCO's measures of what was found in each picture of a split; see summarise."""
-    metric = precision_metric(preparation, by_class=True)
+    metric = precision_metric(preparation.masks, by_class=True)
     metric.update([], [])  # a split may have no picture, which is no mistake
     for index, each in enumerate(found):
         update(metric, each, split, index)
-    return summarise(metric.compute(), preparation)
+    return summarise(metric.compute(), preparation.classes)
 
 
-def precision_metric(preparation: Preparation, *, by_class: bool = False) -> Any:
+def precision_metric(masks: bool, *, by_class: bool = False) -> Any:
     """The metric that counts boxes, and masks where there are any."""
     check_extra()
     from torchmetrics.detection import MeanAveragePrecision
 
-    kinds = ("bbox", "segm") if preparation.masks else "bbox"
+    kinds = ("bbox", "segm") if masks else "bbox"
     metric = MeanAveragePrecision(iou_type=kinds, class_metrics=by_class, backend="pycocotools", sync_on_compute=False)
     metric.warn_on_many_detections = False  # COCO counts the best hundred
     return metric
@@ -84,7 +84,7 @@ def update(metric: Any, found: Found, split: BoxSplit, index: int) -> None:
     metric.update([said], [there])
 
 
-def summarise(computed: dict[str, Tensor], preparation: Preparation) -> dict[str, float | None]:
+def summarise(computed: dict[str, Tensor], classes: Sequence[str]) -> dict[str, float | None]:
     """Average precision over the thresholds 0.50 to 0.95 (map), at 0.50 and 0.75, of small, medium and large objects
     (below 32 x 32 and 96 x 96 pixels), recall with 1, 10 and 100 boxes a picture, and map.CLASS; of masks the same
     under mask_map and so on. None where there is no such object.
@@ -95,11 +95,11 @@ def summarise(computed: dict[str, Tensor], preparation: Preparation) -> dict[str
         if not several and kind == "segm":
             continue
         found |= {f"{ours}{name}": _known(computed[f"{prefix}{theirs}"]) for theirs, name in NAMES.items()}
-        values = dict.fromkeys(preparation.classes)
+        values: dict[str, float | None] = dict.fromkeys(classes)
         each = computed.get(f"{prefix}map_per_class", torch.zeros(0))  # left out where there is no picture
         if each.numel() == len(computed["classes"].reshape(-1)) and each.numel():
             seen = zip(computed["classes"].reshape(-1).tolist(), each.reshape(-1), strict=True)
-            values |= {preparation.classes[int(label)]: _known(value) for label, value in seen}
+            values |= {classes[int(label)]: _known(value) for label, value in seen}
         found |= {f"{ours}map.{name}": value for name, value in values.items()}
     return found
 

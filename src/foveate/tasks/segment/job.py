@@ -8,6 +8,7 @@ from foveate.data.scans import read_case
 from foveate.data.volumes import Volumes
 from foveate.files import write_atomic
 from foveate.tasks import files
+from foveate.tasks.cases import CaseStore, Room
 from foveate.tasks.environment import pick_device
 from foveate.tasks.job import Job, Measured
 from foveate.tasks.resume import Checkpoint, Standing
@@ -18,7 +19,6 @@ from foveate.tasks.segment.memory import check_memory
 from foveate.tasks.segment.metrics import summarise, write_scores
 from foveate.tasks.segment.module import PatchModule, Segmenter, patches_per_epoch
 from foveate.tasks.segment.network import arrange, build_network, new_modules
-from foveate.tasks.segment.patches import CaseStore, Room
 from foveate.tasks.segment.preparation import KEY, Preparation, Prepared, describe, prepare_for
 from foveate.tasks.segment.scoring import open_begun, open_data, score_cases
 from foveate.tasks.summary import latest
@@ -80,7 +80,7 @@ class SegmentJob(Job):
         learner = Segmenter(self.network, self.preparation, config, learning, self.steps_per_epoch, standing, val)
         return learner, PatchModule(train, val, self.preparation, config, standing)
 
-    def _store(self, split: str, room: Room) -> CaseStore:
+    def _store(self, split: str, room: Room) -> CaseStore[Prepared]:
         make = Maker(self.preparation, self.volumes, split)
         return CaseStore(len(self.volumes.splits[split]), make, room)
 

@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
+from foveate.tasks.cases import CaseStore
 from foveate.tasks.learner import Learner
 from foveate.tasks.resume import Standing
 from foveate.tasks.samples import EpochBatches, WholeBatches
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.inference import predict_case
 from foveate.tasks.segment.losses import LOSSES, deeply_supervised
-from foveate.tasks.segment.patches import CaseStore, PatchSet, augmentation
-from foveate.tasks.segment.preparation import Preparation
+from foveate.tasks.segment.patches import PatchSet, augmentation
+from foveate.tasks.segment.preparation import Preparation, Prepared
 
 __all__ = ["PatchModule", "Segmenter", "patches_per_epoch"]
 
@@ -52,7 +53,7 @@ class Segmenter(Learner):
         new: list[str],
         steps_per_epoch: int,
         standing: Standing,
-        cases: CaseStore,
+        cases: CaseStore[Prepared],
     ) -> None:
         super().__init__(network, config, new, steps_per_epoch, standing)
         self.preparation, self.cases, self.segment = preparation, cases, config
@@ -118,7 +119,12 @@ class PatchModule(L.LightningDataModule):
     """
 
     def __init__(
-        self, train: CaseStore, val: CaseStore, preparation: Preparation, config: SegmentConfig, standing: Standing
+        self,
+        train: CaseStore[Prepared],
+        val: CaseStore[Prepared],
+        preparation: Preparation,
+        config: SegmentConfig,
+        standing: Standing,
     ) -> None:
         super().__init__()
         self.config, self.standing, self.val = config, standing, val

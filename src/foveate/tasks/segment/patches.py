@@ -7,7 +7,7 @@ pictures of samples.py are.
 import importlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,62 +17,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from foveate.errors import MissingExtra
+from foveate.tasks.cases import CaseStore
 from foveate.tasks.samples import draw_seed
 from foveate.tasks.segment.preparation import Prepared
 
-__all__ = ["CaseStore", "PatchSet", "Room", "augmentation", "cut", "places_of"]
+__all__ = ["PatchSet", "augmentation", "cut", "places_of"]
 
 LISTED = 4096  # voxels of each class that are remembered as places for patches
 TURN = math.pi / 12  # at most, about each axis
 SCALE = 0.15
 RARELY = 0.15  # the chance of each change of the intensities
-MIB = 2**20
-
-
-class Room:
-    """Memory that stores of cases share.
-
-    Args:
-        mib: Of all that is kept.
-    """
-
-    def __init__(self, mib: int) -> None:
-        self.left = mib * MIB
-
-
-class CaseStore:
-    """Cases made ready for the network, kept in memory as far as there is room.
-
-    Args:
-        count: Cases.
-        make: Makes one ready.
-        room: For those that are kept.
-    """
-
-    def __init__(self, count: int, make: Callable[[int], Prepared], room: Room) -> None:
-        self.count, self.make, self.room = count, make, room
-        self._kept: dict[int, Prepared] = {}
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Prepared:
-        if index in self._kept:
-            return self._kept[index]
-        case = self.make(index)
-        size = case.image.nbytes + (case.label.nbytes if case.label is not None else 0)
-        if size <= self.room.left:
-            self.room.left -= size
-            self._kept[index] = case
-        return case
-
-    def fill(self, told: Callable[[int], None] | None = None) -> None:
-        """Make cases ready until the limit, so that processes that are forked later find them."""
-        for index in range(self.count):
-            if self[index] is not self._kept.get(index):
-                return
-            if told is not None:
-                told(index + 1)
 
 
 class PatchSet(Dataset[tuple[Tensor, Tensor]]):
@@ -89,7 +43,7 @@ class PatchSet(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(
         self,
-        cases: CaseStore,
+        cases: CaseStore[Prepared],
         patch_size: Sequence[int],
         count: int,
         foreground: float,

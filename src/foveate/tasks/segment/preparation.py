@@ -42,6 +42,11 @@ class Prepared:
     grid: Grid
     places: tuple[np.ndarray[Any, Any], ...] = ()
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes of memory."""
+        return self.image.nbytes + (0 if self.label is None else self.label.nbytes)
+
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:

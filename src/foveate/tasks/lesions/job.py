@@ -1,0 +1,159 @@
+"""One call of train that detects in slices of volumes."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from foveate.data.masks import check_extra
+from foveate.data.open_stacks import open_stacks
+from foveate.data.stack_checks import StackFacts, check_stacks
+from foveate.data.stacks import Stacks, StackSplit
+from foveate.errors import RunError
+from foveate.files import write_atomic
+from foveate.networks import MaskRCNN
+from foveate.tasks import files
+from foveate.tasks.cases import CaseStore, Room
+from foveate.tasks.environment import pick_device
+from foveate.tasks.job import Job, Measured
+from foveate.tasks.lesions.config import LesionConfig
+from foveate.tasks.lesions.describe import describe
+from foveate.tasks.lesions.froc import write_curve
+from foveate.tasks.lesions.looks import look, write_maps
+from foveate.tasks.lesions.module import LesionLearner, SliceModule
+from foveate.tasks.lesions.network import build_network, learning_modules, mechanism_modules
+from foveate.tasks.lesions.preparation import KEY, Preparation, Ready, prepare_for
+from foveate.tasks.lesions.scoring import score_split, write_predictions
+from foveate.tasks.lesions.slices import Place, SliceSet, per_epoch
+from foveate.tasks.resume import Checkpoint, Standing
+from foveate.tasks.samples import EpochBatches
+from foveate.tasks.segment.metrics import write_scores
+from foveate.tasks.summary import latest
+
+__all__ = ["LesionJob", "open_data"]
+
+Facts = Mapping[str, Sequence[StackFacts]]
+
+
+def open_data(config: LesionConfig, data: str | None = None) -> Stacks:
+    """The data of a run, or others that are laid out alike."""
+    return open_stacks(
+        config.data if data is None else data,
+        channel=config.channel,
+        labels=config.labels,
+        plane=config.plane,
+        fold=config.fold if data is None else None,
+        folds=config.folds,
+        split_file=config.split_file if data is None else None,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Maker:
+    """Reads a volume of a split and makes it ready, in any process."""
+
+    preparation: Preparation
+    split: StackSplit
+
+    def __call__(self, index: int) -> Ready:
+        return self.preparation.prepare(self.split.stack(index))
+
+
+class LesionJob(Job):
+    """Look at every volume, build, fit, find everything in the test volumes."""
+
+    config: LesionConfig
+    network: MaskRCNN
+
+    def open(self, begun: Checkpoint | None) -> None:
+        check_extra()
+        self.stacks = open_data(self.config)
+        self.preparation, self.facts = self._prepared(begun)
+        self.network, self.sites = build_network(self.config, self.preparation)
+
+    def _prepared(self, begun: Checkpoint | None) -> tuple[Preparation, Facts]:
+        """What the run began with; a new one looks at all volumes first."""
+        path, slices = self.out / files.PREPARATION, self.out / files.SLICES
+        if begun is not None and path.exists() and slices.exists():
+            return Preparation.from_json(path.read_text(encoding="utf-8")), read_facts(slices)
+        found = prepare_for(self.config, self.stacks)
+        seen, findings = check_stacks(self.stacks, lambda done, count: self.tell("check", done / count))
+        facts = {name: [found.shown(each) for each in held] for name, held in seen.items()}
+        told = {name: [dataclasses.asdict(each) for each in held] for name, held in facts.items()}
+        write_atomic(slices, json.dumps(told) + "\n")
+        write_atomic(path, found.to_json())
+        self.tell("prepare", 1.0, notes=describe(found, self.stacks, facts, findings))
+        return found, facts
+
+    def learner(self, standing: Standing) -> tuple[LesionLearner, SliceModule]:
+        config, room = self.config, Room(self.config.cache_mib)
+        train, val = (self._store(name, room) for name in ("train", "val"))
+        train.fill(lambda done: self.tell("prepare", done / len(train)))
+        learning = learning_modules(self.network, self.sites)
+        learner = LesionLearner(self.network, config, learning, self.steps_per_epoch, standing, val)
+        with_lesion, without = self._places()
+        options: dict[str, Any] = {"empty": config.empty, "bag": self.network.bag, "augment": config.augment}
+        slices = SliceSet(train, with_lesion, without, **options, seed=config.seed)
+        return learner, SliceModule(slices, len(val), config, standing)
+
+    def _store(self, split: str, room: Room) -> CaseStore[Ready]:
+        return CaseStore(len(self.stacks.splits[split]), Maker(self.preparation, self.stacks.splits[split]), room)
+
+    def _places(self) -> tuple[list[Place], list[Place]]:
+        """The training slices that hold a lesion, and those that hold none."""
+        held = list(enumerate(self.facts["train"]))
+        return (
+            [(number, at) for number, facts in held for at in facts.with_lesion],
+            [(number, at) for number, facts in held for at in facts.without],
+        )
+
+    def measure(self, ended: Checkpoint) -> Measured:
+        config, preparation = self.config, self.preparation
+        split, facts = self.stacks.splits["test"], self.facts["test"]
+        network = self.network.to(pick_device(config.device)).eval()
+        told = lambda done: self.tell("score", done / len(split), ended)  # noqa: E731
+        scored = score_split(network, preparation, split, config.score, told)
+        write_predictions(self.out / files.PREDICTIONS, scored.rows)
+        write_curve(self.out / files.FROC, scored.froc.curve())
+        if preparation.masks:
+            write_scores(self.out / files.CASES, scored.cases)
+        new = mechanism_modules(self.sites)
+        write_maps(self.out / files.MAPS, network, new, preparation, split, facts, config.score)
+        looked = look(network, new, preparation, split, facts)
+        more = {"neighbours": looked.neighbours, "val_sensitivity": self._val(ended.standing)}
+        return Measured(scored.metrics(preparation.classes) | more, looked.health, looked.pointing)
+
+    def _val(self, standing: Standing) -> float | None:
+        """Of the weights that are kept."""
+        if self.config.patience is not None and standing.best_loss is not None:
+            return 1 - standing.best_loss
+        return latest(standing.rows, "val_sensitivity")
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {KEY: self.preparation.to_json()}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {name: len(split) for name, split in self.stacks.splits.items()}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        with_lesion, without = self._places()
+        return EpochBatches.per_epoch(
+            per_epoch(len(with_lesion), len(without), self.config.empty), self.config.batch_size
+        )
+
+
+def read_facts(path: Path) -> dict[str, list[StackFacts]]:
+    """What a run found out about the volumes of each split.
+
+    Raises:
+        RunError: If the file is damaged.
+    """
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        return {name: [StackFacts(**facts) for facts in split] for name, split in held.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} is damaged ({error}); start the run over with fresh") from None

@@ -1,0 +1,206 @@
+"""Make and use a run that detects in slices of volumes."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from foveate.data.nifti import is_nifti
+from foveate.data.stacks import Stack
+from foveate.data.volume_stacks import cut_stack
+from foveate.data.volumes import Volume
+from foveate.data.writing import write_labels
+from foveate.errors import DataError
+from foveate.files import write_atomic
+from foveate.networks import MaskRCNN, catalogue
+from foveate.tasks import files
+from foveate.tasks.detect.drawing import write_sheet
+from foveate.tasks.environment import pick_device
+from foveate.tasks.finished import finished
+from foveate.tasks.lesions.attending import Drawn, drawn_on, panels, write_weights
+from foveate.tasks.lesions.found import Found, Stitched, find
+from foveate.tasks.lesions.froc import write_curve
+from foveate.tasks.lesions.job import LesionJob as RunJob
+from foveate.tasks.lesions.job import open_data
+from foveate.tasks.lesions.montage import lesion_panels
+from foveate.tasks.lesions.network import load_run, mechanism_modules, preparation_of
+from foveate.tasks.lesions.preparation import Preparation, Ready
+from foveate.tasks.lesions.results import results_of
+from foveate.tasks.lesions.scoring import score_split, write_predictions
+from foveate.tasks.lesions.tracing import trace
+from foveate.tasks.scans import Scans, given_scans, keep_apart, keep_files, read_scan
+from foveate.tasks.segment.metrics import write_scores
+
+__all__ = ["RunJob", "attend", "evaluate", "open_name", "open_run", "predict"]
+
+MOST = 12  # lesions of a volume that are drawn
+
+
+def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path | None) -> dict[str, float | None]:
+    """Sensitivities, average precision over slices, and the Dice of stitched label maps on a split of some data.
+
+    `rows` takes a row for each volume and class, where masks are known, else one for each box; beside it FROC.csv takes
+    the curve.
+
+    Raises:
+        DataError: The data has other classes than the run, or no volume in the split.
+    """
+    network, config, preparation = load_run(run)
+    stacks = open_data(config, data)
+    if stacks.classes != preparation.classes:
+        raise DataError(f"{stacks.source} has classes {stacks.classes}; the run knows {preparation.classes}")
+    if preparation.masks and not stacks.masks:
+        raise DataError(f"{stacks.source} has boxes alone; the run learned masks, and is measured on data with masks")
+    if not len(stacks.splits[split]):
+        raise DataError(f"{stacks.source} has no volume in its {split} split")
+    scored = score_split(network.to(pick_device(device)), preparation, stacks.splits[split], config.score)
+    if rows is not None:
+        with files.world_errors(rows):
+            if preparation.masks:
+                write_scores(rows, scored.cases)
+            else:
+                write_predictions(rows, scored.rows)
+            write_curve(rows.with_name(f"{rows.stem}.froc.csv"), scored.froc.curve())
+    return scored.metrics(preparation.classes)
+
+
+def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str, threshold: float | None = None) -> Path:
+    """Write for each scan NAME: NAME.nii.gz, the label map in the scan's own space; NAME.boxes.json, the boxes of each
+    slice and the lesions that they make up; and NAME.found.png, these lesions. Return `out`.
+
+    Scans that cannot be read are told when all others are done.
+
+    Args:
+        run: The run.
+        inputs: NIfTI files, folders of DICOM series, or folders of the former.
+        out: The folder to write to.
+        device: Where to compute.
+        threshold: The least score of what is written. Default: that of the run.
+    """
+    given, out = _given(run, inputs, out), Path(out)
+    for name in given:
+        keep_files(out, [f"{name}.nii.gz", f"{name}.boxes.json", f"{name}.found.png"])
+    network, config, preparation = load_run(run)
+    network.to(pick_device(device))
+    least = config.score if threshold is None else threshold
+    known = {value: number for number, value in enumerate([0, *preparation.values])}
+    with files.world_errors(out), _each(given, preparation) as scans:
+        for name, volume, stack in scans:
+            ready = preparation.prepare(stack)
+            found = find_above(network, ready, least)
+            lesions = trace(found, least)
+            if preparation.masks:
+                stitched = Stitched(ready, least)
+                for index, here in found.items():
+                    stitched.add(index, here)
+                assert stack.back is not None
+                write_labels(out / f"{name}.nii.gz", stack.back(ready.back(stitched.labels)), volume, known)
+            told = results_of(name, stack, ready, found, lesions, preparation)
+            write_atomic(out / f"{name}.boxes.json", json.dumps(told, indent=1) + "\n")
+            if sheet := lesion_panels(ready, found, lesions[:MOST], preparation.classes):
+                write_sheet(out / f"{name}.found.png", sheet, f"{name}: {_counted(len(lesions), least)}")
+    return out
+
+
+def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str, threshold: float | None = None) -> list[Path]:
+    """Write for each scan NAME and each lesion found in it NAME.lesionN.png, the slices of the bag with their weights
+    and what was let through where, and slices.csv, the weights of all; their paths.
+
+    Args:
+        run: The run.
+        inputs: As in predict.
+        out: The folder to write to.
+        device: Where to compute.
+        threshold: The least score of a lesion. Default: that of the run; where none has it, the surest one is taken.
+
+    Raises:
+        LookupError: The network has no mechanism, or none whose maps have slices or places.
+    """
+    given, out = _given(run, inputs, out), Path(out)
+    network, config, preparation = load_run(run)
+    network.to(pick_device(device))
+    new = mechanism_modules([dict(site) for site in finished(run).sites])
+    if not new:
+        raise LookupError(f"the network of {run} has no mechanism to look at; train one with --mechanism volumetric")
+    least = config.score if threshold is None else threshold
+    written: list[Path] = []
+    seen: list[tuple[str, Ready, Drawn]] = []
+    with files.world_errors(out), _each(given, preparation) as scans:
+        for name, _, stack in scans:
+            ready = preparation.prepare(stack)
+            found = find_above(network, ready, 0.0)
+            lesions = trace(found, least) or trace(found, 0.0)[:1]
+            for lesion in lesions[:MOST]:
+                drawn = drawn_on(network, new, ready, lesion)
+                sheet = panels(drawn, ready)
+                title = f"{name}, lesion {lesion.number}: {preparation.classes[lesion.label]} {lesion.score:.2f}"
+                path = out / f"{name}.lesion{lesion.number}.png"
+                written.append(write_sheet(path, sheet, f"{title}, slice {lesion.surest}, level {drawn.level}", 5))
+                seen.append((name, ready, drawn))
+        if any(drawn.weights for _, _, drawn in seen):
+            written.append(write_weights(out / "slices.csv", seen, preparation.classes))
+    if seen and not written:
+        raise LookupError(f"the mechanism of {run} has no maps of slices or places")
+    return written
+
+
+def find_above(network: MaskRCNN, ready: Ready, least: float) -> dict[int, Found]:
+    """By slice what is found in it with at least some score."""
+    return {index: found.above(least) for index, found in find(network, ready, range(len(ready)))}
+
+
+def _given(run: Path, inputs: Sequence[Path], out: Path) -> Scans:
+    preparation = preparation_of(run)
+    given = given_scans(inputs, len(preparation.modalities))
+    for images in given.values():
+        for image in images if isinstance(images, tuple) else ():
+            if not is_nifti(image):
+                raise DataError(f"{image} is a picture; this takes volumes, NIfTI or the folder of a DICOM series")
+    keep_apart(given, out)
+    return given
+
+
+@contextmanager
+def _each(given: Scans, preparation: Preparation) -> Iterator[Iterator[tuple[str, Volume, Stack]]]:
+    """The scans one after the other, cut into slices; those that cannot be read are told when the block ends."""
+    faults: list[str] = []
+
+    def readable() -> Iterator[tuple[str, Volume, Stack]]:
+        for name, images in given.items():
+            try:
+                volume = read_scan(name, images, preparation.modalities, 3)
+                yield name, volume, cut_stack(volume, preparation.channel_number, preparation.plane)
+            except DataError as error:
+                faults.append(str(error))
+
+    yield readable()
+    if faults:
+        raise DataError("\n".join(faults))
+
+
+def _counted(lesions: int, least: float) -> str:
+    return f"{lesions} {'lesion' if lesions == 1 else 'lesions'} with a score of {least:g} or more"
+
+
+def open_run(run: Path) -> tuple[nn.Module, tuple[int, ...]]:
+    """The network of a run, and the shape of one picture or bag."""
+    network, _, _ = load_run(run)
+    side = network.max_size
+    return network, _shape(network, (side, side))
+
+
+def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
+    """A network by name, for one kind of lesion."""
+    volumetric = catalogue.describe(network).input.count("x") == 3
+    if len(shape) != 3 + volumetric or shape[-3] != 3:
+        wanted = f"{'slices, ' * volumetric}3 channels, height and width"
+        raise ValueError(f"{network} takes {wanted}; got {'x'.join(map(str, shape))}")
+    options: dict[str, Any] = {} if mechanism == "none" else {"mechanism": mechanism}
+    return catalogue.build(network, **options).eval(), shape
+
+
+def _shape(network: MaskRCNN, size: tuple[int, int]) -> tuple[int, ...]:
+    return (*((network.bag,) if network.bag > 1 else ()), 3, *size)
