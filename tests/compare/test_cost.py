@@ -167,6 +167,30 @@ def test_a_step_has_two_samples_where_batch_statistics_need_them():
         profile(network, (7, 3), repeats=2, step_input_shape=(1, 3))
 
 
+class Marked(nn.Linear):
+    """A network that in training takes targets too, and some noise."""
+
+    def training_targets(self, x):
+        return {"marks": torch.ones(len(x), MIB // 4)}
+
+    def forward(self, x, targets=None):
+        if not self.training:
+            return super().forward(x)
+        drawn = torch.randperm(4 * MIB)[:1].item() % 7  # of how much there is to do
+        return super().forward(torch.cat([x] * (1 + drawn))).mean() + targets["marks"].mean()
+
+
+def test_a_network_that_takes_targets_makes_those_of_a_step():
+    network = Marked(MIB // 4, 2, bias=False)
+    cost = profile(network, (1, MIB // 4), repeats=2, warmup=0)
+    assert cost.step_ms > 0
+    assert cost.memory_mib == pytest.approx(2 + 1, abs=1e-3)
+    again = profile(network, (1, MIB // 4), repeats=2, warmup=0)
+    assert cost.step_memory_mib == again.step_memory_mib
+    # Weights, gradients and momentum; two samples, and a mark as large for each.
+    assert cost.step_memory_mib >= 3 * 2 + 2 + 2
+
+
 def test_a_double_precision_network_gets_double_precision_inputs():
     assert profile(nn.Linear(3, 5).double(), (2, 3), repeats=2).macs == 30
 
