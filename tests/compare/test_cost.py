@@ -167,6 +167,33 @@ def test_a_step_has_two_samples_where_batch_statistics_need_them():
         profile(network, (7, 3), repeats=2, step_input_shape=(1, 3))
 
 
+def test_a_network_that_takes_targets_makes_those_of_a_step():
+    class Marked(nn.Linear):
+        def training_targets(self, x):
+            return [{"marks": torch.ones(2 * MIB // 4)} for _ in x]
+
+        def forward(self, x, targets=None):
+            found = super().forward(x)
+            return found + len(targets[1]["marks"]) if self.training else found
+
+    cost = profile(Marked(MIB // 4, 2, bias=False), (1, MIB // 4), repeats=2, warmup=0)
+    assert cost.memory_mib == pytest.approx(2 + 1, abs=1e-3)
+    # Weights, gradients and momentum; two samples, and marks twice as large for each.
+    assert cost.step_memory_mib == pytest.approx(3 * 2 + 2 + 4, abs=1e-3)
+
+
+def test_what_is_drawn_in_a_step_is_drawn_the_same_in_every_measurement():
+    class Drawn(nn.Linear):
+        def forward(self, x):
+            return super().forward(torch.cat([x] * (1 + int(torch.randint(1000, ())))))
+
+    costs = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        costs.append(profile(Drawn(3, 5), (2, 3), repeats=2, warmup=0))
+    assert len({(cost.macs, cost.memory_mib, cost.step_memory_mib) for cost in costs}) == 1
+
+
 def test_a_double_precision_network_gets_double_precision_inputs():
     assert profile(nn.Linear(3, 5).double(), (2, 3), repeats=2).macs == 30
 

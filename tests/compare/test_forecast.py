@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 import foveate as fv
-from foveate.compare.cost import profile
+from foveate.compare.cost import MIB, profile
 from foveate.compare.forecast import forecast
 from foveate.layers import SE, MultiHeadAttention, NonLocal, functional
 from foveate.networks import catalogue
@@ -270,6 +270,22 @@ def test_inputs_may_be_several_tensors_and_shapes():
 
     both = (torch.zeros(2, dtype=torch.int64), (2, 3))
     assert forecast(Both(), both).training_mib == profile(Both(), both, repeats=2, warmup=0).step_memory_mib
+
+
+def test_a_network_that_takes_targets_has_the_forecast_of_its_step():
+    class Marked(nn.Linear):
+        def training_targets(self, x):
+            return [{"marks": torch.ones(MIB // 4)} for _ in x]
+
+        def forward(self, x, targets=None):
+            found = super().forward(x)
+            return found * targets[0]["marks"].mean() if self.training else found
+
+    network = Marked(3, 5)
+    plain = forecast(nn.Linear(3, 5), (1, 3)).training_mib
+    found = forecast(network, (1, 3)).training_mib
+    assert found == pytest.approx(plain + 2, abs=1e-3)
+    assert found == profile(network, (1, 3), repeats=2, warmup=0).step_memory_mib
 
 
 def test_a_frozen_network_has_no_training_step():

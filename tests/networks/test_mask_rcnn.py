@@ -1,5 +1,7 @@
 """Mask R-CNN of slices: torchvision's numbers, what attention sees of a bag, volumes slice by slice, refusals."""
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,8 @@ from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d as FrozenBatchNorm
 
-from foveate import capture, edit, from_checkpoint, save_checkpoint, to_publisher
+from foveate import capture, edit, export, from_checkpoint, profile, save_checkpoint, to_publisher
+from foveate.compare.cost import count_macs
 from foveate.errors import CheckpointError
 from foveate.layers import VolumetricAttention
 from foveate.networks import (
@@ -57,8 +60,8 @@ def target(*boxes):
     return {"boxes": torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4), "labels": labels, "masks": masks}
 
 
-def same(found, expected):
-    assert found.keys() == expected.keys() == {"boxes", "labels", "scores", "masks"}
+def same(found, expected, keys=("boxes", "labels", "scores", "masks")):
+    assert found.keys() == expected.keys() == set(keys)
     for key in expected:
         torch.testing.assert_close(found[key], expected[key], rtol=1e-9, atol=1e-9)
 
@@ -274,12 +277,144 @@ def test_a_volume_is_read_slice_by_slice_as_far_as_its_bags_reach():
 
 
 def test_what_is_held_of_a_volume_is_what_its_bags_span():
-    levels = small(**VA).read_volume(volume(12))
+    network, features, embedded = small(**VA), [], []
+    network.backbone.fpn.register_forward_hook(lambda module, given, x: features.append(weakref.ref(x["0"])))
+    embed = network.backbone.attention["0"].embed
+
+    def follow(bag):
+        found = embed(bag)
+        embedded.append(weakref.ref(found.spatial))
+        return found
+
+    network.backbone.attention["0"].embed = follow
+    levels = network.read_volume(volume(12))
     for _ in range(6):
         next(levels)
-    held = levels.gi_frame.f_locals
-    assert set(held["embedded"]) == {5, 6}  # the next bag has 7 too
-    assert set(held["features"]) == {6}
+
+    def alive(references):
+        return [index for index, reference in enumerate(references) if reference() is not None]
+
+    assert alive(embedded) == [5, 6]  # the next bag has 7 too
+    assert alive(features) == [6]
+
+
+class Reader:
+    """Slices that are made when they are asked for: which were asked for, and how many there are at a time."""
+
+    def __init__(self, slices):
+        self.slices, self.asked, self.alive, self.most = slices, [], 0, 0
+
+    def __len__(self):
+        return len(self.slices)
+
+    def __getitem__(self, index):
+        made = self.slices[index].clone()
+        self.asked.append(index)
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        weakref.finalize(made.untyped_storage(), self.forget)
+        return made
+
+    def forget(self):
+        self.alive -= 1
+
+
+@pytest.mark.parametrize("options", [VA | {"bag_stride": 2}, {}, {"mechanism": "se", "bag": 3}])
+def test_a_reader_of_slices_is_asked_once_for_each_and_one_slice_is_there_at_a_time(options):
+    network, slices = small(**options), volume(7)
+    for call in (network.detect, network.read_volume):
+        reader = Reader(slices)
+        for found, expected in zip(call(reader), call(slices), strict=True):
+            assert reader.alive == 0
+            assert all(found[key].equal(expected[key]) for key in expected)
+        assert reader.most == 1
+        assert sorted(reader.asked) == list(range(7))
+
+
+def test_a_volume_can_have_a_stride_of_its_own():
+    network, other, slices = small(**VA), small(**VA, bag_stride=3), volume(5)
+    plain = pyramids(network, lambda: list(network.detect(slices)))
+    found = []
+    own = pyramids(network, lambda: found.extend(network.detect(slices, bag_stride=3)))
+    levels = list(network.read_volume(slices, bag_stride=3))
+    for index, answer in enumerate(found):
+        expected = []
+        bag = slices[bag_slices(index, 5, 3, 3)]
+        anew = pyramids(network, lambda bag=bag, into=expected: into.extend(network([bag])))[0]
+        same(answer, expected[0])
+        for level in anew:
+            torch.testing.assert_close(own[index][level], anew[level], rtol=1e-9, atol=1e-9)
+            assert own[index][level].equal(levels[index][level])
+    assert not torch.allclose(plain[2]["0"], own[2]["0"], atol=1e-6)
+    for answer, wanted in zip(other.detect(slices, bag_stride=1), network.detect(slices), strict=True):
+        same(answer, wanted)
+
+
+@pytest.mark.parametrize("options", [VA, {}])
+def test_without_masks_it_is_a_faster_r_cnn(options):
+    network = small(**options, mask_channels=())
+    images = bags() if options else list(volume(2))
+    assert (network.masks, network.head_names) == (False, ["roi_heads.box_predictor"])
+    whole = small(**options)
+    state = whole.state_dict()
+    assert set(network.state_dict()) == {key for key in state if not key.startswith("roi_heads.mask_")}
+    network.load_state_dict(state, strict=False)
+    for answer, expected in zip(network(images), whole(images), strict=True):
+        same(answer, {key: value for key, value in expected.items() if key != "masks"}, ("boxes", "labels", "scores"))
+    for answer, expected in zip(network.detect(volume(3)), whole.detect(volume(3)), strict=True):
+        same(answer, {key: value for key, value in expected.items() if key != "masks"}, ("boxes", "labels", "scores"))
+    network.train()
+    targets = [target((8, 8, 24, 20)), target()]
+    losses = []
+    for given in (targets, [{key: each[key] for key in ("boxes", "labels")} for each in targets]):
+        torch.manual_seed(4)
+        losses.append(network(images, given))
+    assert set(losses[0]) == {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
+    torch.testing.assert_close(losses[0], losses[1])  # masks are not read
+    sum(losses[0].values()).backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_what_is_measured_has_an_object_in_the_middle_of_each_picture():
+    network = small(**VA).train()
+    images = torch.rand(2, 3, 3, 40, 60)
+    given = network.training_targets(images)
+    assert [each["boxes"].tolist() for each in given] == [[[15, 10, 45, 30]]] * 2
+    for each in given:
+        assert each["labels"].tolist() == [1]
+        assert each["masks"].shape == (1, 40, 60)
+        rows, columns = each["masks"][0].nonzero().unbind(1)
+        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (15, 10, 45, 30)
+    assert all(loss.isfinite() for loss in network(images.double(), network.training_targets(images.double())).values())
+    assert set(small(mask_channels=()).training_targets([torch.rand(3, 1, 1)])[0]) == {"boxes", "labels"}
+
+
+@pytest.mark.slow
+def test_its_cost_can_be_measured_and_is_counted_the_same_again():
+    network = va_mask_rcnn_tiny(min_size=64, max_size=64, detector=FEW)
+    costs = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        costs.append(profile(network, (1, 5, 3, 64, 64), repeats=2, warmup=0))
+    for name in ("parameters", "macs", "memory_mib", "step_memory_mib"):
+        assert getattr(costs[0], name) == getattr(costs[1], name) > 0
+    assert costs[0].step_ms > 0
+    boxes = profile(mask_rcnn_tiny(mask_channels=()), (1, 3, 64, 64), repeats=2, warmup=0)
+    assert boxes.step_memory_mib > 0
+
+
+def test_its_work_is_not_counted_without_numbers():
+    with torch.device("meta"):
+        network = va_mask_rcnn_tiny()
+    sentence = "^MaskRCNN takes numbers, which decide what it computes; got a picture on the meta device$"
+    with pytest.raises(ValueError, match=sentence):
+        count_macs(network, (1, 5, 3, 64, 64))
+
+
+def test_it_is_not_exported_for_its_answers_have_no_one_shape(tmp_path):
+    sentence = "tensors; MaskRCNN gives a list of what it finds, whose length depends on the pictures$"
+    with pytest.raises(TypeError, match=sentence):
+        export(small().float(), tmp_path / "va.pt2", (3, 64, 64), format="pt2")
 
 
 def test_the_ends_of_a_volume_stand_again_beyond_them():
@@ -386,11 +521,42 @@ def test_weights_of_coco_load_whole_or_with_new_classes_and_attention(publisher)
 def test_what_is_not_the_first_mask_r_cnn_is_refused_in_one_sentence():
     with torch.device("meta"):
         second = detection.maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None).state_dict()
-        boxes = detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict()
+        points = detection.keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict()
     with pytest.raises(CheckpointError, match="its pyramid is normalised, as in the second version; only the first"):
         from_checkpoint(second)
-    with pytest.raises(CheckpointError, match=r"but roi_heads\.mask_predictor is missing: a Faster R-CNN, and only"):
-        from_checkpoint(boxes)
+    sentence = "roi_heads.keypoint_head.0.weight belongs to no network that is known here"
+    assert sentence in inspect(points).problems
+
+
+@pytest.mark.slow
+def test_a_faster_r_cnn_opens_and_gets_masks_if_they_are_asked_for():
+    torch.manual_seed(1)
+    backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d)
+    theirs = detection.FasterRCNN(backbone, 3, min_size=64, max_size=64, **FEW).double().eval()
+    state = theirs.state_dict()
+    found = inspect(state)
+    assert (found.title, found.architecture.options["mask_channels"]) == ("Faster R-CNN, ResNet-18", [])
+    ours = from_checkpoint(state, min_size=64, max_size=64, detector=FEW)
+    same(ours([volume(1)[0]])[0], theirs([volume(1)[0]])[0], ("boxes", "labels", "scores"))
+    assert list(to_publisher(ours, "torchvision/maskrcnn")) == list(state)
+    sentence = r"no weights that fit roi_heads\.mask_head, roi_heads\.mask_predictor, which starts anew$"
+    with pytest.warns(UserWarning, match=sentence):
+        masked = from_checkpoint(state, mask_channels=(16, 16), num_classes=3, min_size=64, max_size=64)
+    assert masked.masks
+    assert all(masked.state_dict()[key].equal(value) for key, value in state.items())
+
+
+def test_without_masks_the_names_are_those_of_torchvision(tmp_path):
+    with torch.device("meta"):
+        ours = mask_rcnn_resnet50(mask_channels=(), num_classes=91)
+        theirs = detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+    shapes = [{key: value.shape for key, value in each.state_dict().items()} for each in (ours, theirs)]
+    assert list(shapes[0].items()) == list(shapes[1].items())
+    network = small(**VA, mask_channels=())
+    save_checkpoint(network, tmp_path / "boxes.safetensors")
+    again = from_checkpoint(tmp_path / "boxes.safetensors")
+    assert repr(again) == repr(network)
+    assert inspect(tmp_path / "boxes.safetensors").title == "VA-Faster R-CNN, ResNet-10, bags of 3"
 
 
 def test_weights_lack_nothing_that_is_not_asked_for_anew():
@@ -466,6 +632,34 @@ WRONG = {
     "flat box": (
         lambda: small().train()(volume(2), [target(), target((4, 4, 4, 9))]),
         r"^boxes are x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2, also where .* wide; target 1 has \[4.0, 4.0, 4",
+    ),
+    "masks left out": (
+        lambda: small(mask_channels=()).train()(volume(1), [{"boxes": torch.zeros(0, 4)}]),
+        "^a target has boxes and labels; target 0 lacks labels$",
+    ),
+    "boxes without masks": (
+        lambda: small(mask_channels=()).train()(volume(1), [target((1, 1, 4, 4)) | {"boxes": torch.zeros(1, 5)}]),
+        r"^target 0 of 1 labels takes boxes \(1, 4\); got \(1, 5\)$",
+    ),
+    "no number": (
+        lambda: small().train()(volume(1), [target((1, 1, 4, 4)) | {"boxes": torch.full((1, 4), torch.nan)}]),
+        r"; target 0 has \[nan, nan, nan, nan\]$",
+    ),
+    "background": (
+        lambda: small().train()(volume(1), [target((1, 1, 4, 4)) | {"labels": torch.tensor([0])}]),
+        "^labels are 1 to 1, for the background is 0; target 0 has 0$",
+    ),
+    "class": (
+        lambda: small(num_classes=4).train()(volume(1), [target((1, 1, 4, 4)) | {"labels": torch.tensor([4])}]),
+        "^labels are 1 to 3, for the background is 0; target 0 has 4$",
+    ),
+    "mask of bytes": (
+        lambda: small().train()(volume(1), [target((1, 1, 4, 4)) | {"masks": torch.full((1, 64, 64), 255)}]),
+        "^masks are of 0 and 1; target 0 has 255$",
+    ),
+    "stride of a volume": (
+        lambda: next(small(**VA).detect(volume(), bag_stride=0)),
+        "^a volume is read with bag_stride of at least 1; got 0$",
     ),
     "place": (lambda: small(**VA)(bags(), place=3), "^place is 0 to 2 in a bag of 3; got 3$"),
     "classes": (lambda: small(num_classes=1), "^MaskRCNN takes num_classes of at least 2; got 1$"),

@@ -34,6 +34,8 @@ __all__ = [
     "inference",
     "make_inputs",
     "profile",
+    "tensors_in",
+    "training_inputs",
     "training_step",
     "two_samples",
 ]
@@ -84,7 +86,8 @@ def profile(
     forward pass in training mode, the backward pass of the mean of its outputs and a step of SGD with momentum.
 
     Args:
-        model: Any network whose training forward takes nothing but the inputs.
+        model: Any network whose training forward takes nothing but the inputs, or also what its method
+            training_targets makes of them.
         input_shape: One input or several, each a shape with the batch in front, or a tensor.
         train: Whether to measure the training step too.
         repeats: Measured runs of each kind, at least two.
@@ -105,6 +108,9 @@ def profile(
     tensors = make_inputs(model, input_shape)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(0)  # what is drawn can decide how much there is to do
+        if device.type == "cuda":
+            torch.cuda.manual_seed(0)
         network = copy.deepcopy(model).eval()
         network.zero_grad(set_to_none=True)
         infer = inference(network, tensors)
@@ -123,8 +129,9 @@ def profile(
                 tensors = two_samples(make_inputs(model, input_shape))
             else:
                 tensors = make_inputs(model, step_input_shape)
-            step = training_step(network.train(), tensors)
-            resident = [*network.parameters(), *network.buffers(), *tensors]
+            inputs = training_inputs(network.train(), tensors)
+            step = training_step(network, inputs)
+            resident = [*network.parameters(), *network.buffers(), *tensors_in(inputs)]
             # Two steps: in the second the optimizer's state lives beside the activations.
             cost["step_memory_mib"] = _peak_mib(lambda: (step(), step()), resident, device)
             cost |= _summary("step", _time(step, repeats, warmup, device))
@@ -228,30 +235,36 @@ def inference(network: nn.Module, tensors: list[Tensor]) -> Callable[[], None]:
     return infer
 
 
-def training_step(network: nn.Module, tensors: list[Tensor]) -> Callable[[], None]:
+def training_inputs(network: nn.Module, tensors: list[Tensor]) -> list[Any]:
+    """Inputs with the targets that the network makes of them, if its training forward takes targets."""
+    make_targets = getattr(network, "training_targets", None)
+    return [*tensors] if make_targets is None else [*tensors, make_targets(*tensors)]
+
+
+def training_step(network: nn.Module, inputs: Sequence[Any]) -> Callable[[], None]:
     """A forward pass, the backward pass of the mean of its outputs and a step of SGD with momentum."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        outputs = [output for output in _tensors(network(*tensors)) if output.requires_grad]
+        outputs = [output for output in tensors_in(network(*inputs)) if output.requires_grad]
         torch.stack([output.float().mean() for output in outputs]).sum().backward()
         optimizer.step()
 
     return step
 
 
-def _tensors(outputs: Any) -> Iterator[Tensor]:
-    """Every tensor in a network's outputs."""
+def tensors_in(outputs: Any) -> Iterator[Tensor]:
+    """Every tensor in what a network takes or gives."""
     if isinstance(outputs, Tensor):
         yield outputs
     elif isinstance(outputs, Mapping):
         for value in outputs.values():
-            yield from _tensors(value)
+            yield from tensors_in(value)
     elif isinstance(outputs, (list, tuple)):
         for value in outputs:
-            yield from _tensors(value)
+            yield from tensors_in(value)
 
 
 def _time(run: Callable[[], object], repeats: int, warmup: int, device: torch.device) -> list[float]:
@@ -308,7 +321,7 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         outputs = func(*args, **(kwargs or {}))
-        for tensor in _tensors(outputs):
+        for tensor in tensors_in(outputs):
             self._follow(tensor)
         return outputs
 

@@ -21,7 +21,17 @@ from torch._subclasses.fake_tensor import (
 )
 
 from foveate.capture.points import Point, points, watch
-from foveate.compare.cost import MIB, Inputs, LiveBytes, inference, make_inputs, training_step, two_samples
+from foveate.compare.cost import (
+    MIB,
+    Inputs,
+    LiveBytes,
+    inference,
+    make_inputs,
+    tensors_in,
+    training_inputs,
+    training_step,
+    two_samples,
+)
 from foveate.layers import functional, multi_head, non_local
 
 __all__ = ["Forecast", "MapSize", "forecast"]
@@ -122,7 +132,7 @@ def forecast(model: nn.Module, input_shape: Inputs) -> Forecast:
     A map that is too large is told, not raised: `Forecast.check` raises.
 
     Args:
-        model: Any network whose training forward takes nothing but the inputs; it may be on the meta device.
+        model: Any network that `profile` takes; it may be on the meta device.
         input_shape: One input or several, each a shape with the batch in front, or a tensor.
 
     Raises:
@@ -141,9 +151,10 @@ def forecast(model: nn.Module, input_shape: Inputs) -> Forecast:
     def step_mib(watching: AbstractContextManager[None]) -> float | None:
         if not any(parameter.requires_grad for parameter in network.parameters()):
             return None
-        step = training_step(network.train(), doubled)
+        inputs = training_inputs(network.train(), doubled)
+        step = training_step(network, inputs)
         # Two steps: in the second the optimizer's state lives beside the activations.
-        return _peak_mib(lambda: (step(), step()), network, doubled, watching)
+        return _peak_mib(lambda: (step(), step()), network, list(tensors_in(inputs)), watching)
 
     try:
         with mode:

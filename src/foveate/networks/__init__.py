@@ -3,17 +3,16 @@
 from foveate.networks.decoding import Decoded, beam_search, greedy
 from foveate.networks.detr import DETR, detr_resnet50, detr_resnet101, detr_tiny
 from foveate.networks.inflation import inflate
-from foveate.networks.mask_rcnn import (
-    MaskRCNN,
-    bag_slices,
+from foveate.networks.mask_rcnn import MaskRCNN
+from foveate.networks.mask_rcnn_builders import (
     mask_rcnn_resnet50,
     mask_rcnn_resnet101,
     mask_rcnn_tiny,
-    stack_slices,
     va_mask_rcnn_resnet50,
     va_mask_rcnn_resnet101,
     va_mask_rcnn_tiny,
 )
+from foveate.networks.mask_rcnn_inputs import bag_slices, stack_slices
 from foveate.networks.mobilenet import MobileNetV2, mobilenet_v2
 from foveate.networks.places import non_local_blocks
 from foveate.networks.resnet import (

@@ -68,7 +68,7 @@ VIDEO = "foveate.networks.video_resnet"
 UNET = "foveate.networks.unet"
 SONONET = "foveate.networks.sononet"
 DETR = "foveate.networks.detr"
-MASK_RCNN = "foveate.networks.mask_rcnn"
+MASK_RCNN = "foveate.networks.mask_rcnn_builders"
 TRANSFORMER = "foveate.networks.transformer"
 DC5 = {"dilation": True}
 

@@ -9,7 +9,7 @@ the latter is public: docs/mechanisms/volumetric.md says what is its text and wh
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,22 +17,13 @@ from torch import Tensor, nn
 from foveate.layers import VolumetricAttention, catalogue, functional
 from foveate.layers.volumetric import Embedded
 from foveate.networks.architecture import Architecture
+from foveate.networks.mask_rcnn_inputs import Slices, bag_slices, centred_target, check_image, check_targets
 from foveate.networks.resnet import ResNet
 
-__all__ = [
-    "MaskRCNN",
-    "bag_slices",
-    "mask_rcnn_resnet50",
-    "mask_rcnn_resnet101",
-    "mask_rcnn_tiny",
-    "stack_slices",
-    "va_mask_rcnn_resnet50",
-    "va_mask_rcnn_resnet101",
-    "va_mask_rcnn_tiny",
-]
+__all__ = ["MaskRCNN"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FAR = 9.0  # how far out of 0..1 a picture may reach: noise does not get there, Hounsfield units and bytes do
+Size = tuple[int, int]  # height and width
 
 
 class MaskRCNN(nn.Module):
@@ -47,7 +38,8 @@ class MaskRCNN(nn.Module):
         backbone: What makes the ResNet: block, depths and the like.
         num_classes: Classes with the background, which is the first: 2 for one kind of lesion, 91 as COCO counts.
         bag: Pictures in a bag, one of which is the target. 1: no bag.
-        bag_stride: Slices from one picture of a bag to the next, in `detect`; a caller's bags are the caller's.
+        bag_stride: Slices from one picture of a bag to the next, in `detect` of a volume that is given no other; a
+            caller's bags are the caller's.
         include_target: Whether the target is in the bag that it is compared with.
         mechanism: What stands between the pyramid and the regions: "volumetric"; another name of the catalogue, a chain
             such as "eca+spatial", or what makes a module from a number of channels, on the target's features alone.
@@ -60,7 +52,7 @@ class MaskRCNN(nn.Module):
         norm_eps: Added to a variance by the batch normalisations; torchvision's weights of COCO are used with 0.
         fpn_channels: Channels of every level.
         head_channels: Width of the boxes' head.
-        mask_channels: Channels of each convolution of the masks' head.
+        mask_channels: Channels of each convolution of the masks' head. (): no masks, which makes a Faster R-CNN.
         anchor_sizes: Side of the anchors in pixels of the resized picture, one of each level. torchvision's 32 to 512
             are too large for lesions.
         aspect_ratios: Height by width of the anchors.
@@ -73,16 +65,18 @@ class MaskRCNN(nn.Module):
     Shape:
         images: a list of (3, height, width), or with a bag of (bag, 3, height, width), in 0..1; in training also
         targets, a list of dicts of the target slices: boxes (object, 4), x1, y1, x2, y2 in pixels, labels (object) from
-        1, masks (object, height, width). In training -> a dict of losses; else -> a list of dicts: boxes, labels,
-        scores, and masks (object, 1, height, width) in 0..1.
+        1, masks (object, height, width) of 0 and 1. In training -> a dict of losses; else -> a list of dicts: boxes,
+        labels, scores, and masks (object, 1, height, width) in 0..1. A network without masks reads and gives none.
 
     Raises:
-        ValueError: Sizes that do not fit; pictures of another shape or far out of 0..1; boxes without an extent.
+        ValueError: Sizes that do not fit; pictures of another shape or far out of 0..1; boxes without an extent; labels
+            that are no class; masks of other numbers.
     """
 
     anew: ClassVar[Mapping[str, str | tuple[str, ...]]] = {
         "num_classes": ("roi_heads.box_predictor", "roi_heads.mask_predictor.mask_fcn_logits"),
         "aspect_ratios": ("rpn.head.cls_logits", "rpn.head.bbox_pred"),
+        "mask_channels": ("roi_heads.mask_head", "roi_heads.mask_predictor"),
         "mechanism": "backbone.attention",
     }
     """What a checkpoint cannot fill if one of these options is another one there."""
@@ -129,7 +123,7 @@ class MaskRCNN(nn.Module):
                 raise TypeError(f'detector has no option "{name}"; it takes {", ".join(parts.DETECTOR)}')
         self.bag, self.bag_stride, self.include_target = bag, bag_stride, include_target
         self.norm, self.norm_eps, self.min_size, self.max_size = norm, norm_eps, min_size, max_size
-        self.anchor_sizes = tuple(anchor_sizes)
+        self.anchor_sizes, self.num_classes = tuple(anchor_sizes), num_classes
         pyramid = parts.Pyramid(ResNet(**backbone), fpn_channels, norm=norm, norm_eps=norm_eps)
         if len(anchor_sizes) != len(pyramid.levels):
             raise ValueError(f"anchor_sizes are one for each of {len(pyramid.levels)} levels; got {self.anchor_sizes}")
@@ -147,6 +141,7 @@ class MaskRCNN(nn.Module):
         self.transform: Any = built.transform
         self.backbone = pyramid
         self.rpn, self.roi_heads = built.rpn, built.roi_heads
+        self.masks = bool(mask_channels)
         # Last, so that one seed gives one host whatever the mechanism.
         self.sites = self._place(mechanism, options, levels, shared)
 
@@ -180,7 +175,11 @@ class MaskRCNN(nn.Module):
     @property
     def head_names(self) -> list[str]:
         """The modules that give classes."""
-        return ["roi_heads.box_predictor", "roi_heads.mask_predictor"]
+        return ["roi_heads.box_predictor", *["roi_heads.mask_predictor"] * self.masks]
+
+    def training_targets(self, images: Sequence[Tensor] | Tensor) -> list[dict[str, Tensor]]:
+        """One object in the middle of each picture, for a training step whose cost is measured."""
+        return [centred_target(image, masks=self.masks) for image in images]
 
     def forward(
         self,
@@ -203,66 +202,89 @@ class MaskRCNN(nn.Module):
         if not 0 <= place < self.bag:
             raise ValueError(f"place is 0 to {self.bag - 1} in a bag of {self.bag}; got {place}")
         for image in images:
-            _check_image(image, self.bag)
-        given = [dict(target) for target in _checked(targets, images)] if self.training else [None] * len(images)
+            check_image(image, self.bag)
+        given: list[Any] = [None] * len(images)
+        if self.training:
+            given = check_targets(targets, images, self.num_classes, masks=self.masks)
         resized = [self._resized(*each) for each in zip(images, given, strict=True)]
         pictures = [picture for picture, _ in resized]
         batch = self.transform.batch_images(pictures).unflatten(1, (self.bag, -1))
         levels = self.backbone(batch, place, self.include_target)
         read = [target for _, target in resized] if self.training else None
-        return self._answer(levels, batch[:, place], pictures, images, read)
+        sizes, originals = ([_space(each) for each in some] for some in (pictures, images))
+        return self._answer(levels, batch[:, place], sizes, originals, read)
 
-    def detect(self, slices: Sequence[Tensor] | Tensor) -> Iterator[dict[str, Tensor]]:
+    def detect(self, slices: Slices, bag_stride: int | None = None) -> Iterator[dict[str, Tensor]]:
         """What forward gives for every slice of a volume, in their order, each slice read once for all its bags.
 
         Args:
             slices: As for read_volume.
+            bag_stride: As for read_volume.
 
         Raises:
             ValueError: As from read_volume.
         """
-        for index, levels in enumerate(self.read_volume(slices)):
+        for levels, batch, size, original in self._read(slices, bag_stride):
             with torch.no_grad():
-                picture = self._resized(slices[index])[0]
-                batch = self.transform.batch_images([picture])
-                found = self._answer(levels, batch, [picture], [slices[index]], None)
+                found = self._answer(levels, batch, [size], [original], None)
             yield found[0]
 
-    def read_volume(self, slices: Sequence[Tensor] | Tensor) -> Iterator[dict[str, Tensor]]:
+    def read_volume(self, slices: Slices, bag_stride: int | None = None) -> Iterator[dict[str, Tensor]]:
         """The levels of the pyramid, as attention passes them on, of every slice of a volume in their order.
 
         A bag is centred at its slice, its pictures bag_stride slices apart; beyond an end of the volume the last slice
-        there stands again. What is held of slices that were read is bounded by what a bag spans.
+        there stands again. Each slice is taken once from `slices` and let go when it is read; what is held of slices
+        that were read is bounded by what a bag spans.
 
         Args:
-            slices: The 2.5-D pictures of one volume in their order, each (3, height, width): see stack_slices.
+            slices: The 2.5-D pictures of one volume in their order, each (3, height, width), as from stack_slices: a
+                tensor, or whatever has a length and gives the slice of an index, such as one that reads files.
+            bag_stride: Slices from one picture of a bag to the next in this volume, whose slices may be thinner or
+                thicker than others. Default: that of the network.
 
         Raises:
-            ValueError: If the network is in training, or the slices differ in their shape.
+            ValueError: If the network is in training, the stride is less than 1, or the slices differ in their shape.
+        """
+        for levels, *_ in self._read(slices, bag_stride):
+            yield levels
+
+    def _read(self, slices: Slices, bag_stride: int | None) -> Iterator[tuple[dict[str, Tensor], Tensor, Size, Size]]:
+        """The attended levels of each slice, a batch with the shape of what was read, and its sizes resized and as it
+        came.
         """
         from foveate.networks.mask_rcnn_parts import joined
 
         if self.training:
             raise ValueError("a volume is read by a network in evaluation; call network.eval() before")
+        stride = self.bag_stride if bag_stride is None else bag_stride
+        if stride < 1:
+            raise ValueError(f"a volume is read with bag_stride of at least 1; got {stride}")
+        shape = None  # of the slices, all alike
         features: dict[int, dict[str, Tensor]] = {}  # of slices that are read and have not been the target
         embedded: dict[int, dict[str, Embedded]] = {}  # of slices that are still in a bag
         for index in range(len(slices)):
-            bag = bag_slices(index, len(slices), self.bag, self.bag_stride) if self.backbone.volumetric else [index]
+            bag = bag_slices(index, len(slices), self.bag, stride) if self.backbone.volumetric else [index]
             with torch.no_grad():
                 for other in sorted({index, *bag} - embedded.keys()):
-                    if slices[other].shape != slices[0].shape:
-                        shapes = f"{tuple(slices[0].shape)} and {tuple(slices[other].shape)}"
-                        raise ValueError(f"the slices of a volume have one shape; got {shapes}")
-                    _check_image(slices[other], bag=1)
-                    batch = self.transform.batch_images([self._resized(slices[other])[0]])
+                    image = slices[other]
+                    check_image(image, bag=1)
+                    if shape not in (None, image.shape):
+                        raise ValueError(
+                            f"the slices of a volume have one shape; got {tuple(shape)} and {tuple(image.shape)}"
+                        )
+                    picture, _ = self._resized(image)
+                    batch = self.transform.batch_images([picture])
+                    shape, original, size = image.shape, _space(image), _space(picture)
+                    like = batch.new_empty(1).expand(batch.shape)
                     features[other] = self.backbone.features(batch)
                     embedded[other] = self.backbone.embed({name: x[:, None] for name, x in features[other].items()})
+                    del image, picture, batch
                 if not self.include_target:
                     del bag[self.bag // 2]
                 levels = self.backbone.attend(features.pop(index), joined([embedded[other] for other in bag]))
-            for other in [other for other in embedded if other <= index - self.bag // 2 * self.bag_stride]:
+            for other in [other for other in embedded if other <= index - self.bag // 2 * stride]:
                 del embedded[other]
-            yield levels
+            yield levels, like, size, original
 
     def _resized(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, Any]:
         """A picture or a bag as torchvision normalises and resizes pictures, (channel, height, width); its target."""
@@ -272,149 +294,17 @@ class MaskRCNN(nn.Module):
         self,
         levels: dict[str, Tensor],
         batch: Tensor,
-        pictures: Sequence[Tensor],
-        images: Sequence[Tensor],
+        sizes: list[Size],
+        originals: list[Size],
         targets: list[dict[str, Tensor]] | None,
     ) -> Any:
-        """What regions and heads make of the levels: losses, or what they found in the pictures as they came."""
+        """What regions and heads make of the levels: losses, or what they found, in pixels of the original sizes."""
         from foveate.networks.mask_rcnn_parts import ImageList
 
-        sizes, originals = ([(each.shape[-2], each.shape[-1]) for each in some] for some in (pictures, images))
-        proposals, losses = self.rpn(ImageList(batch, sizes), levels, targets)
+        proposals, losses = self.rpn(ImageList(batch, sizes), levels, targets)  # of the batch its shape alone
         found, head_losses = self.roi_heads(levels, proposals, sizes, targets)
         return head_losses | losses if self.training else self.transform.postprocess(found, sizes, originals)
 
 
-def stack_slices(volume: Tensor) -> Tensor:
-    """The 2.5-D pictures of a volume: (slice, height, width) -> (slice, 3, height, width), each with its neighbours.
-
-    Beyond an end of the volume the last slice there stands again.
-    """
-    if volume.ndim != 3:
-        raise ValueError(f"a volume is (slice, height, width); got {tuple(volume.shape)}")
-    return torch.stack([torch.cat([volume[:1], volume[:-1]]), volume, torch.cat([volume[1:], volume[-1:]])], dim=1)
-
-
-def bag_slices(index: int, depth: int, bag: int, bag_stride: int = 1) -> list[int]:
-    """Which slices of a volume are in the bag of one, whose own place is bag // 2; beyond an end the last one again."""
-    first = index - bag // 2 * bag_stride
-    return [min(max(first + step * bag_stride, 0), depth - 1) for step in range(bag)]
-
-
-def _check_image(image: Tensor, bag: int) -> None:
-    wanted = "(3, height, width), three adjacent slices as channels"
-    if bag > 1:
-        wanted = f"bags of ({bag}, 3, height, width), each picture three adjacent slices as channels"
-    if image.shape[:-2] != ((3,) if bag == 1 else (bag, 3)):
-        raise ValueError(f"MaskRCNN takes {wanted}; got {tuple(image.shape)}")
-    if image.ndim != (3 if bag == 1 else 4) or image.shape[-3] != 3 or (bag > 1 and image.shape[0] != bag):
-        raise ValueError(f"MaskRCNN takes {wanted}; got {tuple(image.shape)}")
-    if not image.is_floating_point():
-        raise ValueError(f"MaskRCNN takes floating point numbers in 0..1; got {image.dtype}")
-    low, high = image.aminmax()
-    if not (low >= -FAR and high <= 1 + FAR):
-        found = f"{low.item():g} to {high.item():g}"
-        raise ValueError(f"MaskRCNN takes numbers in 0..1, as a window of Hounsfield units is scaled; got {found}")
-
-
-def _checked(
-    targets: Sequence[Mapping[str, Tensor]] | None, images: Sequence[Tensor]
-) -> Sequence[Mapping[str, Tensor]]:
-    """The targets of a training step."""
-    if targets is None or len(targets) != len(images):
-        found = "none" if targets is None else len(targets)
-        raise ValueError(f"training takes a target for each of {len(images)} pictures; got {found}")
-    for index, target in enumerate(targets):
-        if lacking := {"boxes", "labels", "masks"} - target.keys():
-            raise ValueError(f"a target has boxes, labels and masks; target {index} lacks {', '.join(sorted(lacking))}")
-        boxes, masks = target["boxes"], target["masks"]
-        count, space = len(target["labels"]), tuple(images[index].shape[-2:])
-        if boxes.shape != (count, 4) or masks.shape != (count, *space):
-            wanted = f"boxes ({count}, 4) and masks ({count}, {space[0]}, {space[1]})"
-            raise ValueError(
-                f"target {index} of {count} labels takes {wanted}; got {tuple(boxes.shape)} and {tuple(masks.shape)}"
-            )
-        flat = (boxes[:, 2:] <= boxes[:, :2]).any(dim=1)
-        if flat.any():
-            wanted = (
-                "boxes are x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2, also where an object is one pixel wide"
-            )
-            raise ValueError(f"{wanted}; target {index} has {boxes[flat][0].tolist()}")
-    return targets
-
-
-class Settings(TypedDict, total=False):
-    """What every builder takes; MaskRCNN says what each means, and ResNet what width does to the backbone."""
-
-    num_classes: int
-    bag: int
-    bag_stride: int
-    include_target: bool
-    mechanism: str | Callable[[int], nn.Module] | None
-    options: Mapping[str, Any] | None
-    levels: Sequence[str] | None
-    shared: bool
-    norm: str
-    norm_eps: float
-    fpn_channels: int
-    head_channels: int
-    mask_channels: Sequence[int]
-    anchor_sizes: Sequence[int]
-    aspect_ratios: Sequence[float]
-    min_size: int
-    max_size: int
-    image_mean: Sequence[float]
-    image_std: Sequence[float]
-    detector: Mapping[str, Any] | None
-    width: float
-
-
-VOLUMETRIC: Settings = {"mechanism": "volumetric", "bag": 9}
-TINY: Settings = {
-    "fpn_channels": 64,
-    "head_channels": 128,
-    "mask_channels": (32, 32),
-    "min_size": 128,
-    "max_size": 128,
-    "detector": {"rpn_post_nms_top_n_train": 200, "rpn_post_nms_top_n_test": 100, "box_batch_size_per_image": 64},
-}
-
-
-def mask_rcnn_resnet50(**settings: Unpack[Settings]) -> MaskRCNN:
-    """Mask R-CNN on ResNet-50: 44.0 million parameters with two classes; torchvision's maskrcnn_resnet50_fpn."""
-    return _on({"block": "bottleneck", "depths": (3, 4, 6, 3)}, settings)
-
-
-def mask_rcnn_resnet101(**settings: Unpack[Settings]) -> MaskRCNN:
-    """Mask R-CNN on ResNet-101: 63.0 million parameters with two classes."""
-    return _on({"block": "bottleneck", "depths": (3, 4, 23, 3)}, settings)
-
-
-def mask_rcnn_tiny(**settings: Unpack[Settings]) -> MaskRCNN:
-    """Mask R-CNN of 1.4 million parameters on a narrow ResNet-18, for slices of about 128 x 128 on processor cores."""
-    return _on({"block": "basic", "depths": (2, 2, 2, 2), "base_width": 16}, TINY | settings)
-
-
-def va_mask_rcnn_resnet50(**settings: Unpack[Settings]) -> MaskRCNN:
-    """VA Mask R-CNN on ResNet-50: bags of 9, attention on all five levels, 44,425 parameters of it."""
-    return mask_rcnn_resnet50(**(VOLUMETRIC | settings))
-
-
-def va_mask_rcnn_resnet101(**settings: Unpack[Settings]) -> MaskRCNN:
-    """VA Mask R-CNN on ResNet-101."""
-    return mask_rcnn_resnet101(**(VOLUMETRIC | settings))
-
-
-def va_mask_rcnn_tiny(**settings: Unpack[Settings]) -> MaskRCNN:
-    """VA Mask R-CNN of 1.4 million parameters, for bags of 5 slices of about 128 x 128.
-
-    A reduction of 4 leaves the 64 channels of a level as many hidden units as 16 leaves 256.
-    """
-    reduced: Settings = {} if "mechanism" in settings else {"options": {"reduction": 4}}
-    return mask_rcnn_tiny(**(VOLUMETRIC | {"bag": 5} | reduced | settings))
-
-
-def _on(backbone: dict[str, Any], settings: Settings) -> MaskRCNN:
-    options: dict[str, Any] = dict(settings)
-    width = options.pop("width", 1.0)
-    return MaskRCNN(backbone if width == 1.0 else backbone | {"width": width}, **options)
+def _space(image: Tensor) -> Size:
+    return image.shape[-2], image.shape[-1]

@@ -125,18 +125,23 @@ def detector(
     head_channels: int,
     mask_channels: Sequence[int],
     options: Mapping[str, Any],
-) -> detection.MaskRCNN:
-    """torchvision's Mask R-CNN on a pyramid, of which transform, rpn and roi_heads are used."""
+) -> detection.FasterRCNN:
+    """torchvision's Mask R-CNN on a pyramid, or its Faster R-CNN; transform, rpn and roi_heads are used."""
     ratios = (tuple(aspect_ratios),) * len(anchor_sizes)
     anchors = AnchorGenerator(tuple((size,) for size in anchor_sizes), ratios)
     pools = [MultiScaleRoIAlign(backbone.stages, output_size=size, sampling_ratio=2) for size in (7, 14)]
+    parts = {
+        "rpn_anchor_generator": anchors,
+        "rpn_head": RPNHead(backbone.out_channels, anchors.num_anchors_per_location()[0]),
+        "box_roi_pool": pools[0],
+        "box_head": TwoMLPHead(backbone.out_channels * 7**2, head_channels),
+        "box_predictor": FastRCNNPredictor(head_channels, num_classes),
+    }
+    if not mask_channels:
+        return detection.FasterRCNN(backbone, **parts, **options)
     return detection.MaskRCNN(
         backbone,
-        rpn_anchor_generator=anchors,
-        rpn_head=RPNHead(backbone.out_channels, anchors.num_anchors_per_location()[0]),
-        box_roi_pool=pools[0],
-        box_head=TwoMLPHead(backbone.out_channels * 7**2, head_channels),
-        box_predictor=FastRCNNPredictor(head_channels, num_classes),
+        **parts,
         mask_roi_pool=pools[1],
         mask_head=MaskRCNNHeads(backbone.out_channels, list(mask_channels), 1),
         mask_predictor=MaskRCNNPredictor(mask_channels[-1], mask_channels[-1], num_classes),

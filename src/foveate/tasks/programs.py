@@ -112,6 +112,8 @@ def output_names(network: nn.Module, example: Tensor) -> list[str]:
     for part in answer.values() if isinstance(answer, dict) else [answer]:
         if not isinstance(part, Tensor):
             found = f"{'a dict with ' * isinstance(answer, dict)}{type(part).__name__}"
+            if isinstance(answer, list) and answer and all(isinstance(each, dict) for each in answer):
+                found = "a list of what it finds, whose length depends on the pictures"
             wanted = f"one tensor or a dict of tensors; {type(network).__name__} gives {found}"
             raise TypeError(f"an exported network gives {wanted}")
     return list(named(answer))

@@ -85,8 +85,8 @@ def from_checkpoint(source: str | Path | Mapping[str, Any], **options: Any) -> n
             "model" and the like.
         options: What keys cannot tell, where it is not as the publisher's code has it: options of the network, such as
             stride_in="1x1", or of its mechanism, such as combine="sum" or pairwise="dot_product". Another num_classes
-            or num_queries of a DETR, another num_classes, aspect_ratios or mechanism of a Mask R-CNN: what that decides
-            starts anew, with a warning.
+            or num_queries of a DETR, another num_classes, aspect_ratios or mechanism of a Mask R-CNN, or mask_channels
+            where the file has no masks: what that decides starts anew, with a warning.
 
     Raises:
         CheckpointError: If the file cannot be read, is nobody's, or does not fit; the sentence names the first misfit.
@@ -292,7 +292,7 @@ def _anew(
         held = {theirs: shape for theirs, shape in inside.items() if theirs in shapes}
         if (inside and not held) or any(shapes[theirs] != shape for theirs, shape in held.items()):
             anew.append(part)
-    return tuple(anew)
+    return tuple(part for part in anew if not part.startswith(tuple(f"{other}." for other in anew)))
 
 
 def _problems(state: Mapping[str, Tensor], names: Mapping[str, tuple[str, Shape]]) -> list[str]:

@@ -1,4 +1,5 @@
-"""torchvision's Mask R-CNN: maskrcnn_resnet50_fpn, and whatever else stands on a pyramid of a ResNet there.
+"""torchvision's Mask R-CNN: maskrcnn_resnet50_fpn, fasterrcnn_resnet50_fpn, which is the same without masks, and
+whatever else stands on a pyramid of a ResNet there.
 
 A file from before torchvision 0.13, such as that of COCO, has other names than one that is written now; each is a
 publisher here.
@@ -35,8 +36,6 @@ def _recognise(parts: Sequence[tuple[str, str]], shapes: Shapes, options: Mappin
         return None
     if not {name("backbone.fpn.inner_blocks.0.0.weight"), name("rpn.head.conv.0.0.weight")} <= set(shapes):
         return None
-    if "roi_heads.mask_predictor.mask_fcn_logits.weight" not in shapes:
-        raise CheckpointError("roi_heads.mask_predictor is missing: a Faster R-CNN, and only Mask R-CNN is known")
     if holds(shapes, "backbone.fpn.inner_blocks.0.1.") or holds(shapes, "rpn.head.conv.1."):
         raise CheckpointError("its pyramid is normalised, as in the second version; only the first is known here")
     body = Shapes({key.removeprefix(BODY): shape for key, shape in shapes.items() if key.startswith(BODY)})

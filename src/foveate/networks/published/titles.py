@@ -27,7 +27,8 @@ def title(architecture: Architecture) -> str:
     if architecture.kind == "mask_rcnn":
         host = defaults_of(ResNet) | {**options["backbone"], "mechanism": None}
         bag = f", bags of {options['bag']}" if options["bag"] > 1 else ""
-        return f"{_mechanism(options)}Mask R-CNN, {_residual(host)}{bag}"
+        kind = "Mask R-CNN" if options["mask_channels"] else "Faster R-CNN"
+        return f"{_mechanism(options)}{kind}, {_residual(host)}{bag}"
     if architecture.kind in ("transformer", "encoder_decoder"):
         kind = "Transformer" if architecture.kind == "transformer" else "the stacks of a Transformer"
         layers = f"{options['encoder_layers']} + {options['decoder_layers']} layers"

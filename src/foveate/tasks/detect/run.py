@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from foveate.data.boxes import open_box_split
@@ -158,13 +159,17 @@ def usual_shape(preparation: Preparation) -> tuple[int, int, int]:
 
 
 def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
-    """A network by name, for the 91 classes of COCO."""
+    """A network by name, for the 91 classes of COCO; its weights are drawn the same each time, for what some networks
+    compute depends on them.
+    """
     bags = catalogue.describe(network).input.count("x") == 3
     if len(shape) != 3 + bags or shape[-3] != CHANNELS:
         wanted = f"{'slices, ' * bags}3 channels, height and width"
         raise ValueError(f"{network} takes {wanted}; got {'x'.join(map(str, shape))}")
     options = {} if mechanism == "none" else {"mechanism": mechanism}
-    return catalogue.build(network, num_classes=91, **options).eval(), shape
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return catalogue.build(network, num_classes=91, **options).eval(), shape
 
 
 def _check_threshold(threshold: float) -> None:
