@@ -23,6 +23,7 @@ from foveate.cli.options import (
     TaskArgument,
     check_budget,
     given,
+    task_of,
 )
 
 if TYPE_CHECKING:

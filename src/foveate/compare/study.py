@@ -34,7 +34,7 @@ from foveate.compare.result import StudyResult, summarise
 from foveate.compare.task import task_named
 from foveate.compare.work import Work
 from foveate.errors import RunError
-from foveate.tasks.config import EMBEDDED_SETTINGS, RunConfig, TrainingConfig
+from foveate.tasks.config import RunConfig, TrainingConfig
 from foveate.tasks.summary import Summary
 
 __all__ = ["Study", "compare"]
@@ -81,9 +81,9 @@ class Study:
         if self.where is not None and not isinstance(self.base, RunConfig):
             raise ValueError(f"where is for runs that classify; got {self.where!r} for {self.base.task}")
         given = {name: getattr(self.base, name, None) for name in ("data", "init", "split_file")}
-        paths = {
-            name: _absolute(path) for name, path in given.items() if path is not None and path not in EMBEDDED_SETTINGS
-        }
+        if self.base.suited(self.base.data):  # embedded
+            del given["data"]
+        paths = {name: _absolute(path) for name, path in given.items() if path is not None}
         shared = dataclasses.replace(self.base, **paths, threads=self.base.threads or 1)
         object.__setattr__(self, "base", shared)
 

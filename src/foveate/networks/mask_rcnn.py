@@ -7,7 +7,7 @@ the latter is public: docs/mechanisms/volumetric.md says what is its text and wh
     slice and its bag - residual network - pyramid - attention - regions - boxes, classes and masks
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -214,20 +214,24 @@ class MaskRCNN(nn.Module):
         sizes, originals = ([_space(each) for each in some] for some in (pictures, images))
         return self._answer(levels, batch[:, place], sizes, originals, read)
 
-    def detect(self, slices: Slices, bag_stride: int | None = None) -> Iterator[dict[str, Tensor]]:
+    def detect(
+        self, slices: Slices, bag_stride: int | None = None, only: Collection[int] | None = None
+    ) -> Iterator[dict[str, Tensor]]:
         """What forward gives for every slice of a volume, in their order, each slice read once for all its bags.
 
         Args:
             slices: As for read_volume.
             bag_stride: As for read_volume.
+            only: The slices that are wanted. Default: all.
 
         Raises:
             ValueError: As from read_volume.
         """
-        for levels, batch, size, original in self._read(slices, bag_stride):
-            with torch.no_grad():
-                found = self._answer(levels, batch, [size], [original], None)
-            yield found[0]
+        for index, (levels, batch, size, original) in enumerate(self._read(slices, bag_stride)):
+            if only is None or index in only:
+                with torch.no_grad():
+                    found = self._answer(levels, batch, [size], [original], None)
+                yield found[0]
 
     def read_volume(self, slices: Slices, bag_stride: int | None = None) -> Iterator[dict[str, Tensor]]:
         """The levels of the pyramid, as attention passes them on, of every slice of a volume in their order.

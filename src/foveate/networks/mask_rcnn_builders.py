@@ -50,8 +50,8 @@ TINY: Settings = {
     "mask_channels": (32, 32),
     "min_size": 128,
     "max_size": 128,
-    "detector": {"rpn_post_nms_top_n_train": 200, "rpn_post_nms_top_n_test": 100, "box_batch_size_per_image": 64},
 }
+TINY_DETECTOR = {"rpn_post_nms_top_n_train": 200, "rpn_post_nms_top_n_test": 100, "box_batch_size_per_image": 64}
 
 
 def mask_rcnn_resnet50(**settings: Unpack[Settings]) -> MaskRCNN:
@@ -66,7 +66,8 @@ def mask_rcnn_resnet101(**settings: Unpack[Settings]) -> MaskRCNN:
 
 def mask_rcnn_tiny(**settings: Unpack[Settings]) -> MaskRCNN:
     """Mask R-CNN of 1.4 million parameters on a narrow ResNet-18, for slices of about 128 x 128 on processor cores."""
-    return _on({"block": "basic", "depths": (2, 2, 2, 2), "base_width": 16}, TINY | settings)
+    numbers = {**TINY_DETECTOR, **(settings.get("detector") or {})}
+    return _on({"block": "basic", "depths": (2, 2, 2, 2), "base_width": 16}, TINY | settings | {"detector": numbers})
 
 
 def va_mask_rcnn_resnet50(**settings: Unpack[Settings]) -> MaskRCNN:

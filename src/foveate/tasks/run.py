@@ -13,7 +13,7 @@ from torch import nn
 
 from foveate.data import SPLITS
 from foveate.tasks import files
-from foveate.tasks.config import EMBEDDED_SETTINGS, TrainingConfig, command_for, read_config
+from foveate.tasks.config import TrainingConfig, command_for, read_config
 from foveate.tasks.finished import finished
 from foveate.tasks.summary import Progress, Summary, read_summary
 
@@ -151,7 +151,7 @@ def _check_options(run: Path, function: Callable[..., Any], options: dict[str, A
 
 def _absolute(config: TrainingConfig) -> TrainingConfig:
     """With paths that mean the same wherever the run is taken up from."""
-    paths = {"data": config.data if config.data not in EMBEDDED_SETTINGS else None, "init": config.init}
+    paths = {"data": None if config.suited(config.data) else config.data, "init": config.init}
     paths |= {name: getattr(config, name, None) for name in ("split_file", "images")}
     changed = {name: os.path.abspath(path) for name, path in paths.items() if path is not None}  # noqa: PTH100
     return dataclasses.replace(config, **changed)

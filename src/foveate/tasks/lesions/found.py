@@ -46,7 +46,8 @@ def find(network: MaskRCNN, ready: Ready, wanted: Collection[int]) -> Iterator[t
     The features of a slice are computed once for all bags that it is in.
     """
     device = next(network.parameters()).device
-    for index, answer in network.detect(_On(ready, device), ready.bag_stride, only=wanted):
+    pictures, chosen = _On(ready, device), sorted(set(wanted))
+    for index, answer in zip(chosen, network.detect(pictures, ready.bag_stride, set(chosen)), strict=True):
         yield index, found_in(answer)
 
 
