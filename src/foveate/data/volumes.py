@@ -19,11 +19,11 @@ MR = re.compile(r"mri?|t[12](w|gd|ce|c|n|f)?|flair|dwi|adc|swi|pdw?|dce|lge|bssf
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One scan or picture, in files.
+    """One scan or picture, in files or in a folder of DICOM slices.
 
     Args:
         name: What to call it: the file's name without ending, below its folder.
-        images: A file a channel, or one file with all of them.
+        images: A file a channel, or one file with all of them, or the folder of a DICOM series.
         label: The file of its labels; None where there is none.
     """
 
