@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 SPLITS |= {"test": "test", "testing": "test"}
 LABELS = ("labels", "masks")
 NOT_DATA = {"thumbs.db", "desktop.ini"}
+OBJECTS = (["background", "lesion"], {0: 0, 1: 1})
 
 Found = dict[str, list[Case]]
 
@@ -63,8 +65,11 @@ class Listing:
     unlabelled: list[Case]
 
 
-def list_cases(path: Path) -> Listing:
-    """List the cases of a folder, or of the dataset.json in it, under any name."""
+def list_cases(path: Path, *, instances: bool = False) -> Listing:
+    """List the cases of a folder, or of the dataset.json in it, under any name.
+
+    With `instances` every number above 0 in a label is an object of its own, so nothing is asked about classes.
+    """
     if not path.exists():
         raise DataError(f"{path} does not exist")
     root, said = (path, path / "dataset.json") if path.is_dir() else (path.parent, path)
@@ -80,7 +85,7 @@ def list_cases(path: Path) -> Listing:
     if not labelled.get("train"):
         raise DataError(f"{root} has no case with a label to train with")
     modalities = modalities_of(said, about) or modalities_seen(every)
-    classes, values = classes_of(said, about) or classes_seen(case for cases in labelled.values() for case in cases)
+    classes, values = OBJECTS if instances else classes_of(said, about) or classes_seen(chain(*labelled.values()))
     val = labelled.get("val") or None
     test = labelled.get("test") or ([] if val else None)
     unlabelled = [case for case in every if not case.label]
