@@ -110,11 +110,12 @@ class Stacks:
     findings: list[Finding] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
+        told = "".join(f"; {finding}" for finding in self.findings)
         if not self.classes:
             raise DataError(f"{self.source} must name a class beside the background; it names none")
         for split in SPLITS[:2]:
             if not len(self.splits[split]):
-                raise DataError(f"{self.source} has no volume in its {split} split")
+                raise DataError(f"{self.source} has no volume in its {split} split{told}")
 
 
 def open_stacks(
