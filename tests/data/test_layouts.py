@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.data.making import blob, decathlon, noise, pairs, save_nifti, save_picture
+from tests.data.series import save_series
 
+from foveate.data.dicom import read_series
 from foveate.data.labels import as_classes, as_values
 from foveate.data.layouts import list_cases
 from foveate.data.planes import read_mask
+from foveate.data.scans import read_case, read_image
+from foveate.data.volumes import Case, open_volumes
 from foveate.errors import DataError
 
 
@@ -313,3 +317,65 @@ def test_masks_that_cannot_be_classes_are_told(tmp_path: Path):
         list_cases(tmp_path / "b")
     with pytest.raises(DataError, match=r"no label holds anything but 0, the background"):
         list_cases(pairs(tmp_path / "c", 2, top=0))
+
+
+def dicom_pairs(root: Path, count: int = 3, prefix: str = "") -> Path:
+    """DICOM series in folders and their labels in files that share their place."""
+    for number in range(count):
+        folder = save_series(root / "images" / f"{prefix}scan{number}")
+        affine = read_series(folder).affine
+        save_nifti(root / "labels" / f"{prefix}scan{number}.nii.gz", blob(7, 5, 3, seed=number), affine)
+    return root
+
+
+def test_folders_of_dicom_slices_are_cases(tmp_path: Path):
+    (dicom_pairs(tmp_path) / "images/scan0/DICOMDIR").write_bytes(b"none of the slices")
+    volumes = open_volumes(tmp_path)
+    assert (volumes.spatial_dims, volumes.modalities, volumes.classes) == (3, ["CT"], ["background", "foreground"])
+    case = volumes.splits["train"][0]
+    assert case == Case("scan0", (tmp_path / "images/scan0",), tmp_path / "labels/scan0.nii.gz")
+    volume = read_case(case, volumes)
+    assert (volume.name, volume.header, tuple(volume.image.shape)) == ("scan0", None, (1, 7, 5, 3))
+    assert volume.label is not None
+    assert np.array_equal(volume.label, blob(7, 5, 3))
+
+
+def test_folders_of_dicom_slices_may_lie_in_splits(tmp_path: Path):
+    for split in ("train", "val"):
+        dicom_pairs(tmp_path, 1, f"{split}/")
+    assert {split: names(cases) for split, cases in open_volumes(tmp_path).splits.items()} == {
+        "train": ["train/scan0"],
+        "val": ["val/scan0"],
+        "test": [],
+    }
+
+
+def test_a_series_is_held_against_its_label_and_against_what_the_data_says(tmp_path: Path):
+    root = dicom_pairs(tmp_path)
+    volumes = open_volumes(root)
+    case = volumes.splits["train"][0]
+    assert case.label is not None
+    save_nifti(case.label, blob(7, 5, 3), np.diag([0.9, 0.7, 5, 1]))
+    with pytest.raises(DataError, match=r"scan0\.nii\.gz and .*images/scan0 must lie in one place"):
+        read_case(case, volumes)
+    save_nifti(case.label, blob(7, 5, 4))
+    with pytest.raises(DataError, match=r"scan0\.nii\.gz is \(7, 5, 4\) and .*images/scan0 \(7, 5, 3\)"):
+        read_case(case, volumes)
+    wanted = r"images/scan0 holds a DICOM series, of one channel .*; the data has 2 channels: CT, PET and 3 axes"
+    with pytest.raises(DataError, match=wanted):
+        read_image(case.images, ["CT", "PET"], 3, "a")
+
+
+def test_slices_beside_folders_and_names_held_twice_are_refused(tmp_path: Path):
+    root = dicom_pairs(tmp_path)
+    save_nifti(root / "images/scan0.nii.gz", noise(7, 5, 3))
+    with pytest.raises(
+        DataError, match=r"images/scan0 and .*scan0\.nii\.gz have one name; a case is one file or folder"
+    ):
+        list_cases(root)
+    (root / "images/scan0.nii.gz").unlink()
+    (root / "images/stray.dcm").write_bytes(b"a slice")
+    with pytest.raises(
+        DataError, match=r"images/stray\.dcm is no scan and no picture .* or a folder of DICOM slices\)"
+    ):
+        list_cases(root)

@@ -9,7 +9,8 @@ names, so that the same pictures are in the same split on every machine.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from foveate.data.boxes import Boxes
@@ -19,7 +20,15 @@ from foveate.data.masks import check_extra
 from foveate.data.pictures import SPLITS
 from foveate.errors import DataError
 
-__all__ = ["open_coco", "open_coco_split"]
+__all__ = [
+    "categories_of",
+    "class_names",
+    "divide_scenes",
+    "open_coco",
+    "open_coco_split",
+    "picture_folders",
+    "split_files",
+]
 
 WORD = re.compile(r"(?<![a-z])(train|validation|valid|val|test)(\d{4})?(?![a-z0-9])")
 OTHER_NAMES = {"valid": "val", "validation": "val"}
@@ -30,17 +39,17 @@ def open_coco(path: Path, *, masks: bool = False, images: Path | None = None) ->
     """Open a folder or a file; see open_boxes."""
     if masks:
         check_extra()
-    listed = _files(path)
+    listed = split_files(path)
     tallies = {split: Tally(split) for split in listed}
     read = {
-        split: read_coco(file, [images] if images else _folders(path, file), tallies[split], masks=masks)
+        split: read_coco(file, [images] if images else picture_folders(path, file), tallies[split], masks=masks)
         for split, file in listed.items()
     }
-    names = _categories(read.values())
+    names = categories_of(read.values())
     scenes = {split: file.scenes for split, file in read.items()}
-    rule = _divide(scenes)
+    rule = divide_scenes(scenes)
     _refuse_twins(scenes)
-    ids, called = _called(names)
+    ids, called = class_names(names)
     splits = {split: CocoSplit(scenes[split], ids, masks) for split in SPLITS}
     findings = [finding for tally in tallies.values() for finding in tally.findings()]
     stuff = sorted(frozenset().union(*(file.stuff for file in read.values())))
@@ -58,15 +67,15 @@ def open_coco_split(path: Path, split: str, *, masks: bool = False, images: Path
     if file is None:
         return None
     tally = Tally(split)
-    read = read_coco(file, [images] if images else _folders(path, file), tally, masks=masks)
-    ids, called = _called(dict(read.categories))
+    read = read_coco(file, [images] if images else picture_folders(path, file), tally, masks=masks)
+    ids, called = class_names(dict(read.categories))
     held = CocoSplit(read.scenes, ids, masks)
     return Boxes(
         str(path), called, ids, dict.fromkeys(SPLITS, held), f"all of {file.name}", tally.findings(), sorted(read.stuff)
     )
 
 
-def _called(names: Mapping[int, str]) -> tuple[list[int], list[str]]:
+def class_names(names: Mapping[int, str]) -> tuple[list[int], list[str]]:
     """The ids in order, and what to call each; categories of one name by their ids too."""
     ids, often = sorted(names), Counter(names.values())
     return ids, [names[number] if often[names[number]] == 1 else f"{names[number]} ({number})" for number in ids]
@@ -92,7 +101,7 @@ def _listed(path: Path) -> list[Path]:
     return [file for file in found if file.name.startswith("instances_")] or found
 
 
-def _files(path: Path) -> dict[str, Path]:
+def split_files(path: Path) -> dict[str, Path]:
     """The json file of each split; that of train alone where one file has all."""
     if path.is_file():
         return {"train": path}
@@ -111,7 +120,7 @@ def _word(file: Path, root: Path) -> re.Match[str] | None:
     return own or (WORD.search(file.parent.name.lower()) if file.parent != root else None)
 
 
-def _folders(root: Path, file: Path) -> list[Path]:
+def picture_folders(root: Path, file: Path) -> list[Path]:
     """Where the pictures of a file may be."""
     tops = [root] if root.is_dir() else [file.parent, file.parent.parent]
     word = _word(file, tops[0])
@@ -121,7 +130,8 @@ def _folders(root: Path, file: Path) -> list[Path]:
     return list(dict.fromkeys(place for place in places if place.is_dir()))
 
 
-def _categories(files: Iterable[CocoFile]) -> dict[int, str]:
+def categories_of(files: Iterable[CocoFile]) -> dict[int, str]:
+    """The categories of all files by id; a DataError where two call one id differently."""
     names: dict[int, str] = {}
     for file in files:
         for number, name in file.categories.items():
@@ -131,19 +141,28 @@ def _categories(files: Iterable[CocoFile]) -> dict[int, str]:
     return names
 
 
-def _divide(scenes: dict[str, list[Scene]]) -> str:
-    """Take from train what the splits without a file need, and say how the splits came about."""
+def divide_scenes(
+    scenes: dict[str, list[Scene]], unit: Callable[[Scene], str] = attrgetter("name"), noun: str = "pictures"
+) -> str:
+    """Take from train what the splits without a file need, and say how the splits came about.
+
+    Pictures with one name of their `unit` stay together; `noun` is what to call many units.
+    """
     missing = [split for split in ("val", "test") if split not in scenes]
     if "val" in scenes:
         scenes.setdefault("test", [])
         return "as the files say"
-    ordered = sorted(scenes["train"], key=lambda scene: hashlib.blake2b(scene.name.encode(), digest_size=16).digest())
+    units: dict[str, list[Scene]] = {}
+    for scene in scenes["train"]:
+        units.setdefault(unit(scene), []).append(scene)
+    ordered = sorted(units, key=lambda name: hashlib.blake2b(name.encode(), digest_size=16).digest())
     count = max(1, round(len(ordered) * SHARE / (1 - SHARE * (2 - len(missing)))))
     for split in reversed(missing):
-        scenes[split], ordered = ordered[len(ordered) - count :], ordered[: len(ordered) - count]
-    kept = {scene.image_id for scene in ordered}
-    scenes["train"] = [scene for scene in scenes["train"] if scene.image_id in kept]
-    return f"{' and '.join(missing)} taken from the file of train in the order of a hash of the pictures' names"
+        taken, ordered = ordered[len(ordered) - count :], ordered[: len(ordered) - count]
+        scenes[split] = [scene for name in taken for scene in units[name]]
+    kept = set(ordered)
+    scenes["train"] = [scene for scene in scenes["train"] if unit(scene) in kept]
+    return f"{' and '.join(missing)} taken from the file of train in the order of a hash of the {noun}' names"
 
 
 def _refuse_twins(scenes: Mapping[str, Sequence[Scene]]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from foveate.data.dicom import is_scan, read_modality
 from foveate.data.faults import read_errors
 from foveate.data.labels import tally
 from foveate.data.nifti import is_nifti, read_nifti
@@ -46,10 +47,11 @@ def modalities_of(path: Path, about: Mapping[str, Any]) -> list[str] | None:
 
 
 def modalities_seen(cases: Sequence[Case]) -> list[str]:
-    """Grey or RGB of pictures, of which one in colour makes all so; one channel of scans."""
-    if is_nifti(cases[0].images[0]):
-        return ["image"]
-    grey = all(read_header(path)[0] for case in cases for path in case.images if not is_nifti(path))
+    """Grey or RGB of pictures, of which one in colour makes all so; one channel of scans, of DICOM what it says."""
+    first = cases[0].images[0]
+    if is_scan(first):
+        return [(read_modality(first) if first.is_dir() else None) or "image"]
+    grey = all(read_header(path)[0] for case in cases for path in case.images if not is_scan(path))
     return ["grey"] if grey else ["red", "green", "blue"]
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from foveate.data.faults import read_errors
+from foveate.data.nifti import is_nifti
 from foveate.data.volumes import Volume
 from foveate.errors import DataError, MissingExtra
 
-__all__ = ["SLICES", "is_slice", "read_series"]
+__all__ = ["COMPANIONS", "SLICES", "is_scan", "is_slice", "read_modality", "read_series"]
 
 SLICES = (".dcm", ".dicom", ".ima")
 COMPANIONS = {"dicomdir", "version", "lockfile", "readme", "license", "thumbs.db", "desktop.ini"}
@@ -51,6 +52,20 @@ def read_series(folder: str | Path, series: str | None = None) -> Volume:
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 1, 0)))[None]
     x, y, z = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
     return Volume(tensor, None, affine, (x, y, z), folder.resolve().name)
+
+
+def is_scan(path: Path) -> bool:
+    """Whether what a case names is a NIfTI file or the folder of a DICOM series, not a picture."""
+    return is_nifti(path) or path.is_dir()
+
+
+def read_modality(folder: Path) -> str | None:
+    """What made the first slice below a folder, such as "CT" or "MR"; None where it does not say."""
+    for path in _files(folder)[:1]:
+        with read_errors(path):
+            said = _pydicom().dcmread(path, stop_before_pixels=True, force=True, specific_tags=["Modality"])
+            return str(said.get("Modality") or "") or None
+    return None
 
 
 def is_slice(path: Path) -> bool:

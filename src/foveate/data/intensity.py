@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.data.nifti import is_nifti
+from foveate.data.dicom import is_scan
 from foveate.data.scans import read_case
 from foveate.data.volumes import Volumes, modality_of
 from foveate.errors import DataError
@@ -152,7 +152,7 @@ def suggest_intensity(
         DataError: If a case cannot be read, or CT has no foreground.
     """
     cases = volumes.splits["train"]
-    unnamed = "MR" if is_nifti(cases[0].images[0]) else "picture"
+    unnamed = "MR" if is_scan(cases[0].images[0]) else "picture"
     kinds = [known if (known := modality_of(name)) != "other" else unnamed for name in volumes.modalities]
     if window is not None and "CT" not in kinds:
         raise ValueError(f"window is for CT; {volumes.source} has {', '.join(volumes.modalities)}")

@@ -5,8 +5,9 @@
     nnU-Net v2  dataset.json says "channel_names", "labels" and "file_ending"; imagesTr/CASE_0000.nii.gz holds the first
                 channel and labelsTr/CASE.nii.gz the labels. imagesTs is for testing where there is a labelsTs.
     pairs       images/NAME.png and masks/NAME.png, or labels/ for masks/, NIfTI or pictures, below train, val and test,
-                with these folders below images and masks, or without. A dataset.json may say "channel_names" and
-                "labels"; else every value in the masks is a class, and 0 the background.
+                with these folders below images and masks, or without. images/NAME may be a folder of the slices of a
+                DICOM series. A dataset.json may say "channel_names" and "labels"; else every value in the masks is a
+                class, and 0 the background.
 
 Hidden files, among them the "._" files of macOS, are passed over.
 """
@@ -15,10 +16,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from foveate.data.description import classes_of, classes_seen, modalities_of, modalities_seen, read_description
+from foveate.data.dicom import COMPANIONS, is_slice
 from foveate.data.nifti import NIFTI, is_nifti, read_nifti_shape
 from foveate.data.reading import SUFFIXES
 from foveate.data.volumes import Case
@@ -30,6 +33,7 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 SPLITS |= {"test": "test", "testing": "test"}
 LABELS = ("labels", "masks")
 NOT_DATA = {"thumbs.db", "desktop.ini"}
+OBJECTS = (["background", "lesion"], {0: 0, 1: 1})
 
 Found = dict[str, list[Case]]
 
@@ -61,8 +65,11 @@ class Listing:
     unlabelled: list[Case]
 
 
-def list_cases(path: Path) -> Listing:
-    """List the cases of a folder, or of the dataset.json in it, under any name."""
+def list_cases(path: Path, *, instances: bool = False) -> Listing:
+    """List the cases of a folder, or of the dataset.json in it, under any name.
+
+    With `instances` every number above 0 in a label is an object of its own, so nothing is asked about classes.
+    """
     if not path.exists():
         raise DataError(f"{path} does not exist")
     root, said = (path, path / "dataset.json") if path.is_dir() else (path.parent, path)
@@ -78,7 +85,7 @@ def list_cases(path: Path) -> Listing:
     if not labelled.get("train"):
         raise DataError(f"{root} has no case with a label to train with")
     modalities = modalities_of(said, about) or modalities_seen(every)
-    classes, values = classes_of(said, about) or classes_seen(case for cases in labelled.values() for case in cases)
+    classes, values = OBJECTS if instances else classes_of(said, about) or classes_seen(chain(*labelled.values()))
     val = labelled.get("val") or None
     test = labelled.get("test") or ([] if val else None)
     unlabelled = [case for case in every if not case.label]
@@ -96,7 +103,7 @@ def stem(path: Path) -> str:
 
 
 def _spatial_dims(path: Path) -> int:
-    return 3 if is_nifti(path) and read_nifti_shape(path)[2] > 1 else 2
+    return 3 if path.is_dir() or (is_nifti(path) and read_nifti_shape(path)[2] > 1) else 2
 
 
 def _decathlon(root: Path, said: Path, about: Mapping[str, Any]) -> Found:
@@ -187,20 +194,27 @@ def _pair(folder: Path, prefix: str) -> list[Case]:
         held = ", ".join(path.name for path in _entries(folder)[:12]) or "nothing"
         raise DataError(f"{folder} must hold {known}; it holds {held}")
     if not labels:
-        return [Case(prefix + name, (path,)) for name, path in _by_stem(images).items()]
-    pictures, masks = _by_stem(images), _by_stem(labels[0])
+        return [Case(prefix + name, (path,)) for name, path in _by_stem(images, series=True).items()]
+    pictures, masks = _by_stem(images, series=True), _by_stem(labels[0])
     _check_paired(images, labels[0], pictures, masks)
     return [Case(prefix + name, (path,), masks[name]) for name, path in pictures.items()]
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in _visible(folder):
+def _by_stem(folder: Path, *, series: bool = False) -> dict[str, Path]:
+    """Files by their names without ending, and with `series` also folders of DICOM slices by theirs."""
+    visible = _visible(folder)
+    slices = {path for path in visible if series and path.parent != folder and is_slice(path)}
+    places = {path.parent for path in slices}
+    files = {place.relative_to(folder).as_posix(): place for place in sorted(places)}
+    for path in visible:
+        if path in slices or (path.parent in places and path.name.lower() in COMPANIONS):
+            continue
         name = stem(path.relative_to(folder))
         if path.name.lower() == Path(name).name.lower():
-            raise DataError(f"{path} is no scan and no picture ({', '.join((*NIFTI, *SUFFIXES))})")
+            known = ", ".join((*NIFTI, *SUFFIXES)) + (", or a folder of DICOM slices" if series else "")
+            raise DataError(f"{path} is no scan and no picture ({known})")
         if name in files:
-            raise DataError(f"{files[name]} and {path} have one name; a case is one file")
+            raise DataError(f"{files[name]} and {path} have one name; a case is one file{' or folder' * series}")
         files[name] = path
     return files
 

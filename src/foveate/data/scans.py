@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from foveate.data.labels import as_classes
+from foveate.data.dicom import read_series
+from foveate.data.labels import as_classes, tally
 from foveate.data.nifti import is_nifti, read_nifti
 from foveate.data.planes import read_mask, read_plane
 from foveate.data.volumes import Case, Volume, Volumes
 from foveate.errors import DataError
 
-__all__ = ["TOLERANCE", "read_case", "read_image"]
+__all__ = ["TOLERANCE", "read_case", "read_image", "read_instances"]
 
 TOLERANCE = 0.1  # of the shortest side of a voxel: how far the corner of a label may lie from that of its image
 
@@ -27,16 +29,31 @@ def read_case(case: Case, volumes: Volumes) -> Volume:
     volume = read_image(case.images, volumes.modalities, volumes.spatial_dims, case.name)
     if case.label is None:
         return volume
-    if is_nifti(case.label):
-        read = read_nifti(case.label)
-        if read.array.ndim == 4:
-            raise DataError(f"{case.label} is {read.array.shape}; a file of labels holds one number a voxel")
-        array, affine = _in_space(case.label, read.array, volumes.spatial_dims), read.affine
-    else:
-        array, affine = read_mask(case.label), np.eye(4)
-    _check_place(case.label, array.shape, affine, case.images[0], volume)
-    classes = as_classes(array, volumes.values, case.label)
+    classes = as_classes(_read_label(case.label, case.images[0], volume), volumes.values, case.label)
     return dataclasses.replace(volume, label=torch.from_numpy(classes).contiguous())
+
+
+def read_instances(case: Case, volumes: Volumes) -> tuple[Volume, Tensor]:
+    """Read a case whose label gives every object a number of its own, any above 0.
+
+    Returns:
+        The volume, with 1 as the class of all that is an object; and the objects numbered from 1 by rising number in
+        the file, int32 (*space).
+
+    Raises:
+        DataError: What read_image raises; or there is no label, it has another shape or place, or holds fractions or
+            numbers below 0.
+    """
+    volume = read_image(case.images, volumes.modalities, volumes.spatial_dims, case.name)
+    if case.label is None:
+        raise DataError(f"{case.name} has no label, which must give every object a number of its own")
+    array = _read_label(case.label, case.images[0], volume)
+    found = sorted(tally(array, case.label))
+    if found[0] < 0:
+        raise DataError(f"{case.label} must number its objects from 1, and 0 be no object; got {found[0]}")
+    numbers = {value: number for number, value in enumerate([0, *(value for value in found if value)])}
+    objects = torch.from_numpy(as_classes(array, numbers, case.label)).int().contiguous()
+    return dataclasses.replace(volume, label=(objects > 0).to(torch.uint8)), objects
 
 
 def read_image(images: Sequence[Path], modalities: Sequence[str], spatial_dims: int, name: str) -> Volume:
@@ -56,8 +73,30 @@ def read_image(images: Sequence[Path], modalities: Sequence[str], spatial_dims: 
     return dataclasses.replace(first, image=torch.cat([part.image for part in parts])) if len(parts) > 1 else first
 
 
+def _read_label(path: Path, image: Path, volume: Volume) -> np.ndarray:
+    """The numbers of a label's voxels, held against the place of its image."""
+    if is_nifti(path):
+        read = read_nifti(path)
+        if read.array.ndim == 4:
+            raise DataError(f"{path} is {read.array.shape}; a file of labels holds one number a voxel")
+        array, affine = _in_space(path, read.array, volume.image.ndim - 1), read.affine
+    else:
+        array, affine = read_mask(path), np.eye(4)
+    _check_place(path, array.shape, affine, image, volume)
+    return array
+
+
 def _read_file(path: Path, modalities: Sequence[str], spatial_dims: int, name: str) -> Volume:
     channels = len(modalities)
+    if path.is_dir():
+        if (channels, spatial_dims) != (1, 3):
+            wanted = f"{_told(modalities)} and {spatial_dims} axes of space"
+            raise DataError(
+                f"{path} holds a DICOM series, of one channel and three axes of space; the data has {wanted}"
+            )
+        volume = read_series(path)
+        _check_finite(path, volume.image.numpy())
+        return dataclasses.replace(volume, name=name)
     if not is_nifti(path):
         if spatial_dims != 2:
             raise DataError(f"{path} is no NIfTI file; the data has three axes of space")

@@ -2,18 +2,20 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from foveate.data.boxes import Objects
 from foveate.data.findings import Finding
+from foveate.data.orientation import Plane
 from foveate.data.pictures import SPLITS
 from foveate.data.volumes import Volume
 from foveate.errors import DataError
 
-__all__ = ["Stack", "StackSplit", "Stacks", "boxes_of"]
+__all__ = ["Stack", "StackSplit", "Stacks", "boxes_of", "holds_stacks", "open_stacks"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,11 +110,71 @@ class Stacks:
     findings: list[Finding] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
+        told = "".join(f"; {finding}" for finding in self.findings)
         if not self.classes:
             raise DataError(f"{self.source} must name a class beside the background; it names none")
         for split in SPLITS[:2]:
             if not len(self.splits[split]):
-                raise DataError(f"{self.source} has no volume in its {split} split")
+                raise DataError(f"{self.source} has no volume in its {split} split{told}")
+
+
+def open_stacks(
+    data: str | Path,
+    *,
+    channel: str | None = None,
+    labels: Literal["classes", "instances"] = "classes",
+    plane: Plane = "axial",
+    fold: int | None = None,
+    folds: int = 5,
+    split_file: str | Path | None = None,
+) -> Stacks:
+    """Open volumes, DeepLesion, slices that COCO json describes, or "lesions", which are embedded.
+
+    Args:
+        data: What open_volumes takes; a folder with DL_info.csv, or such a file; a COCO json file whose images have
+            "volume" and "slice", or a folder with one for each split; or "lesions".
+        channel: The name of that which is shown, where volumes have several.
+        labels: What the numbers in the label maps of volumes are: classes, of which each connected part is a lesion;
+            or lesions, each with a number of its own.
+        plane: That of the slices which volumes are cut into; cut_along() says how they are shown.
+        fold: As in open_volumes, as are `folds` and `split_file`.
+
+    Raises:
+        DataError: If nothing is recognised, or files as a whole cannot be used.
+        ValueError: If an option makes no sense, or is given for data other than volumes.
+    """
+    from foveate.data.stack_kinds import stack_kind
+
+    if labels not in ("classes", "instances"):
+        raise ValueError(f'labels are "classes" or "instances"; got {labels!r}')
+    kind = stack_kind(data) or "volumes"
+    if kind == "volumes":
+        from foveate.data.volume_stacks import open_volume_stacks
+
+        return open_volume_stacks(data, channel, labels == "instances", plane, fold, folds, split_file)
+    given = {"channel": channel, "fold": fold, "split_file": split_file}
+    given |= {"labels": labels if labels != "classes" else None, "plane": plane if plane != "axial" else None}
+    asked = [name for name, value in given.items() if value is not None]
+    if asked:
+        raise ValueError(f"{' and '.join(asked)} cannot be chosen for {data}, which holds slices; they are for volumes")
+    if kind == "lesions":
+        from foveate.data.demo_lesions import open_demo_lesions
+
+        return open_demo_lesions()
+    if kind == "DeepLesion":
+        from foveate.data.deep_lesion import open_deep_lesion
+
+        return open_deep_lesion(Path(data))
+    from foveate.data.coco_stacks import open_coco_stacks
+
+    return open_coco_stacks(Path(data))
+
+
+def holds_stacks(data: str | Path) -> bool:
+    """Whether data are what open_stacks() takes, as far as names and keys in json files tell; raises nothing."""
+    from foveate.data.stack_kinds import stack_kind
+
+    return stack_kind(data) is not None
 
 
 def boxes_of(masks: Tensor) -> Tensor:

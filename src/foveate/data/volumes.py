@@ -19,11 +19,11 @@ MR = re.compile(r"mri?|t[12](w|gd|ce|c|n|f)?|flair|dwi|adc|swi|pdw?|dce|lge|bssf
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One scan or picture, in files.
+    """One scan or picture, in files or in a folder of DICOM slices.
 
     Args:
         name: What to call it: the file's name without ending, below its folder.
-        images: A file a channel, or one file with all of them.
+        images: A file a channel, or one file with all of them, or the folder of a DICOM series.
         label: The file of its labels; None where there is none.
     """
 
@@ -101,7 +101,12 @@ class Volume:
 
 
 def open_volumes(
-    path: str | Path, *, fold: int | None = None, folds: int = 5, split_file: str | Path | None = None
+    path: str | Path,
+    *,
+    fold: int | None = None,
+    folds: int = 5,
+    split_file: str | Path | None = None,
+    instances: bool = False,
 ) -> Volumes:
     """Open a folder in the layout of the Decathlon or of nnU-Net, or pairs of folders; layouts.py says what these are.
 
@@ -115,6 +120,7 @@ def open_volumes(
         fold: Which block validates; or which entry of a `split_file` that is a list holds.
         folds: How many blocks there are.
         split_file: JSON: names of cases under "train", "val" and, at will, "test"; or nnU-Net's list of such folds.
+        instances: Whether each number above 0 in the labels is an object, all of one class, for read_instances().
 
     Raises:
         DataError: If no layout is recognised, or files are missing or ambiguous, or say what does not fit.
@@ -123,7 +129,7 @@ def open_volumes(
     from foveate.data.division import divide
     from foveate.data.layouts import list_cases
 
-    listing = list_cases(Path(path))
+    listing = list_cases(Path(path), instances=instances)
     splits, rule, left = divide(listing, fold, folds, None if split_file is None else Path(split_file))
     return Volumes(
         str(path),

@@ -7,10 +7,10 @@ what is resized there and back stays in its place.
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from foveate.data.orientation import orientation
 from foveate.data.volumes import Volume
 
 __all__ = ["Grid", "grid_for", "resized"]
@@ -57,15 +57,6 @@ def grid_for(volume: Volume, spacing: Sequence[float] | None) -> Grid:
     own = [volume.spacing[axis] for axis in order]
     size = tuple(max(1, round(n * mm / to)) for n, mm, to in zip(shape, own, spacing, strict=True))
     return Grid(order, flipped, shape, size)
-
-
-def orientation(affine: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The file's axis that runs nearest along right, anterior and superior, and which of these run against it."""
-    from nibabel.orientations import io_orientation
-
-    found = io_orientation(affine)  # for each axis of the file: where it goes, and 1 or -1
-    order = tuple(int(axis) for axis in np.argsort(found[:, 0]))
-    return order, tuple(place for place, axis in enumerate(order) if found[axis, 1] < 0)
 
 
 def resized(image: Tensor, size: Sequence[int], *, labels: bool = False) -> Tensor:

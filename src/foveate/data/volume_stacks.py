@@ -1,0 +1,124 @@
+"""Volumes in files as stacks: one channel, cut into slices, with the lesions that the label maps show."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foveate.data.orientation import PLANES, Plane, cut_along
+from foveate.data.pictures import SPLITS
+from foveate.data.scans import read_case, read_instances
+from foveate.data.stacks import Stack, Stacks
+from foveate.data.volumes import Case, Volumes, open_volumes
+from foveate.errors import DataError
+
+__all__ = ["VolumeSplit", "lesions_in", "open_volume_stacks"]
+
+TOUCHING = np.ones((3, 3, 3), bool)  # voxels that share a corner are of one lesion
+
+
+class VolumeSplit:
+    """Cases as a split.
+
+    Args:
+        cases: With labels.
+        volumes: What they are of.
+        channel: The number of that which is shown.
+        plane: Of the slices.
+        instances: Whether the labels number lesions, not classes.
+    """
+
+    def __init__(self, cases: Sequence[Case], volumes: Volumes, channel: int, plane: Plane, instances: bool) -> None:
+        self.cases, self.volumes = list(cases), volumes
+        self.channel, self.instances = channel, instances
+        self.plane: Plane = plane
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def name(self, index: int) -> str:
+        return self.cases[index].name
+
+    def stack(self, index: int) -> Stack:
+        case = self.cases[index]
+        if self.instances:
+            volume, lesions = read_instances(case, self.volumes)
+            labels = torch.zeros(int(lesions.max()), dtype=torch.long)
+        else:
+            volume = read_case(case, self.volumes)
+            if volume.label is None:
+                raise DataError(f"{case.name} has no label, which says where its lesions are")
+            lesions, labels = lesions_in(volume.label)
+        cut = cut_along(volume.affine, self.plane)
+        slices = cut.there(volume.image[self.channel])
+        return Stack(
+            case.name,
+            slices,
+            cut.sizes(volume.spacing),
+            cut.there(lesions),
+            labels,
+            {},
+            torch.ones(len(slices), dtype=torch.bool),
+            volume,
+            cut.back,
+        )
+
+
+def open_volume_stacks(
+    path: str | Path,
+    channel: str | None,
+    instances: bool,
+    plane: Plane,
+    fold: int | None,
+    folds: int,
+    split_file: str | Path | None,
+) -> Stacks:
+    """Open what open_volumes takes; see open_stacks."""
+    if plane not in PLANES:
+        raise ValueError(f"plane is one of {', '.join(PLANES)}; got {plane!r}")
+    volumes = open_volumes(path, fold=fold, folds=folds, split_file=split_file, instances=instances)
+    if volumes.spatial_dims != 3:
+        raise DataError(f"stacks are cut from volumes, of three axes of space; {path} holds pictures, of two")
+    number = _channel(volumes, channel)
+    splits = {split: VolumeSplit(volumes.splits[split], volumes, number, plane, instances) for split in SPLITS}
+    values = _values(volumes.values)
+    return Stacks(str(path), volumes.classes[1:], values, volumes.modalities[number], splits, volumes.rule)
+
+
+def lesions_in(label: Tensor) -> tuple[Tensor, Tensor]:
+    """The parts of each class that hang together, over corners too, as lesions: the classes come one after the other.
+
+    Args:
+        label: The class of each voxel, 0 for the background, (x, y, z).
+
+    Returns:
+        The number of each voxel's lesion, 0 for none, int32 (x, y, z); and the class of each, from 0, int64 (lesion).
+    """
+    from scipy import ndimage
+
+    held = label.numpy()
+    lesions = np.zeros(held.shape, np.int32)
+    labels: list[int] = []
+    for number in np.unique(held[held > 0]).tolist():
+        parts, count = ndimage.label(held == number, structure=TOUCHING)  # pyright: ignore[reportGeneralTypeIssues]
+        lesions += np.where(parts > 0, parts + len(labels), 0).astype(np.int32)
+        labels += [number - 1] * count
+    return torch.from_numpy(lesions), torch.tensor(labels, dtype=torch.long)
+
+
+def _channel(volumes: Volumes, name: str | None) -> int:
+    """The number of the channel that is shown."""
+    names = volumes.modalities
+    if name is None and len(names) == 1:
+        return 0
+    if name not in names:
+        several = f"{len(names)} channel{'s' * (len(names) > 1)}: {', '.join(names)}"
+        raise DataError(f"channel must name one channel of {volumes.source}, which has {several}; got {name!r}")
+    return names.index(name)
+
+
+def _values(values: Mapping[int, int]) -> list[int]:
+    """What the files call each class after the background."""
+    return [value for value, _ in sorted(values.items(), key=lambda pair: pair[1])][1:]
