@@ -95,6 +95,7 @@ class Stacks:
         rule: How the splits came about, in words.
         masks: Whether masks are known.
         findings: What was left out or put right.
+        modalities: The name of each channel of the files, of which `modality` is one; empty where files are slices.
 
     Raises:
         DataError: No class, or no volume to train or to validate with.
@@ -108,6 +109,7 @@ class Stacks:
     rule: str
     masks: bool = True
     findings: list[Finding] = dataclasses.field(default_factory=list)
+    modalities: list[str] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         told = "".join(f"; {finding}" for finding in self.findings)

@@ -11,10 +11,10 @@ from foveate.data.orientation import PLANES, Plane, cut_along
 from foveate.data.pictures import SPLITS
 from foveate.data.scans import read_case, read_instances
 from foveate.data.stacks import Stack, Stacks
-from foveate.data.volumes import Case, Volumes, open_volumes
+from foveate.data.volumes import Case, Volume, Volumes, open_volumes
 from foveate.errors import DataError
 
-__all__ = ["VolumeSplit", "lesions_in", "open_volume_stacks"]
+__all__ = ["VolumeSplit", "cut_stack", "lesions_in", "open_volume_stacks"]
 
 TOUCHING = np.ones((3, 3, 3), bool)  # voxels that share a corner are of one lesion
 
@@ -51,19 +51,7 @@ class VolumeSplit:
             if volume.label is None:
                 raise DataError(f"{case.name} has no label, which says where its lesions are")
             lesions, labels = lesions_in(volume.label)
-        cut = cut_along(volume.affine, self.plane)
-        slices = cut.there(volume.image[self.channel])
-        return Stack(
-            case.name,
-            slices,
-            cut.sizes(volume.spacing),
-            cut.there(lesions),
-            labels,
-            {},
-            torch.ones(len(slices), dtype=torch.bool),
-            volume,
-            cut.back,
-        )
+        return cut_stack(volume, self.channel, self.plane, lesions, labels)
 
 
 def open_volume_stacks(
@@ -84,7 +72,35 @@ def open_volume_stacks(
     number = _channel(volumes, channel)
     splits = {split: VolumeSplit(volumes.splits[split], volumes, number, plane, instances) for split in SPLITS}
     values = _values(volumes.values)
-    return Stacks(str(path), volumes.classes[1:], values, volumes.modalities[number], splits, volumes.rule)
+    names = volumes.modalities
+    return Stacks(str(path), volumes.classes[1:], values, names[number], splits, volumes.rule, modalities=names)
+
+
+def cut_stack(
+    volume: Volume, channel: int, plane: Plane, lesions: Tensor | None = None, labels: Tensor | None = None
+) -> Stack:
+    """A channel of a volume as slices.
+
+    Args:
+        volume: Of three axes of space.
+        channel: Its number.
+        plane: Of the slices.
+        lesions: Which lesion each voxel is of, (x, y, z); None where that is not known.
+        labels: The class of each lesion.
+    """
+    cut = cut_along(volume.affine, plane)
+    slices = cut.there(volume.image[channel])
+    return Stack(
+        volume.name,
+        slices,
+        cut.sizes(volume.spacing),
+        None if lesions is None else cut.there(lesions),
+        torch.zeros(0, dtype=torch.long) if labels is None else labels,
+        {},
+        torch.full((len(slices),), lesions is not None),
+        volume,
+        cut.back,
+    )
 
 
 def lesions_in(label: Tensor) -> tuple[Tensor, Tensor]:

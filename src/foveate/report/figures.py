@@ -250,14 +250,15 @@ def lines(
     *,
     factor: float,
     baseline: str,
+    log: bool = False,
 ) -> list[Lines]:
-    """One panel an arm, all on the same axes. Each arm's curves: a list of (x, y) for each seed."""
+    """One panel an arm, all on the same axes. Each arm's curves: a list of (x, y) for each seed; `log` scales x."""
     everything = [point for curves in arms.values() for curve in curves for point in curve]
     if not everything:
         return []
     width, height, left, top, right, bottom = 250.0, 172.0, 40.0, 8.0, 242.0, 142.0
     xs, ys = [point[0] for point in everything], [point[1] for point in everything]
-    x = _Scale(*_padded(xs, 0.02), left, right)
+    x = _Scale(*_padded(xs, 0.02, log), left, right, log)
     y = _Scale(*_padded(ys, 0.05), bottom, top)
     reference = _polyline(_mean(arms.get(baseline, [])), x, y)
     whole = all(value == int(value) for value in xs) and min(xs) < max(xs)

@@ -18,6 +18,7 @@ from foveate.compare.result import ArmResult, StudyResult, summarise
 from foveate.errors import RunError
 from foveate.report import figures, looks, records, tables
 from foveate.report.answer import answer, max_time_of
+from foveate.report.froc import froc_curve
 from foveate.report.overlays import colour_bar_uri
 from foveate.report.read import Run, Study, dig, kind_of_folder, number, read_run, read_study
 from foveate.report.sentences import read_sentences
@@ -30,6 +31,7 @@ MEASURES = {
     "val_dice": ("Validation Dice, %", 100.0),
     "val_bleu": ("Validation BLEU", 1.0),
     "val_map": ("Validation mAP, %", 100.0),
+    "val_sensitivity": ("Validation sensitivity, %", 100.0),
     "val_unstable": ("Matches that are new, %", 100.0),
     "val_alike": ("Queries look alike, %", 100.0),
     "val_loss": ("Validation loss", 1.0),
@@ -133,6 +135,7 @@ def _study_page(folder: Path) -> str:
         measures=tables.measures_table(result, words.metrics),
         scatters=_scatters(study, result, words, style),
         curves=_curves(arms, style, study.baseline, timed),
+        froc=_froc(arms, style, study.baseline),
         looks=looked,
         layers=_layers(looked),
         pointing=figures.dots(pointing, style, chance, f"share of {words.samples}, %"),
@@ -160,6 +163,7 @@ def _run_page(folder: Path) -> str:
         ],
         style=style,
         curves=curves,
+        froc=_froc({run.arm: [run]}, style, ""),
         looks=looked,
         sentences=read_sentences(run),
         layers=_layers(looked),
@@ -320,6 +324,13 @@ def _curves(
     return drawn
 
 
+def _froc(arms: dict[str, list[Run]], style: dict[str, figures.Style], baseline: str) -> list[figures.Lines]:
+    """How much is found at how many false positives a slice, a panel an arm; nothing for runs without such a curve."""
+    kept = {arm: [points for run in runs if (points := froc_curve(run))] for arm, runs in arms.items()}
+    titles = "false positives a slice", "lesions found, %"
+    return figures.lines(kept, style, titles, factor=100, baseline=baseline, log=True)
+
+
 def _curve(run: Run, x: str, y: str) -> list[tuple[float, float]]:
     return [(a, b) for row in run.curves if (a := row.get(x)) is not None and (b := row.get(y)) is not None]
 
@@ -337,6 +348,6 @@ def _layers(looked: looks.Looks) -> dict[str, Any]:
             else []
             for column in columns
         ]
-    for name, columns in (("profiles", looked.profiles), ("times", looked.times)):
+    for name, columns in (("profiles", looked.profiles), ("times", looked.times), ("slices", looked.slices)):
         cells[name] = [[[layer.drawn.uri, layer.caption, layer.alt] for layer in column.layers] for column in columns]
     return cells

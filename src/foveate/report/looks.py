@@ -92,6 +92,7 @@ class Looks:
     predicted: tuple[MapColumn, ...] = ()
     profiles: tuple[ProfileColumn, ...] = ()
     times: tuple[ProfileColumn, ...] = ()  # what the frames of a clip give to each other
+    slices: tuple[ProfileColumn, ...] = ()  # what each sample gives to the slices of its bag
     without: tuple[str, ...] = ()  # arms that have no spatial map of their own
     seeds: str = ""
     problems: tuple[str, ...] = ()
@@ -136,7 +137,7 @@ def looks_of_study(arms: dict[str, list[Run]], style: dict[str, Style]) -> Looks
         problems.append(f"{arm} was looked at on other samples than the first arm, so its maps are left out")
         del chosen[arm]
     side = largest_side(maps for _, maps in chosen.values())
-    own, network, predicted, profiles, times, without = [], [], [], [], [], []
+    own, network, predicted, profiles, times, slices, without = [], [], [], [], [], [], []
     for arm, (run, maps) in chosen.items():
         spatial, evidence, channels, predictions = _by_kind(maps.maps)
         if spatial:
@@ -150,6 +151,8 @@ def looks_of_study(arms: dict[str, list[Run]], style: dict[str, Style]) -> Looks
             predicted.append(MapColumn(arm, style[arm], "", _predicted(predictions, maps, arm)))
         if between := [entry for entry in maps.maps if entry.kind == "frames"]:
             times.append(ProfileColumn(arm, style[arm], _time_layers(between, arm)))
+        if weighed := [entry for entry in maps.maps if entry.kind == "slices"]:
+            slices.append(ProfileColumn(arm, style[arm], _slice_layers(weighed, arm)))
         if channels and arm not in CONTROLS:
             profiles.append(ProfileColumn(arm, style[arm], _profile_layers(channels, arm)))
     seeds = {run.seed for run, _ in chosen.values()}
@@ -166,6 +169,7 @@ def looks_of_study(arms: dict[str, list[Run]], style: dict[str, Style]) -> Looks
         predicted=tuple(predicted),
         profiles=tuple(profiles),
         times=tuple(times),
+        slices=tuple(slices),
         without=tuple(without),
         seeds=told,
         problems=tuple(problems),
@@ -189,6 +193,8 @@ def looks_of_run(run: Run) -> Looks:
     profiles = (ProfileColumn(run.arm, None, _profile_layers(channels, run.arm)),) if channels else ()
     between = [entry for entry in maps.maps if entry.kind == "frames"]
     times = (ProfileColumn(run.arm, None, _time_layers(between, run.arm)),) if between else ()
+    weighed = [entry for entry in maps.maps if entry.kind == "slices"]
+    slices = (ProfileColumn(run.arm, None, _slice_layers(weighed, run.arm)),) if weighed else ()
     predicted = (MapColumn(run.arm, None, "", _predicted(predictions, maps, run.arm)),) if predictions else ()
     return Looks(
         pictures=_pictures(maps.samples),
@@ -198,6 +204,7 @@ def looks_of_run(run: Run) -> Looks:
         predicted=predicted,
         profiles=profiles,
         times=times,
+        slices=slices,
         seeds=f"seed {run.seed}",
         problems=maps.problems,
     )
@@ -332,5 +339,16 @@ def _time_layers(entries: Sequence[Map], arm: str) -> tuple[ProfileLayer, ...]:
         if entry.values.shape[0] == entry.values.shape[1] and entry.values.min() >= 0 and entry.values.any():
             told += f"; {percent(float(entry.values.trace() / entry.values.sum()))} within the frame that asks"
         alt = f"What frames give to each other in {arm}, {entry.tap}: {told}"
+        layers.append(ProfileLayer(entry.tap, short, drawn, told, alt))
+    return tuple(layers)
+
+
+def _slice_layers(entries: Sequence[Map], arm: str) -> tuple[ProfileLayer, ...]:
+    layers = []
+    for entry, short in zip(entries, _shortened([entry.tap for entry in entries]), strict=True):
+        drawn = profile(entry)
+        means = ", ".join(f"{mean:.2f}" for mean in entry.values.mean(axis=0))
+        told = f"weight {_range(drawn.low, drawn.high)}; means of the slices: {means}"
+        alt = f"How {arm}, {entry.tap}, weighs the slices of each bag: {told}"
         layers.append(ProfileLayer(entry.tap, short, drawn, told, alt))
     return tuple(layers)

@@ -31,8 +31,8 @@ __all__ = [
     "read_study",
 ]
 
-TABLES = ("channel_profile", "frames")  # of all samples together
-KINDS = ("channel_profile", "spatial", "rows", "weights", "network", "prediction", "frames")
+TABLES = ("channel_profile", "frames", "slices")  # of two axes
+KINDS = ("channel_profile", "spatial", "rows", "weights", "network", "prediction", "frames", "slices")
 
 
 def number(value: object) -> float | None:
@@ -97,7 +97,7 @@ class Sample:
 @dataclass(frozen=True)
 class Map:
     """One entry of maps.json. `values`: (class, channel) for a channel profile, (frame, frame) for what frames of
-    a clip give to each other, else (sample, height, width).
+    a clip give to each other, (sample, slice) for the weights of a bag, else (sample, height, width).
 
     A prediction holds classes, other maps numbers; what is not a number lies beyond the picture.
     """

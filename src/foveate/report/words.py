@@ -11,6 +11,14 @@ from foveate.report.read import Run, of_clips
 __all__ = ["Words", "words_for"]
 
 
+VALIDATED = {
+    "val_dice": "Validation Dice",
+    "val_map": "Validation mAP",
+    "val_sensitivity": "Validation sensitivity",
+    "val_bleu": "Validation BLEU",
+}
+
+
 @dataclass(frozen=True)
 class Words:
     """The words of one task.
@@ -39,8 +47,7 @@ class Words:
     @property
     def names(self) -> dict[str, str]:
         """What metrics and counts are called, those of validation too."""
-        validated = {"val_dice": "Validation Dice", "val_map": "Validation mAP", "val_bleu": "Validation BLEU"}
-        return {**validated, **self.counts, **self.metrics}
+        return {**VALIDATED, **self.counts, **self.metrics}
 
     @property
     def by_case(self) -> bool:
@@ -115,6 +122,31 @@ WORDS = {
             "pointing.network": "Pointing, queries",
             "pointing.mechanism": "Pointing, mechanism",
         },
+    ),
+    "lesions": Words(
+        task="lesions",
+        quality="Sensitivity",
+        unit="seed",
+        samples="volumes",
+        one="slice with its bag",
+        many="slices",
+        metrics={
+            "sensitivity": "Sensitivity at 0.5",
+            **{f"sensitivity_{rate}": f"Sensitivity at {rate}" for rate in (1, 2, 4, 8, 16)},
+            "froc": "FROC, mean",
+            "map": "mAP",
+            "map50": "mAP50",
+            "map75": "mAP75",
+            "mask_map": "Mask mAP",
+            "mask_map50": "Mask mAP50",
+            "dice": "Dice",
+            "false_positive_ml": "False positives, ml",
+            "hd95_mm": "HD95, mm",
+            "neighbours": "Weight on neighbours",
+            "pointing.mechanism": "Pointing, mechanism",
+        },
+        counts={"slices": "Slices", "lesions": "Lesions in slices", "cases": "Cases"},
+        beside=(("dice", "Dice", "a volume"),),
     ),
     "translate": Words(
         task="translate",

@@ -274,7 +274,7 @@ def task_for(task: str, data: str, network: str | None) -> str:
         from foveate.networks.catalogue import describe
 
         return "lesions" if describe(network).task == "lesions" else task
-    from foveate.data.open_stacks import holds_stacks
+    from foveate.data.stacks import holds_stacks
 
     return "lesions" if holds_stacks(data) else task
 

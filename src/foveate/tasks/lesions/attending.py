@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ def drawn_on(network: MaskRCNN, new: Sequence[str], ready: Ready, lesion: Lesion
 def level_of(network: MaskRCNN, sight: Sight, box_xyxy: Sequence[float], size: Sequence[int]) -> str:
     """The level of the pyramid from which a box in a slice of (height, width) is read."""
     scale = torch.tensor([sight.given[1] / size[1], sight.given[0] / size[0]] * 2)
-    pool = network.roi_heads.box_roi_pool
+    pool: Any = network.roi_heads.box_roi_pool
     return pool.featmap_names[int(pool.map_levels([torch.tensor([list(box_xyxy)]) * scale])[0])]
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from foveate.data import SPLITS
 from foveate.data.masks import check_extra
-from foveate.data.open_stacks import open_stacks
 from foveate.data.stack_checks import StackFacts, check_stacks
-from foveate.data.stacks import Stacks, StackSplit
+from foveate.data.stacks import Stacks, StackSplit, open_stacks
 from foveate.errors import RunError
 from foveate.files import write_atomic
 from foveate.networks import MaskRCNN
@@ -79,7 +79,7 @@ class LesionJob(Job):
             return Preparation.from_json(path.read_text(encoding="utf-8")), read_facts(slices)
         found = prepare_for(self.config, self.stacks)
         seen, findings = check_stacks(self.stacks, lambda done, count: self.tell("check", done / count))
-        facts = {name: [found.shown(each) for each in held] for name, held in seen.items()}
+        facts = {name: [found.shown(each) for each in seen if each.split == name] for name in SPLITS}
         told = {name: [dataclasses.asdict(each) for each in held] for name, held in facts.items()}
         write_atomic(slices, json.dumps(told) + "\n")
         write_atomic(path, found.to_json())

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from foveate.data.boxes import Objects
 from foveate.data.intensity import WINDOWS, Intensity
+from foveate.data.orientation import Plane
 from foveate.data.stack_checks import StackFacts
 from foveate.data.stacks import Stack, Stacks
 from foveate.data.volumes import modality_of
@@ -69,8 +70,8 @@ class Preparation:
     Args:
         classes: Their names.
         values: What label maps call each.
-        modality: The channel's name.
-        channel: As it is asked for in volumes with several; None for the only one.
+        modality: The name of the channel that is looked at.
+        modalities: Those of all channels that files have.
         plane: Along which slices are cut.
         intensity: What is done with the values.
         slice_mm: From one slice to the next; None for that of each volume.
@@ -84,8 +85,8 @@ class Preparation:
     classes: list[str]
     values: list[int]
     modality: str
-    channel: str | None
-    plane: str
+    modalities: list[str]
+    plane: Plane
     intensity: Intensity
     slice_mm: float | None
     pixel_mm: float | None
@@ -146,7 +147,7 @@ def prepare_for(config: LesionConfig, stacks: Stacks) -> Preparation:
         classes=stacks.classes,
         values=stacks.values,
         modality=stacks.modality,
-        channel=config.channel,
+        modalities=stacks.modalities or [stacks.modality],
         plane=config.plane,
         intensity=_intensity(config, stacks),
         slice_mm=config.slice_mm,

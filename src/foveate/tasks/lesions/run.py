@@ -172,7 +172,11 @@ def _each(given: Scans, preparation: Preparation) -> Iterator[Iterator[tuple[str
         for name, images in given.items():
             try:
                 volume = read_scan(name, images, preparation.modalities, 3)
-                yield name, volume, cut_stack(volume, preparation.channel_number, preparation.plane)
+                yield (
+                    name,
+                    volume,
+                    cut_stack(volume, preparation.modalities.index(preparation.modality), preparation.plane),
+                )
             except DataError as error:
                 faults.append(str(error))
 

@@ -105,7 +105,7 @@ def changed(image: Tensor, target: dict[str, Tensor], generator: torch.Generator
     image = v2.affine(image, interpolation=v2.InterpolationMode.BILINEAR, **how)
     if "masks" in target:
         masks = v2.affine(target["masks"], interpolation=v2.InterpolationMode.NEAREST, **how)
-        kept = masks.flatten(1).any(dim=1)
+        kept = (masks > 0).flatten(1).any(dim=1)
         boxes = boxes_of(masks[kept] > 0)
         return image, {"boxes": boxes, "labels": target["labels"][kept], "masks": masks[kept]}
     middle = torch.tensor([size[1], size[0]] * 2) / 2
