@@ -94,6 +94,7 @@ def test_the_file_itself_may_be_named(tmp_path: Path):
     root = deep_lesion(tmp_path, [row()])
     assert holds_stacks(root)
     assert holds_stacks(root / "DL_info.csv")
+    (root / "DL_info.csv").write_text((root / "DL_info.csv").read_text(), encoding="utf-8-sig")
     assert len(open_stacks(root / "DL_info.csv").splits["train"]) == 1
 
 
@@ -148,6 +149,7 @@ def test_a_series_of_which_nothing_is_there_is_counted(tmp_path: Path):
         ({"box": "-5, -5, 0, 0"}, "whose box is outside the picture"),
         ({"Spacing_mm_px_": "0.8, 0.8, 0"}, "whose spacing is no positive number"),
         ({"Spacing_mm_px_": "0.8, 0.8, NaN"}, "whose spacing is no positive number"),
+        ({"Spacing_mm_px_": "0.8, inf, 5"}, "whose spacing is no positive number"),
         ({"box": "5, 2, 5"}, "that do not say what they should"),
         ({"Possibly_noisy": ""}, "that do not say what they should"),
         ({"Image_size": "nan, 6"}, "that do not say what they should"),

@@ -350,6 +350,20 @@ def test_folders_of_dicom_slices_may_lie_in_splits(tmp_path: Path):
     }
 
 
+def test_slices_may_have_no_ending_and_say_no_modality(tmp_path: Path):
+    for number in range(3):
+        folder = save_series(tmp_path / f"images/{number}", Modality=None)
+        for file in list(folder.iterdir()):
+            file.rename(folder / f"IM{file.stem}")
+        save_nifti(tmp_path / f"labels/{number}.nii.gz", blob(7, 5, 3), read_series(folder).affine)
+    volumes = open_volumes(tmp_path)
+    assert (len(volumes.splits["train"]), volumes.modalities) == (1, ["image"])
+    save_nifti(tmp_path / "images/more/3.nii.gz", noise(7, 5, 3))
+    (tmp_path / "images/more/notes").write_bytes(b"no slice")
+    with pytest.raises(DataError, match="images/more/notes is no scan and no picture"):
+        open_volumes(tmp_path)
+
+
 def test_a_series_is_held_against_its_label_and_against_what_the_data_says(tmp_path: Path):
     root = dicom_pairs(tmp_path)
     volumes = open_volumes(root)

@@ -194,6 +194,13 @@ def test_what_is_odd_about_stacks_is_found(tmp_path: Path):
     ]
 
 
+def test_empty_volumes_are_no_copies_of_each_other(tmp_path: Path):
+    root = scans(tmp_path, [two_spots()] * 3)
+    for name in "12":
+        save_nifti(root / f"images/{name}.nii.gz", np.zeros(SHAPE, np.float32), OBLIQUE)
+    assert check_stacks(open_stacks(root))[1] == []
+
+
 def test_every_stack_that_cannot_be_read_is_named(tmp_path: Path):
     root = scans(tmp_path, [two_spots()] * 3)
     stacks = open_stacks(root)
@@ -239,6 +246,9 @@ def test_volumes_are_told_from_pictures_without_reading_them(tmp_path: Path):
     assert holds_stacks(tmp_path / "dicom")
     (tmp_path / "dicom/images/.DS_Store").write_bytes(b"hidden")
     assert holds_stacks(tmp_path / "dicom")
+    save_series(tmp_path / "loose/images")  # no folder a series
+    (tmp_path / "loose/labels").mkdir()
+    assert not holds_stacks(tmp_path / "loose")
 
 
 def test_the_description_of_nnunet_says_whether_it_has_volumes(tmp_path: Path):
@@ -253,11 +263,16 @@ def test_coco_is_of_volumes_where_its_pictures_say_so(tmp_path: Path):
     images = [{"id": 0, "file_name": "pic000.png", "volume": "a", "slice": 4}]
     named = [{"id": 3, "name": '"volume": "slice":'}]
     assert not holds_stacks(save_coco(tmp_path / "named/train.json", tmp_path / "named", categories=named))
+    assert not holds_stacks(save_coco(tmp_path / "more/train.json", tmp_path / "more", info={"volume": 1, "slice": 2}))
     assert holds_stacks(save_coco(tmp_path / "slices/train.json", tmp_path / "slices", images=images))
     assert holds_stacks(tmp_path / "slices")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"volume": 1, "slice": 2', b'["volume":"slice":]', b"\xff"])
+DEEP = b'{"volume": 1, "slice": ' + b"[" * 99999
+BROKEN = [b"", b"{", b'{"volume": 1, "slice": 2', b'["volume":"slice":]', b"\xff", DEEP]
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
 def test_a_file_that_is_no_json_holds_no_stacks(tmp_path: Path, content: bytes):
     (tmp_path / "train.json").write_bytes(content)
     assert not holds_stacks(tmp_path)

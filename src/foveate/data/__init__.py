@@ -25,5 +25,8 @@ KINDS = {
     "DATASET": "to segment: dataset.json of the Decathlon or of nnU-Net, or images/ and labels/ with equal names",
     "direction": "the embedded clips: a digit travels left or right, 2 classes, 8 frames, grey, 40x40, its place known",
     "mover": "the embedded clips: which of three digits moves, 10 classes, 8 frames, grey, 48x48, its place known",
+    "lesions": "the embedded volumes: cut into slices, with lesions to be found in them, their places known",
+    "VOLUMES": "to detect in slices: as DATASET, each connected part of a class being a lesion, or each number",
+    "SLICES": "to detect in slices: DL_info.csv of DeepLesion, or COCO json whose images say volume and slice",
     "CLIPS": "videos: class folders as DIR, of video files (with the extra video) or of folders of frames",
 }

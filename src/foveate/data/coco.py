@@ -28,7 +28,11 @@ FAR = 1e9  # pixels
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture of a file and what is in it; ids of categories are the file's."""
+    """A picture of a file and what is in it; ids of categories are the file's.
+
+    Pictures that are slices of volumes say "volume", "slice" and perhaps "spacing", and of their objects which "lesion"
+    they are of: as they stand in the file, None where nothing is said.
+    """
 
     file: Path
     name: str
@@ -39,6 +43,10 @@ class Scene:
     crowd: list[bool] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
     segmentations: list[Any] = field(default_factory=list)
+    lesions: list[Any] = field(default_factory=list)
+    volume: Any = None
+    slice: Any = None
+    spacing: Any = None
 
 
 @dataclass(frozen=True)
@@ -100,14 +108,14 @@ class CocoSplit:
         return decode_masks(scene.segmentations, *scene.size) if self.with_masks else None
 
 
-def read_coco(path: Path, folders: Sequence[Path], tally: Tally, *, masks: bool = False) -> CocoFile:
+def read_coco(path: Path, folders: Sequence[Path], tally: Tally, *, masks: bool | None = False) -> CocoFile:
     """Read a file and the headers of its pictures; what cannot be used is left out and counted.
 
     Args:
         path: The json file.
         folders: Where its pictures may be: that which holds most of them counts for all.
         tally: Counts what is left out or put right.
-        masks: Whether segmentations are kept; objects without one are left out.
+        masks: Whether segmentations are kept; objects without one are left out, or, with None, kept and counted.
 
     Raises:
         DataError: If the file is not COCO json, or none of its pictures is there.
@@ -184,10 +192,11 @@ def _scene(entry: Mapping[str, Any], folder: Path, tally: Tally) -> Scene | None
         found = f"{file} is {size[0]} high and {size[1]} wide, where {said[0]} and {said[1]} were said"
         tally.add("pictures of another size than said (turned by EXIF, maybe), left out", found)
         return None
-    return Scene(file, entry["file_name"], entry["id"], size)
+    place = (entry.get("volume"), entry.get("slice"), entry.get("spacing"))
+    return Scene(file, entry["file_name"], entry["id"], size, volume=place[0], slice=place[1], spacing=place[2])
 
 
-def _add(scene: Scene, entry: Mapping[str, Any], tally: Tally, masks: bool) -> None:
+def _add(scene: Scene, entry: Mapping[str, Any], tally: Tally, masks: bool | None) -> None:
     """Put an object into its scene, cut at the picture's edge, if it can be used."""
     where = f"annotation {entry.get('id')} of {scene.name}"
     box = entry.get("bbox")
@@ -200,20 +209,23 @@ def _add(scene: Scene, entry: Mapping[str, Any], tally: Tally, masks: bool) -> N
         return tally.add("boxes without area, left out", f"{where}: {box}")
     if inside[0] >= inside[2] or inside[1] >= inside[3]:
         return tally.add("boxes outside their picture, left out", f"{where}: {box}")
-    segmentation = entry.get("segmentation")
-    if masks and not is_mask(segmentation, height, width):
+    segmentation, crowd = entry.get("segmentation"), entry.get("iscrowd", 0)
+    usable = masks is not False and is_mask(segmentation, height, width)
+    if masks and not usable:
         return tally.add("objects without a mask that can be used, left out", where)
+    if masks is None and not usable and crowd != 1:
+        tally.add("objects without a mask that can be used, so that boxes alone count", where)
     if any(abs(edge - cut) > 1 for edge, cut in zip((left, top, right, bottom), inside, strict=True)):
         tally.add("boxes that reach out of their picture, cut at its edge", f"{where}: {box}")
     scene.boxes_xyxy.append(inside)
     scene.categories.append(entry["category_id"])
-    crowd = entry.get("iscrowd", 0)
     if crowd not in (0, 1, None):
         tally.add("objects whose iscrowd is neither 0 nor 1, taken for single ones", f"{where}: {str(crowd)[:100]}")
     scene.crowd.append(crowd == 1)
     area = entry.get("area", box[2] * box[3])
     scene.areas.append(area if _is_finite(area) else box[2] * box[3])
-    scene.segmentations.append(segmentation if masks else None)
+    scene.segmentations.append(segmentation if usable else None)
+    scene.lesions.append(entry.get("lesion"))
     return None
 
 

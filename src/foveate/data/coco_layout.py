@@ -27,6 +27,7 @@ __all__ = [
     "open_coco",
     "open_coco_split",
     "picture_folders",
+    "refuse_twins",
     "split_files",
 ]
 
@@ -48,7 +49,7 @@ def open_coco(path: Path, *, masks: bool = False, images: Path | None = None) ->
     names = categories_of(read.values())
     scenes = {split: file.scenes for split, file in read.items()}
     rule = divide_scenes(scenes)
-    _refuse_twins(scenes)
+    refuse_twins(scenes)
     ids, called = class_names(names)
     splits = {split: CocoSplit(scenes[split], ids, masks) for split in SPLITS}
     findings = [finding for tally in tallies.values() for finding in tally.findings()]
@@ -165,7 +166,8 @@ def divide_scenes(
     return f"{' and '.join(missing)} taken from the file of train in the order of a hash of the {noun}' names"
 
 
-def _refuse_twins(scenes: Mapping[str, Sequence[Scene]]) -> None:
+def refuse_twins(scenes: Mapping[str, Sequence[Scene]]) -> None:
+    """Raise a DataError where a picture is listed twice."""
     held: dict[Path, str] = {}
     for split, members in scenes.items():
         for scene in members:

@@ -14,14 +14,14 @@ Hidden files, among them the "._" files of macOS, are passed over.
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from foveate.data.description import classes_of, classes_seen, modalities_of, modalities_seen, read_description
-from foveate.data.dicom import COMPANIONS, is_slice
+from foveate.data.dicom import COMPANIONS, SLICES, is_slice
 from foveate.data.nifti import NIFTI, is_nifti, read_nifti_shape
 from foveate.data.reading import SUFFIXES
 from foveate.data.volumes import Case
@@ -203,7 +203,7 @@ def _pair(folder: Path, prefix: str) -> list[Case]:
 def _by_stem(folder: Path, *, series: bool = False) -> dict[str, Path]:
     """Files by their names without ending, and with `series` also folders of DICOM slices by theirs."""
     visible = _visible(folder)
-    slices = {path for path in visible if series and path.parent != folder and is_slice(path)}
+    slices = {path for path in _slices(visible) if series and path.parent != folder}
     places = {path.parent for path in slices}
     files = {place.relative_to(folder).as_posix(): place for place in sorted(places)}
     for path in visible:
@@ -217,6 +217,12 @@ def _by_stem(folder: Path, *, series: bool = False) -> dict[str, Path]:
             raise DataError(f"{files[name]} and {path} have one name; a case is one file{' or folder' * series}")
         files[name] = path
     return files
+
+
+def _slices(paths: Sequence[Path]) -> list[Path]:
+    """Those that are DICOM slices; beside scans and pictures a file without ending is none."""
+    beside = {path.parent for path in paths if stem(path) != path.as_posix()}
+    return [path for path in paths if path.suffix.lower() in SLICES or (path.parent not in beside and is_slice(path))]
 
 
 def _check_paired(images: Path, labels: Path, pictures: Iterable[str], masks: Iterable[str]) -> None:

@@ -27,9 +27,9 @@ class StackFacts:
         depth: How many slices.
         size: (height, width) of each.
         spacing: Of slices, rows and columns, in mm.
-        lesions: How many; where masks are not known, how many boxes.
+        lesions: How many; where masks are not known, how many boxes, crowds not counted.
         with_lesion: The annotated slices that hold one.
-        without: The annotated slices that hold none.
+        without: The annotated slices that hold none, and no crowd either.
         sides: The longer side of the boxes in its slices: the smallest, the median and the largest, in pixels; None
             without lesions.
     """
@@ -94,7 +94,8 @@ def _facts(split: str, stack: Stack) -> tuple[StackFacts, set[int]]:
     marked = None if stack.instances is None else (stack.instances > 0).flatten(1).any(dim=1)
     objects = {index: stack.objects(index)[0] for index in annotated if marked is None or marked[index]}
     objects = {index: found for index, found in objects.items() if len(found)}
-    boxes = torch.cat([torch.zeros(0, 4), *(found.boxes_xyxy for found in objects.values())])
+    single = {index: ~found.crowd for index, found in objects.items()}
+    boxes = torch.cat([torch.zeros(0, 4), *(objects[index].boxes_xyxy[lone] for index, lone in single.items())])
     sides = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1)
     return StackFacts(
         split,
@@ -103,10 +104,10 @@ def _facts(split: str, stack: Stack) -> tuple[StackFacts, set[int]]:
         (stack.slices.shape[1], stack.slices.shape[2]),
         stack.spacing,
         len(boxes) if stack.instances is None else len(stack.labels),
-        list(objects),
+        [index for index, lone in single.items() if lone.any()],
         [index for index in annotated if index not in objects],
         (float(sides.min()), float(sides.median()), float(sides.max())) if len(sides) else None,
-    ), {label for found in objects.values() for label in found.labels.tolist()}
+    ), {label for index, lone in single.items() for label in objects[index].labels[lone].tolist()}
 
 
 def _tell(facts: StackFacts, slices: Tensor, tally: Tally, seen: dict[bytes, tuple[str, str]]) -> None:

@@ -32,7 +32,7 @@ def stack_kind(data: str | Path) -> Kind | None:
         if any(map(_has_slices, _json_files(path))):
             return "slices"
         return "volumes" if path.exists() and _has_volumes(path) else None
-    except (FoveateError, OSError, ValueError):
+    except (FoveateError, OSError, ValueError, RecursionError):  # of json that is nested too deep
         return None
 
 
