@@ -66,8 +66,10 @@ class Sight:
     def on_slice(self, heat: Tensor, size: Sequence[int]) -> Tensor:
         """A map (*channel, rows, columns) of what the network got, over a slice of (height, width)."""
         flat = heat.reshape(1, -1, *heat.shape[-2:]).mean(dim=1, keepdim=True)
-        whole = F.interpolate(flat, self.padded, mode="nearest-exact")[..., : self.given[0], : self.given[1]]
-        return F.interpolate(whole, tuple(size), mode="nearest-exact")[0, 0]
+        whole = F.interpolate(flat, self.padded, mode="bilinear", align_corners=False)[
+            ..., : self.given[0], : self.given[1]
+        ]
+        return F.interpolate(whole, tuple(size), mode="bilinear", align_corners=False)[0, 0]
 
 
 def see(network: MaskRCNN, new: Sequence[str], ready: Ready, index: int) -> Sight:
