@@ -31,7 +31,9 @@ class MaskRCNN(nn.Module):
 
     Residual network and pyramid are `backbone.body` and `backbone.fpn`, regions `rpn`, heads `roi_heads`, keys as in
     torchvision, whose code they are but for the residual network; attention is `backbone.attention.LEVEL`. With bag=1
-    and mechanism=None it is the plain 2.5-D network. `sites` names each mechanism with its channels; `architecture`
+    and mechanism=None it is the plain 2.5-D network. With the options {"detach": True} of volumetric attention the
+    other slices are read without a gradient, except under norm="batch" in training: its statistics are those of whole
+    bags, and let a gradient through. `sites` names each mechanism with its channels; `architecture`
     says what builds the network again, and is None where the mechanism was given as a callable.
 
     Args:
@@ -116,8 +118,6 @@ class MaskRCNN(nn.Module):
         for name, (count, least) in counts.items():
             if count < least:
                 raise ValueError(f"MaskRCNN takes {name} of at least {least}; got {count}")
-        if not include_target and (bag == 1 or mechanism != "volumetric"):
-            raise ValueError("include_target=False takes the target out of the bag that volumetric attention looks at")
         for name in detector or {}:
             if name not in parts.DETECTOR:
                 raise TypeError(f'detector has no option "{name}"; it takes {", ".join(parts.DETECTOR)}')
@@ -144,6 +144,10 @@ class MaskRCNN(nn.Module):
         self.masks = bool(mask_channels)
         # Last, so that one seed gives one host whatever the mechanism.
         self.sites = self._place(mechanism, options, levels, shared)
+        if not include_target and (bag == 1 or not pyramid.volumetric):
+            raise ValueError("include_target=False takes the target out of the bag that volumetric attention looks at")
+        if include_target and any(getattr(self.get_submodule(site), "add_target", False) for site in self.sites):
+            raise ValueError("add_target=True puts the target into a bag without it: with include_target=False only")
 
     def _place(
         self,
