@@ -482,9 +482,9 @@ def test_without_masks_it_is_a_faster_r_cnn(options):
     for answer, expected in zip(network.detect(volume(3)), whole.detect(volume(3)), strict=True):
         same(answer, {key: value for key, value in expected.items() if key != "masks"}, ("boxes", "labels", "scores"))
     network.train()
-    targets = [target((8, 8, 24, 20)), target()]
+    targets = [{key: each[key] for key in ("boxes", "labels")} for each in (target((8, 8, 24, 20)), target())]
     losses = []
-    for given in (targets, [{key: each[key] for key in ("boxes", "labels")} for each in targets]):
+    for given in (targets, [each | {"masks": None} for each in targets]):
         torch.manual_seed(4)
         losses.append(network(images, given))
     assert set(losses[0]) == {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
@@ -785,6 +785,10 @@ WRONG = {
     "stride": (lambda: small(bag_stride=0), "^MaskRCNN takes bag_stride of at least 1; got 0$"),
     "norm": (lambda: small(norm="none"), 'norm must be one of "batch", "frozen", "group"; got \'none\''),
     "anchors": (lambda: small(anchor_sizes=(8, 16)), r"^anchor_sizes are one for each of 5 levels; got \(8, 16\)$"),
+    "colours": (
+        lambda: small(image_mean=[0.5]),
+        "^image_mean and image_std are of 3 channels; got 1 and 3$",
+    ),
     "levels": (lambda: small(**VA, levels=("4",)), r"^levels are some of 0, 1, 2, 3, pool; got \('4',\)$"),
     "idle": (lambda: small(levels=("0",), shared=True), "^levels, shared need a mechanism; got mechanism=None$"),
     "callable": (lambda: small(mechanism=nn.Identity, options={}), "^options are for a mechanism given by name"),

@@ -121,6 +121,8 @@ class MaskRCNN(nn.Module):
         for name in detector or {}:
             if name not in parts.DETECTOR:
                 raise TypeError(f'detector has no option "{name}"; it takes {", ".join(parts.DETECTOR)}')
+        if not len(image_mean) == len(image_std) == 3:
+            raise ValueError(f"image_mean and image_std are of 3 channels; got {len(image_mean)} and {len(image_std)}")
         self.bag, self.bag_stride, self.include_target = bag, bag_stride, include_target
         self.norm, self.norm_eps, self.min_size, self.max_size = norm, norm_eps, min_size, max_size
         self.anchor_sizes, self.num_classes = tuple(anchor_sizes), num_classes
