@@ -716,6 +716,15 @@ def test_the_catalogue_builds_what_the_functions_build():
         assert list(va_mask_rcnn_tiny(mechanism="eca").backbone.attention["0"].parameters())
 
 
+def beside(*boxes):
+    """A target in a picture of 48 x 64, some of whose boxes are not in it."""
+    return {
+        "boxes": torch.tensor(boxes, dtype=torch.float64),
+        "labels": torch.ones(len(boxes), dtype=torch.long),
+        "masks": torch.zeros(len(boxes), 48, 64),
+    }
+
+
 WRONG = {
     "nothing": (lambda: small()([]), "^MaskRCNN takes at least one picture; got none$"),
     "one channel": (
@@ -762,6 +771,18 @@ WRONG = {
     "no number": (
         lambda: small().train()(volume(1), [target((1, 1, 4, 4)) | {"boxes": torch.full((1, 4), torch.nan)}]),
         r"; target 0 has \[nan, nan, nan, nan\]$",
+    ),
+    "box beside the picture": (
+        lambda: small().train()([torch.zeros(3, 48, 64)], [beside((2, 2, 9, 9), (2, 50, 9, 60))]),
+        r"^boxes lie in their picture, here of height 48 and width 64; target 0 has \[2\.0, 50\.0, 9\.0, 60\.0\]$",
+    ),
+    "box behind the picture": (
+        lambda: small().train()([torch.zeros(3, 48, 64)], [beside((64, 2, 70, 9))]),
+        r"; target 0 has \[64\.0, 2\.0, 70\.0, 9\.0\]$",
+    ),
+    "box before the picture": (
+        lambda: small().train()([torch.zeros(3, 48, 64)], [beside((-5, 2, 0, 9))]),
+        r"; target 0 has \[-5\.0, 2\.0, 0\.0, 9\.0\]$",
     ),
     "background": (
         lambda: small().train()(volume(1), [target((1, 1, 4, 4)) | {"labels": torch.tensor([0])}]),

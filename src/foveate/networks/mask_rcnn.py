@@ -31,10 +31,11 @@ class MaskRCNN(nn.Module):
 
     Residual network and pyramid are `backbone.body` and `backbone.fpn`, regions `rpn`, heads `roi_heads`, keys as in
     torchvision, whose code they are but for the residual network; attention is `backbone.attention.LEVEL`. With bag=1
-    and mechanism=None it is the plain 2.5-D network. With the options {"detach": True} of volumetric attention the
-    other slices are read without a gradient, except under norm="batch" in training: its statistics are those of whole
-    bags, and let a gradient through. `sites` names each mechanism with its channels; `architecture`
+    and mechanism=None it is the plain 2.5-D network. `sites` names each mechanism with its channels; `architecture`
     says what builds the network again, and is None where the mechanism was given as a callable.
+
+    With options={"detach": True} of volumetric attention, the slices around the target are read without a gradient;
+    not so under norm="batch" in training, whose statistics are those of whole bags and let a gradient through.
 
     Args:
         backbone: What makes the ResNet: block, depths and the like.
@@ -71,8 +72,8 @@ class MaskRCNN(nn.Module):
         labels, scores, and masks (object, 1, height, width) in 0..1. A network without masks reads and gives none.
 
     Raises:
-        ValueError: Sizes that do not fit; pictures of another shape or far out of 0..1; boxes without an extent; labels
-            that are no class; masks of other numbers.
+        ValueError: Sizes that do not fit; pictures of another shape or far out of 0..1; boxes without an extent or
+            beside the picture; labels that are no class; masks of other numbers.
     """
 
     anew: ClassVar[Mapping[str, str | tuple[str, ...]]] = {
