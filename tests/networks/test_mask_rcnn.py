@@ -773,7 +773,7 @@ WRONG = {
         r"; target 0 has \[nan, nan, nan, nan\]$",
     ),
     "box beside the picture": (
-        lambda: small().train()([torch.zeros(3, 48, 64)], [beside((2, 2, 9, 9), (2, 50, 9, 60))]),
+        lambda: small().train()([torch.zeros(3, 48, 64)], [beside((50, 2, 60, 9), (2, 50, 9, 60))]),
         r"^boxes lie in their picture, here of height 48 and width 64; target 0 has \[2\.0, 50\.0, 9\.0, 60\.0\]$",
     ),
     "box behind the picture": (
