@@ -450,14 +450,14 @@ def test_a_reader_of_slices_is_asked_once_for_each_and_one_slice_is_there_at_a_t
 
 
 def test_a_volume_can_have_a_stride_of_its_own():
-    network, other, slices = small(**VA), small(**VA, bag_stride=3), volume(5)
+    network, other, slices = small(**VA), small(**VA, bag_stride=3), volume(4)
     plain = pyramids(network, lambda: list(network.detect(slices)))
     found = []
     own = pyramids(network, lambda: found.extend(network.detect(slices, bag_stride=3)))
     levels = list(network.read_volume(slices, bag_stride=3))
     for index, answer in enumerate(found):
         expected = []
-        bag = slices[bag_slices(index, 5, 3, 3)]
+        bag = slices[bag_slices(index, 4, 3, 3)]
         anew = pyramids(network, lambda bag=bag, into=expected: into.extend(network([bag])))[0]
         same(answer, expected[0])
         for level in anew:
