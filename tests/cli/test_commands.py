@@ -41,6 +41,19 @@ def test_a_cost_can_be_read_by_a_program(foveate):
     assert cost["latency_ms"] > 0
 
 
+@pytest.mark.slow
+def test_the_cost_of_a_network_of_bags_of_slices_has_its_training_step_and_is_counted_the_same_again(foveate):
+    costs = []
+    for _ in range(2):
+        status, out, _ = foveate("profile", "va_mask_rcnn_tiny", "--input-shape", "5x3x64x64", "--json")
+        assert status == 0
+        costs.append(json.loads(out))
+    assert costs[0]["input_shape"] == [1, 5, 3, 64, 64]
+    assert costs[0]["step_ms"] > 0
+    for name in ("parameters", "macs", "memory_mib", "step_memory_mib"):
+        assert costs[0][name] == costs[1][name] > 0
+
+
 @pytest.mark.parametrize(("shape", "convolutions"), [("1x32x32", 2), ("2x16x16x8", 3)])
 def test_a_network_that_segments_is_built_for_the_axes_that_are_asked_for(shape, convolutions):
     from foveate.cli.profile import parse_shape
@@ -76,6 +89,10 @@ def test_a_network_that_segments_is_built_for_the_axes_that_are_asked_for(shape,
             "an input shape is written like 3x224x224 or 1x64x64x32; got '224'",
         ),
         (("profile", "resnet50", "--input-shape", "1x8x8x8"), "resnet50 takes channels, height and width; got 1x8x8x8"),
+        (
+            ("export", "va_mask_rcnn_tiny", "--format", "pt2", "--out", "va.pt2"),
+            "this takes the folder of a finished run; va_mask_rcnn_tiny is no run folder",
+        ),
     ],
 )
 def test_what_went_wrong_is_one_sentence_and_status_two(foveate, tmp_path, monkeypatch, arguments, sentence):

@@ -273,6 +273,7 @@ def test_it_exports_with_any_batch_any_number_of_slices_and_any_space():
     ("options", "sentence"),
     [
         ({"order": "first"}, 'order must be one of "channel_spatial", "spatial_channel", "parallel"; got \'first\''),
+        ({"order": ""}, 'order must be one of "channel_spatial", "spatial_channel", "parallel"; got \'\''),
         ({"scale": "root"}, 'scale must be one of "mean", "sqrt", "none"; got \'root\''),
         ({"kernel_size": 4}, "kernel_size must be odd and positive; got 4"),
         ({"embed_channels": 0}, "embed_channels must be at least 1; got 0"),

@@ -151,6 +151,117 @@ def test_the_bag_is_seen_and_its_order_is_not():
         torch.testing.assert_close(plain, reversed_, rtol=1e-9, atol=1e-9)
 
 
+def gradients(network, images, place=1):
+    """The levels that the regions read, the gradients of the weights before them, and those of the pictures."""
+    images = torch.stack(images).requires_grad_()
+    levels = network.backbone(images, place, network.include_target)
+    loss = sum(level.square().sum() for level in levels.values())
+    weights = {name: each for name, each in network.backbone.named_parameters() if each.requires_grad}
+    found = torch.autograd.grad(loss, [images, *weights.values()])
+    return levels, dict(zip(weights, found[1:], strict=True)), found[0]
+
+
+def jointly(network, images, place=1):
+    """The same by the whole bag in one pass, with its gradients."""
+    pyramid, flat = network.backbone, torch.stack(images).flatten(0, 1)
+    whole = {name: x.unflatten(0, (len(images), -1)) for name, x in pyramid.features(flat).items()}
+    bag = whole
+    if not network.include_target:
+        bag = {name: torch.cat([x[:, :place], x[:, place + 1 :]], dim=1) for name, x in whole.items()}
+    levels = pyramid.attend({name: x[:, place] for name, x in whole.items()}, pyramid.embed(bag))
+    weights = dict(pyramid.named_parameters())
+    loss = sum(level.square().sum() for level in levels.values())
+    return levels, dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("include_target", [True, False])
+def test_a_detached_bag_is_read_without_a_gradient_and_to_the_same_numbers(place, include_target):
+    options = VA | {"options": {"reduction": 2, "kernel_size": 3, "detach": True}}
+    network = small(**options, norm="group", include_target=include_target).train()
+    read = []
+    network.backbone.body.register_forward_hook(
+        lambda module, given, x: read.append((len(given[0]), torch.is_grad_enabled()))
+    )
+    levels, weights, images = gradients(network, bags(), place)
+    assert read == [(2, True), (4, False)]
+    expected = jointly(network, bags(), place)
+    for name, level in expected[0].items():
+        torch.testing.assert_close(levels[name], level, rtol=1e-9, atol=1e-9)
+    for name, gradient in expected[1].items():
+        torch.testing.assert_close(weights[name], gradient, rtol=1e-9, atol=1e-9)
+    with capture(network) as maps:
+        network.backbone(torch.stack(bags()), place, include_target)
+    with capture(network) as wanted:
+        jointly(network, bags(), place)
+    for name in wanted:
+        torch.testing.assert_close(maps[name], wanted[name], rtol=1e-9, atol=1e-9)
+    assert [bool(images[:, index].any()) for index in range(3)] == [index == place for index in range(3)]
+
+
+@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize("norm", ["group", "frozen", "batch"])
+def test_a_gradient_reaches_the_other_slices_as_the_option_says_or_by_batch_statistics(norm, detach):
+    options = VA | {"options": {"reduction": 2, "kernel_size": 3, "detach": detach}}
+    network = small(**options, norm=norm).train()
+    for index in (0, 2):
+        assert gradients(network, bags())[2][:, index].any() == (not detach or norm == "batch")
+    evaluated = gradients(network.eval(), bags())[2]
+    assert evaluated[:, [0, 2]].any() == (not detach)
+
+
+def test_the_weights_of_real_features_are_not_those_of_one_slice():
+    network = small(**VA)
+    with capture(network) as maps:
+        network(bags())
+    weights = [maps[name] for name in maps if name.endswith("_weights")]
+    assert len(weights) == 10
+    for each in weights:
+        entropy = -(each * each.log()).sum(dim=1) / torch.tensor(3.0).log()
+        assert (entropy > 0.5).all()
+
+
+def test_equal_slices_have_equal_weights_in_every_level():
+    network, bag = small(**VA), bags(1)[0]
+    with capture(network) as maps:
+        network([bag[[1, 1, 1]]])
+    for name in maps:
+        if name.endswith("_weights"):
+            torch.testing.assert_close(maps[name], torch.full((1, 3), 1 / 3, dtype=torch.float64))
+
+
+def test_a_bag_stays_in_its_volume_with_its_own_slice_in_its_place():
+    for depth in (1, 2, 7):
+        for bag in (1, 3, 4, 9):
+            for stride in (1, 2, 5):
+                for index in range(depth):
+                    chosen = bag_slices(index, depth, bag, stride)
+                    assert len(chosen) == bag
+                    assert chosen[bag // 2] == index
+                    assert 0 <= min(chosen) <= max(chosen) < depth
+                    reversed_ = [depth - 1 - each for each in bag_slices(depth - 1 - index, depth, bag, stride)]
+                    assert bag % 2 == 0 or chosen == reversed_[::-1]
+
+
+def test_a_volume_turned_round_is_answered_the_other_way_round():
+    network, slices = small(**VA), volume(5)
+    answers = list(network.detect(slices))
+    for found, expected in zip(network.detect(slices.flip(0)), answers[::-1], strict=True):
+        same(found, expected)
+
+
+def test_what_is_made_as_a_function_can_have_its_target_left_out_of_the_bag():
+    def build(channels):
+        return VolumetricAttention(channels, 2, add_target=True)
+
+    network = small(mechanism=build, bag=3, include_target=False)
+    with capture(network) as maps:
+        network(bags())
+    assert maps["backbone.attention.0.channel_weights"].shape == (2, 3)
+    with pytest.raises(ValueError, match=r"^add_target=True puts the target into a bag without it: with"):
+        small(mechanism=build, bag=3)
+
+
 def test_a_bag_turned_round_has_its_target_at_the_other_end():
     network, (bag, _) = small(**VA), bags()
     same(network([bag.flip(0)], place=2)[0], network([bag], place=0)[0])
@@ -264,6 +375,13 @@ def test_a_volume_read_once_gives_what_every_bag_read_anew_gives(options):
         assert not answer["boxes"].requires_grad
 
 
+def test_slices_are_answered_in_their_own_size_whatever_they_are_resized_to():
+    network, slices = small(**VA, min_size=60, max_size=100), volume(3, 40, 56)
+    for index, found in enumerate(network.detect(slices)):
+        assert found["masks"].shape[2:] == (40, 56)
+        same(found, network([slices[bag_slices(index, 3, 3)]])[0])
+
+
 def test_a_volume_is_read_slice_by_slice_as_far_as_its_bags_reach():
     network, slices, read = small(**VA, bag_stride=2), volume(9), []
     network.backbone.body.register_forward_hook(lambda module, given, x: read.append(len(given[0])))
@@ -332,14 +450,14 @@ def test_a_reader_of_slices_is_asked_once_for_each_and_one_slice_is_there_at_a_t
 
 
 def test_a_volume_can_have_a_stride_of_its_own():
-    network, other, slices = small(**VA), small(**VA, bag_stride=3), volume(5)
+    network, other, slices = small(**VA), small(**VA, bag_stride=3), volume(4)
     plain = pyramids(network, lambda: list(network.detect(slices)))
     found = []
     own = pyramids(network, lambda: found.extend(network.detect(slices, bag_stride=3)))
     levels = list(network.read_volume(slices, bag_stride=3))
     for index, answer in enumerate(found):
         expected = []
-        bag = slices[bag_slices(index, 5, 3, 3)]
+        bag = slices[bag_slices(index, 4, 3, 3)]
         anew = pyramids(network, lambda bag=bag, into=expected: into.extend(network([bag])))[0]
         same(answer, expected[0])
         for level in anew:
@@ -364,9 +482,9 @@ def test_without_masks_it_is_a_faster_r_cnn(options):
     for answer, expected in zip(network.detect(volume(3)), whole.detect(volume(3)), strict=True):
         same(answer, {key: value for key, value in expected.items() if key != "masks"}, ("boxes", "labels", "scores"))
     network.train()
-    targets = [target((8, 8, 24, 20)), target()]
+    targets = [{key: each[key] for key in ("boxes", "labels")} for each in (target((8, 8, 24, 20)), target())]
     losses = []
-    for given in (targets, [{key: each[key] for key in ("boxes", "labels")} for each in targets]):
+    for given in (targets, [each | {"masks": None} for each in targets]):
         torch.manual_seed(4)
         losses.append(network(images, given))
     assert set(losses[0]) == {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
@@ -598,6 +716,15 @@ def test_the_catalogue_builds_what_the_functions_build():
         assert list(va_mask_rcnn_tiny(mechanism="eca").backbone.attention["0"].parameters())
 
 
+def beside(*boxes):
+    """A target in a picture of 48 x 64, some of whose boxes are not in it."""
+    return {
+        "boxes": torch.tensor(boxes, dtype=torch.float64),
+        "labels": torch.ones(len(boxes), dtype=torch.long),
+        "masks": torch.zeros(len(boxes), 48, 64),
+    }
+
+
 WRONG = {
     "nothing": (lambda: small()([]), "^MaskRCNN takes at least one picture; got none$"),
     "one channel": (
@@ -645,6 +772,18 @@ WRONG = {
         lambda: small().train()(volume(1), [target((1, 1, 4, 4)) | {"boxes": torch.full((1, 4), torch.nan)}]),
         r"; target 0 has \[nan, nan, nan, nan\]$",
     ),
+    "box beside the picture": (
+        lambda: small().train()([torch.zeros(3, 48, 64)], [beside((50, 2, 60, 9), (2, 50, 9, 60))]),
+        r"^boxes lie in their picture, here of height 48 and width 64; target 0 has \[2\.0, 50\.0, 9\.0, 60\.0\]$",
+    ),
+    "box behind the picture": (
+        lambda: small().train()([torch.zeros(3, 48, 64)], [beside((64, 2, 70, 9))]),
+        r"; target 0 has \[64\.0, 2\.0, 70\.0, 9\.0\]$",
+    ),
+    "box before the picture": (
+        lambda: small().train()([torch.zeros(3, 48, 64)], [beside((-5, 2, 0, 9))]),
+        r"; target 0 has \[-5\.0, 2\.0, 0\.0, 9\.0\]$",
+    ),
     "background": (
         lambda: small().train()(volume(1), [target((1, 1, 4, 4)) | {"labels": torch.tensor([0])}]),
         "^labels are 1 to 1, for the background is 0; target 0 has 0$",
@@ -667,6 +806,10 @@ WRONG = {
     "stride": (lambda: small(bag_stride=0), "^MaskRCNN takes bag_stride of at least 1; got 0$"),
     "norm": (lambda: small(norm="none"), 'norm must be one of "batch", "frozen", "group"; got \'none\''),
     "anchors": (lambda: small(anchor_sizes=(8, 16)), r"^anchor_sizes are one for each of 5 levels; got \(8, 16\)$"),
+    "colours": (
+        lambda: small(image_mean=[0.5]),
+        "^image_mean and image_std are of 3 channels; got 1 and 3$",
+    ),
     "levels": (lambda: small(**VA, levels=("4",)), r"^levels are some of 0, 1, 2, 3, pool; got \('4',\)$"),
     "idle": (lambda: small(levels=("0",), shared=True), "^levels, shared need a mechanism; got mechanism=None$"),
     "callable": (lambda: small(mechanism=nn.Identity, options={}), "^options are for a mechanism given by name"),

@@ -110,7 +110,8 @@ def profile(
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(0)  # what is drawn can decide how much there is to do
         if device.type == "cuda":
-            torch.cuda.manual_seed(0)
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(0)
         network = copy.deepcopy(model).eval()
         network.zero_grad(set_to_none=True)
         infer = inference(network, tensors)

@@ -61,7 +61,7 @@ class VolumetricAttention(nn.Module):
             Undivided products over whole maps make the softmax a choice of one slice, the one itself if it is there.
         residual: Whether x is added to what is gated.
         add_target: Whether the slice itself joins the bag. It should not where the caller's bag holds it already.
-        detach: Whether training stops the gradient at the bag's features.
+        detach: Whether the gradient stops at the bag's features; W1, W2 and the convolution get that of the bag too.
 
     Shape:
         x (batch, channel, height, width) and bag (batch, slice, channel, height, width) -> as x.
@@ -96,7 +96,7 @@ class VolumetricAttention(nn.Module):
     ) -> None:
         super().__init__()
         functional.check_channels(channels)
-        functional.check_choice("order", order or "channel_spatial", ORDERS)
+        functional.check_choice("order", "channel_spatial" if order is None else order, ORDERS)
         functional.check_choice("scale", scale, SCALES)
         if not (channel or spatial):
             raise ValueError("VolumetricAttention takes channel=True or spatial=True; got neither")
@@ -137,7 +137,9 @@ class VolumetricAttention(nn.Module):
         return self.attend(x, self.embed(bag))
 
     def embed(self, bag: Tensor) -> Embedded:
-        """All that the layer needs of a bag. What was embedded once can be joined along slices, and used again."""
+        """All that the layer needs of a bag, (batch, slice, channel, height, width); it can be joined along slices and
+        used again.
+        """
         self._check_bag(bag)
         if self.detach:
             bag = bag.detach()
@@ -147,7 +149,7 @@ class VolumetricAttention(nn.Module):
         return Embedded(channel, spatial)
 
     def attend(self, x: Tensor, bag: Embedded) -> Tensor:
-        """Gate a slice by a bag that is embedded already."""
+        """Gate a slice, (batch, channel, height, width), by a bag that is embedded already."""
         gated = x
         if self.order == "spatial_channel" and bag.spatial is not None:
             gated = gated * self._position_gate(x, bag.spatial).unsqueeze(1)

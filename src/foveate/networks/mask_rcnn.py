@@ -34,6 +34,9 @@ class MaskRCNN(nn.Module):
     and mechanism=None it is the plain 2.5-D network. `sites` names each mechanism with its channels; `architecture`
     says what builds the network again, and is None where the mechanism was given as a callable.
 
+    With options={"detach": True} of volumetric attention, the slices around the target are read without a gradient;
+    not so under norm="batch" in training, whose statistics are those of whole bags and let a gradient through.
+
     Args:
         backbone: What makes the ResNet: block, depths and the like.
         num_classes: Classes with the background, which is the first: 2 for one kind of lesion, 91 as COCO counts.
@@ -69,8 +72,8 @@ class MaskRCNN(nn.Module):
         labels, scores, and masks (object, 1, height, width) in 0..1. A network without masks reads and gives none.
 
     Raises:
-        ValueError: Sizes that do not fit; pictures of another shape or far out of 0..1; boxes without an extent; labels
-            that are no class; masks of other numbers.
+        ValueError: Sizes that do not fit; pictures of another shape or far out of 0..1; boxes without an extent or
+            beside the picture; labels that are no class; masks of other numbers.
     """
 
     anew: ClassVar[Mapping[str, str | tuple[str, ...]]] = {
@@ -116,11 +119,11 @@ class MaskRCNN(nn.Module):
         for name, (count, least) in counts.items():
             if count < least:
                 raise ValueError(f"MaskRCNN takes {name} of at least {least}; got {count}")
-        if not include_target and (bag == 1 or mechanism != "volumetric"):
-            raise ValueError("include_target=False takes the target out of the bag that volumetric attention looks at")
         for name in detector or {}:
             if name not in parts.DETECTOR:
                 raise TypeError(f'detector has no option "{name}"; it takes {", ".join(parts.DETECTOR)}')
+        if not len(image_mean) == len(image_std) == 3:
+            raise ValueError(f"image_mean and image_std are of 3 channels; got {len(image_mean)} and {len(image_std)}")
         self.bag, self.bag_stride, self.include_target = bag, bag_stride, include_target
         self.norm, self.norm_eps, self.min_size, self.max_size = norm, norm_eps, min_size, max_size
         self.anchor_sizes, self.num_classes = tuple(anchor_sizes), num_classes
@@ -144,6 +147,10 @@ class MaskRCNN(nn.Module):
         self.masks = bool(mask_channels)
         # Last, so that one seed gives one host whatever the mechanism.
         self.sites = self._place(mechanism, options, levels, shared)
+        if not include_target and (bag == 1 or not pyramid.volumetric):
+            raise ValueError("include_target=False takes the target out of the bag that volumetric attention looks at")
+        if include_target and any(getattr(self.get_submodule(site), "add_target", False) for site in self.sites):
+            raise ValueError("add_target=True puts the target into a bag without it: with include_target=False only")
 
     def _place(
         self,

@@ -1,7 +1,7 @@
 """What Mask R-CNN of slices takes: pictures and bags of them, volumes as both, targets, and the checks of them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -70,16 +70,20 @@ def check_targets(
             wanted = " and ".join(f"{key} {shapes[key]}" for key in keys if key in shapes)
             found = " and ".join(f"{tuple(target[key].shape)}" for key in keys if key in shapes)
             raise ValueError(f"target {index} of {count} labels takes {wanted}; got {found}")
-        _check_numbers(index, {key: target[key] for key in keys}, num_classes)
+        _check_numbers(index, {key: target[key] for key in keys}, num_classes, space)
     return [{key: target[key] for key in keys} for target in targets]
 
 
-def _check_numbers(index: int, target: Mapping[str, Any], num_classes: int) -> None:
+def _check_numbers(index: int, target: Mapping[str, Tensor], num_classes: int, space: tuple[int, ...]) -> None:
     boxes, labels = target["boxes"], target["labels"]
     flat = ~(boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # no number is neither
     if flat.any():
         wanted = "boxes are x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2, also where an object is one pixel wide"
         raise ValueError(f"{wanted}; target {index} has {boxes[flat][0].tolist()}")
+    outside = (boxes[:, 2:] <= 0).any(dim=1) | (boxes[:, 0] >= space[1]) | (boxes[:, 1] >= space[0])
+    if outside.any():
+        wanted = f"boxes lie in their picture, here of height {space[0]} and width {space[1]}"
+        raise ValueError(f"{wanted}; target {index} has {boxes[outside][0].tolist()}")
     strange = (labels < 1) | (labels >= num_classes)
     if strange.any():
         wanted = f"labels are 1 to {num_classes - 1}, for the background is 0"

@@ -75,12 +75,33 @@ class Pyramid(nn.Module):
         """The attended levels of one slice of each bag: (batch, slice, 3, height, width) -> (batch, channel, ...)."""
         if not self.volumetric:
             return self.attend(self.features(images[:, place]), {})
-        whole = {name: x.unflatten(0, images.shape[:2]) for name, x in self.features(images.flatten(0, 1)).items()}
-        target = {name: x[:, place] for name, x in whole.items()}
-        if not include_target:
-            others = [index for index in range(images.shape[1]) if index != place]
-            whole = {name: x[:, others] for name, x in whole.items()}
+        others = [index for index in range(images.shape[1]) if index != place]
+        if others and self._apart:
+            target = self.features(images[:, place])
+            with torch.no_grad():
+                whole = self._bag_features(images[:, others])
+                if include_target:
+                    for name in self.attended:
+                        before, after = whole[name].split([place, len(others) - place], dim=1)
+                        whole[name] = torch.cat([before, target[name].unsqueeze(1), after], dim=1)
+        else:
+            whole = self._bag_features(images)
+            target = {name: x[:, place] for name, x in whole.items()}
+            if not include_target:
+                whole = {name: x[:, others] for name, x in whole.items()}
         return self.attend(target, self.embed(whole))
+
+    @property
+    def _apart(self) -> bool:
+        """Whether the target is read by itself, because the others get no gradient and share no batch statistics."""
+        shared = any(isinstance(module, nn.BatchNorm2d) and module.training for module in self.body.modules())
+        modules = self.attention.children()
+        detached = all(module.detach for module in modules if isinstance(module, VolumetricAttention))
+        return torch.is_grad_enabled() and detached and not shared
+
+    def _bag_features(self, images: Tensor) -> Levels:
+        """The levels of every slice of each bag: (batch, slice, 3, height, width) -> (batch, slice, channel, ...)."""
+        return {name: x.unflatten(0, images.shape[:2]) for name, x in self.features(images.flatten(0, 1)).items()}
 
     def features(self, images: Tensor) -> Levels:
         """The levels of slices by themselves: (batch, 3, height, width) -> (batch, channel, *space of the level)."""
@@ -88,20 +109,19 @@ class Pyramid(nn.Module):
 
     def embed(self, bag: Levels) -> dict[str, Embedded]:
         """What volumetric attention needs of a bag: (batch, slice, channel, ...) by level; nothing for the others."""
-        return {level: self._module(level).embed(bag[level]) for level in self.attended} if self.volumetric else {}
+        return {
+            level: module.embed(bag[level])
+            for level, name in self.attended.items()
+            if isinstance(module := self.attention[name], VolumetricAttention)
+        }
 
     def attend(self, features: Levels, bag: Mapping[str, Embedded]) -> Levels:
         """The levels of slices as attention passes them on, by what was embedded where it is volumetric."""
         passed = dict(features)
         for level, name in self.attended.items():
-            x = features[level]
-            passed[level] = self._module(level).attend(x, bag[level]) if bag else self.attention[name](x)
+            x, module = features[level], self.attention[name]
+            passed[level] = module.attend(x, bag[level]) if isinstance(module, VolumetricAttention) else module(x)
         return passed
-
-    def _module(self, level: str) -> VolumetricAttention:
-        module = self.attention[self.attended[level]]
-        assert isinstance(module, VolumetricAttention)
-        return module
 
 
 def joined(bags: Sequence[Mapping[str, Embedded]]) -> dict[str, Embedded]:
