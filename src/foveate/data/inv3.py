@@ -40,7 +40,10 @@ def read_inv3(path: Path) -> np.ndarray:
             values = _member(archive, matrix["filename"])
         if matrix["dtype"] != "int16":
             raise ValueError(f"a matrix of int16 is wanted; it is of {matrix['dtype']}")
-        return np.frombuffer(values, "<i2").reshape([int(side) for side in matrix["shape"]]).astype(np.int16)
+        scan = np.frombuffer(values, "<i2").reshape(matrix["shape"]).astype(np.int16)
+        if scan.ndim != 3:
+            raise ValueError(f"a matrix of three sides is wanted; it has {scan.ndim}")
+        return scan
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:
