@@ -1,0 +1,150 @@
+import copy
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.data.inv3_files import write_inv3
+
+from foveate.data import demo_lesions
+from foveate.data.demo_lesions import DEPTH, SIDE, Blob, open_demo_lesions
+from foveate.data.stacks import Stacks
+from foveate.errors import DataError
+
+
+@pytest.fixture(params=["texture", "head"])
+def lesions(request, tmp_path: Path, monkeypatch) -> Stacks:
+    """The set on either background; the head is a made one, so that the test is the same everywhere."""
+    path = tmp_path / "head.inv3"
+    if request.param == "head":
+        write_inv3(path, np.full((90, 160, 160), 30, np.int16))
+    monkeypatch.setattr(demo_lesions, "HEAD", path)
+    return open_demo_lesions.__wrapped__()
+
+
+def test_the_set_says_what_it_is_and_what_is_behind_the_lesions(lesions):
+    assert (lesions.classes, lesions.modality, lesions.masks) == (["lesion"], "CT", True)
+    assert [len(split) for split in lesions.splits.values()] == [24, 6, 12]
+    assert str(demo_lesions.HEAD) in lesions.rule
+    assert ("a texture" in lesions.rule) == (not demo_lesions.HEAD.is_file())
+    stack = lesions.splits["val"].stack(1)
+    assert (stack.name, len(stack)) == (lesions.splits["val"].name(1), DEPTH)
+    assert (stack.slices.dtype, stack.slices.shape) == (torch.float32, (DEPTH, SIDE, SIDE))
+    assert stack.annotated.all()
+    with pytest.raises(IndexError, match="volumes 0 to 5; got 6"):
+        lesions.splits["val"].stack(6)
+
+
+def test_a_volume_is_decided_by_its_number_whatever_was_asked_before(lesions):
+    split, other = lesions.splits["test"], open_demo_lesions.__wrapped__().splits["test"]
+    split.stack(3)
+    one, two = split.stack(2), pickle.loads(pickle.dumps(copy.copy(other))).stack(2)
+    assert torch.equal(one.slices, two.slices)
+    assert torch.equal(one.instances, two.instances)
+    assert not torch.equal(one.instances, split.stack(3).instances)
+    assert not torch.equal(one.instances, lesions.splits["train"].stack(2).instances)
+    assert not torch.equal(one.instances, open_demo_lesions.__wrapped__(seed=1).splits["test"].stack(2).instances)
+
+
+def test_the_masks_are_those_of_the_lesions_and_of_no_distractor(lesions):
+    split = lesions.splits["train"]
+    stack, found = split.stack(0), split.lesions(0)
+    assert len(stack.labels) == len(found) == 4
+    assert len(split.distractors(0)) == 24
+    for number, blob in enumerate(found, start=1):
+        mask = stack.instances == number
+        assert 7 <= blob.length <= 13
+        assert mask.flatten(1).any(dim=1).nonzero()[:, 0].tolist() == list(range(DEPTH)[blob.slices])
+        assert (mask[blob.slices] == torch.from_numpy(blob.mask())).all()
+    for blob in split.distractors(0):
+        assert not stack.instances[blob.slices, round(blob.row), round(blob.column)].any()
+    objects, masks = stack.objects(found[0].first)
+    assert masks is not None
+    assert len(objects) == len(masks) >= 1
+
+
+def test_a_volume_holds_its_background_and_equal_signals_over_whole_ranges_of_slices(lesions, monkeypatch):
+    split = lesions.splits["train"]
+    held, blobs = split.stack(1).slices, [*split.lesions(1), *split.distractors(1)]
+    wanted = torch.zeros(DEPTH, SIDE, SIDE)
+    for blob in blobs:
+        wanted[blob.slices] += torch.from_numpy(blob.signal())
+    monkeypatch.setattr(Blob, "signal", lambda self: np.zeros((SIDE, SIDE), np.float32))
+    background = split.stack(1).slices
+    torch.testing.assert_close(held - background, wanted, atol=1e-3, rtol=0)
+    assert all(blob.length == 3 for blob in split.distractors(1))
+    assert all(0 < blob.first < blob.slices.stop < DEPTH for blob in blobs)
+
+
+def test_nothing_stands_where_something_else_would_be_taken_for_it(lesions):
+    split = lesions.splits["val"]
+    blobs = [*split.lesions(0), *split.distractors(0)]
+    for number, one in enumerate(blobs):
+        for other in blobs[:number]:
+            far = np.hypot(one.row - other.row, one.column - other.column) > one.radii[0] + other.radii[0]
+            between = max(one.first, other.first) - min(one.slices.stop, other.slices.stop)
+            assert far or between >= 7
+
+
+@pytest.mark.slow
+def test_lesions_and_distractors_are_drawn_alike_but_for_their_length(lesions):
+    split = lesions.splits["train"]
+    kinds = [[blob for index in range(24) for blob in draw(index)] for draw in (split.lesions, split.distractors)]
+    for measure in (
+        lambda blob: blob.contrast,
+        lambda blob: blob.radii[0],
+        lambda blob: blob.radii[1] / blob.radii[0],
+        lambda blob: blob.mask().sum(),
+        lambda blob: blob.signal().sum(),
+    ):
+        one, other = (np.array([measure(blob) for blob in kind], float) for kind in kinds)
+        error = np.hypot(one.std() / len(one) ** 0.5, other.std() / len(other) ** 0.5)
+        assert abs(one.mean() - other.mean()) < 3 * error
+        assert 0.8 < one.std() / other.std() < 1.25
+
+
+def test_a_volume_lies_in_space_so_that_predictions_can_be_written(lesions):
+    stack = lesions.splits["val"].stack(0)
+    assert stack.volume is not None
+    assert stack.back is not None
+    assert torch.equal(stack.back(stack.slices), stack.volume.image[0])
+    assert torch.equal(stack.back(stack.instances) > 0, stack.volume.label > 0)
+    assert np.allclose(np.abs(np.diag(stack.volume.affine))[:3], stack.volume.spacing)
+    assert stack.volume.spacing == stack.spacing[::-1]
+    assert stack.spacing[0] == 1.5
+
+
+def test_the_splits_share_no_slice_of_the_head(tmp_path, monkeypatch):
+    """Each slice of the made head has a number of its own."""
+    head = np.repeat(np.arange(90, dtype=np.int16), 64 * 64).reshape(90, 64, 64)
+    write_inv3(tmp_path / "head.inv3", head)
+    monkeypatch.setattr(demo_lesions, "HEAD", tmp_path / "head.inv3")
+    monkeypatch.setattr(Blob, "signal", lambda self: np.zeros((SIDE, SIDE), np.float32))
+    splits = open_demo_lesions.__wrapped__().splits
+    seen = {
+        name: {value for k in range(3) for value in split.stack(k).slices.round().unique().tolist()}
+        for name, split in splits.items()
+    }
+    assert min(map(len, seen.values())) >= DEPTH
+    assert not seen["train"] & seen["val"]
+    assert not seen["val"] & seen["test"]
+    assert not seen["train"] & seen["test"]
+
+
+def test_where_tissue_is_scarce_fewer_are_put_in(tmp_path, monkeypatch):
+    write_inv3(tmp_path / "head.inv3", np.full((90, 64, 64), -1000, np.int16))
+    monkeypatch.setattr(demo_lesions, "HEAD", tmp_path / "head.inv3")
+    stack = open_demo_lesions.__wrapped__().splits["val"].stack(0)
+    assert len(stack.labels) == 0
+    assert not stack.instances.any()
+
+
+def test_a_head_that_is_damaged_or_too_short_is_an_error_and_no_texture(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo_lesions, "HEAD", tmp_path / "head.inv3")
+    demo_lesions.HEAD.write_bytes(b"no archive")
+    with pytest.raises(DataError, match=r"head.inv3 is damaged and cannot be read"):
+        open_demo_lesions.__wrapped__()
+    write_inv3(demo_lesions.HEAD, np.zeros((89, 8, 8), np.int16))
+    with pytest.raises(DataError, match=r"head.inv3 must have 90 slices or more; it has 89"):
+        open_demo_lesions.__wrapped__()
