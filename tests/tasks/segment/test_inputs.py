@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from foveate.errors import DataError
+from foveate.tasks.scans import given_scans
 from foveate.tasks.segment import run
 from foveate.tasks.segment.preparation import Preparation
-from foveate.tasks.scans import given_scans
 from foveate.tasks.segment.run import predict
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from foveate.tasks.segment.grid import Grid
 from foveate.tasks.cases import CaseStore, Room
+from foveate.tasks.segment.grid import Grid
 from foveate.tasks.segment.patches import PatchSet, augmentation, cut, places_of
 from foveate.tasks.segment.preparation import Prepared
 
