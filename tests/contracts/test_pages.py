@@ -8,11 +8,11 @@ import pytest
 import typer.main
 
 from foveate.cli.app import app
-from foveate.cli.options import parse_settings
+from foveate.cli.options import Task, parse_settings, task_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 MECHANISMS = [DOCS / "mechanisms" / f"{name}.md" for name in ("attention_gate", "nonlocal", "volumetric")]
-PAGES = [DOCS / "segment.md", DOCS / "clips.md", *MECHANISMS, *sorted((DOCS / "networks").glob("*.md"))]
+PAGES = [DOCS / "segment.md", DOCS / "lesions.md", DOCS / "clips.md", *MECHANISMS, *sorted((DOCS / "networks").glob("*.md"))]
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -34,11 +34,13 @@ def test_the_commands_of_the_pages_are_taken():
     for line in lines:
         name, *words = shlex.split(line, comments=True)
         given = COMMANDS[name].make_context(name, words).params
-        parse_settings(given.get("settings"), given.get("task") or "classify")
+        task = task_of(Task(given.get("task") or "classify"), "", given.get("network"), given.get("settings"))
+        parse_settings(given.get("settings"), task)
 
 
-def test_every_setting_that_the_page_on_segmentation_shows_is_one():
-    settings = re.findall(r"`(?:--set )?([a-z_]+=[^`\n]*)`", (DOCS / "segment.md").read_text())
+@pytest.mark.parametrize(("page", "task"), [("segment", "segment"), ("lesions", "lesions")])
+def test_every_setting_that_a_page_shows_is_one(page, task):
+    settings = re.findall(r"`(?:--set )?([a-z_]+=[^`\n]*)`", (DOCS / f"{page}.md").read_text())
     assert len(settings) > 5
     for setting in " --set ".join(settings).split(" --set "):
-        parse_settings([setting], "segment")
+        parse_settings([setting], task)

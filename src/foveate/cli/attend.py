@@ -33,7 +33,8 @@ def attend(
     """Draw what a run's mechanism and its whole network attend to, a picture for each map; of videos all frames.
 
     A run that segments writes the maps of its gates as NIfTI too, to lay over the scan. A run that detects draws where
-    the query of each found box looks, and what points look at and what looks at them. A run that translates draws what
+    the query of each found box looks, and what points look at and what looks at them; in volumes, which slices each
+    lesion drew on. A run that translates draws what
     the tokens of each sentence and of its translation look at.
 
     Example: foveate attend runs/cbam holiday.jpg --out maps

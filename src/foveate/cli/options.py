@@ -56,7 +56,8 @@ Data = Annotated[
         help="To classify: a folder of class folders, a MedMNIST .npz file, or demo: the handwriting that comes with "
         "Foveate; with a network of clips a folder of class folders of videos, or direction or mover. To segment: a "
         "folder of scans or pictures with labels, as Decathlon, nnU-Net or images/ and labels/. To detect: a folder "
-        "with COCO json files, such a file, or demo. To translate: a folder of files such as train.en and train.de."
+        "with COCO json files, such a file, or demo; in volumes a folder of scans with labels, DeepLesion, or lesions. "
+        "To translate: a folder of files such as train.en and train.de."
     ),
 ]
 Network = Annotated[

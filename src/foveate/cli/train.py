@@ -72,6 +72,8 @@ def train(
     Example: foveate train translate --data multi30k --set source=en --set target=de --max-time 45m --out runs/german
 
     Example: foveate train detect --data raccoons --init detr-r50-e632da11.pth --epochs 50 --out runs/raccoons
+
+    Example: foveate train detect --data Task03_Liver --mechanism volumetric --set bag_mm=5 --out runs/liver
     """
     seconds = check_budget(epochs, max_time)
     from foveate.cli.progress import run_progress
