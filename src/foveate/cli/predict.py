@@ -28,7 +28,8 @@ def predict(
 
     A run that segments writes NAME.nii.gz in the scan's own space, the probability of each class, and an overlay. A run
     that detects writes predictions.json, as COCO has it, and NAME.found.png with the boxes; with masks panoptic.json
-    and NAME.panoptic.png too; in volumes NAME.nii.gz and NAME.boxes.json. A run that translates writes NAME.TARGET, a line for each line of NAME.SOURCE.
+    and NAME.panoptic.png too; in volumes NAME.nii.gz and NAME.boxes.json. A run that translates writes NAME.TARGET, a
+    line for each line of NAME.SOURCE.
 
     Example: foveate predict runs/se holiday.jpg --out predictions
 

@@ -172,7 +172,7 @@ TASKS = {
             **dict.fromkeys(("map", "map75", "map_small", "map_medium", "map_large", "recall_100"), True),
             **dict.fromkeys(("mask_map", "mask_map50", "mask_map75"), True),
             **{"dice": True, "false_positive_ml": False, "hd95_mm": False, "precision": True, "recall": True},
-            **dict.fromkeys(("val_sensitivity", "pointing.mechanism"), True),
+            **dict.fromkeys(("val_sensitivity", "neighbours", "pointing.mechanism"), True),
         },
         by_case=False,
         settings={},

@@ -47,8 +47,8 @@ class LesionConfig(TrainingConfig):
         bag_mm: Instead the same in millimetres, rounded to whole slices of each volume, of which it is at least one.
         include_target: Whether the target is in the bag that it is compared with.
         anchor_sizes: Sides of the anchors in resized pixels, one for each of five levels. Default: the network's own.
-        norm: The normalisation of the residual network: "batch", "frozen" or "group". Default: that of `init`; "frozen"
-            with other weights; from random ones "group", which does not depend on how alike the slices of a batch are.
+        norm: The normalisation of the residual network: "batch", "frozen" or "group". Default: "group" where `init` has
+            it; "frozen" with other weights; "batch" from random ones.
         pretrained: Start from weights that torchvision publishes: Mask R-CNN of COCO on ResNet-50, else ImageNet's.
         clip: The norm that the gradients of a step are cut to; None for none.
         augment: "none", "flips", or "standard" (flips, sizes from 4/5 to 5/4, shifts), alike in a whole bag.

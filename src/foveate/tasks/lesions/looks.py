@@ -4,6 +4,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -76,7 +77,8 @@ def see(network: MaskRCNN, new: Sequence[str], ready: Ready, index: int) -> Sigh
     """Detect in a slice by its bag, and keep the mechanism's maps; by a network in evaluation mode."""
     axes, device = own_taps(network, new), next(network.parameters()).device
     image = ready.bag(index, network.bag).to(device)
-    with torch.no_grad(), capture(network, only=list(axes)) as maps:
+    watched = capture(network, only=list(axes)) if axes else nullcontext({})
+    with torch.no_grad(), watched as maps:
         (answer,) = network([image])
     resized = network.transform.resize(ready[index].to(device), None)[0]
     given, step = (resized.shape[-2], resized.shape[-1]), network.transform.size_divisible

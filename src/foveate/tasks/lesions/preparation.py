@@ -160,11 +160,10 @@ def prepare_for(config: LesionConfig, stacks: Stacks) -> Preparation:
 
 
 def _norm(config: LesionConfig) -> str:
-    """That of the checkpoint, where it says; "frozen" with other weights; from random ones "group"."""
+    """ "group" where the checkpoint says so; "frozen" with other weights; from random ones "batch"."""
     made = None if config.init is None else inspect(config.init).architecture
     told = None if made is None or made.kind != "mask_rcnn" else made.setting("norm")
-    usual = "frozen" if config.trained else "group"
-    return "group" if told == "group" else usual
+    return "group" if told == "group" else "frozen" if config.trained else "batch"
 
 
 def _intensity(config: LesionConfig, stacks: Stacks) -> Intensity:
