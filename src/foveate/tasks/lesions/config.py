@@ -11,10 +11,11 @@ __all__ = ["LesionConfig"]
 EMBEDDED = "lesions"
 EMBEDDED_SETTINGS: dict[str, Any] = {
     "network": "mask_rcnn_tiny",
-    "epochs": 20,
+    "epochs": 5,
     "batch_size": 4,
-    "learning_rate": 1e-3,
+    "learning_rate": 2e-3,
     "bag_stride": 2,
+    "augment": "flips",
     "threads": 1,
 }
 
