@@ -203,7 +203,9 @@ def write_maps(
         return
     entries = [{"tap": "prediction", "kind": "prediction", "key": "prediction"}]
     kinds = {name: "slices" if names == SLICES else "spatial" for name, names in axes.items()}
-    entries += [{"tap": name, "kind": kinds[name], "key": name} for name in axes if name in arrays]
+    entries += [
+        {"tap": name, "kind": kinds[name], "key": name} for name in reversed(axes) if name in arrays
+    ]  # the finest level last, which is seen first
     body = io.BytesIO()
     np.savez_compressed(body, **{name: np.stack(each) for name, each in arrays.items()})  # pyright: ignore[reportArgumentType]
     write_atomic(folder / "maps.npz", body.getvalue())

@@ -19,7 +19,7 @@ from foveate.networks import bag_slices
 from foveate.networks.published import inspect
 from foveate.tasks.lesions.config import LesionConfig
 
-__all__ = ["KEY", "Preparation", "Ready", "prepare_for"]
+__all__ = ["KEY", "Preparation", "Ready", "prepare_for", "resized"]
 
 KEY = "foveate.lesions"  # under which it is kept in model.safetensors
 CT_WINDOW = (-200.0, 300.0)

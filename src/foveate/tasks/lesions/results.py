@@ -8,7 +8,7 @@ import torch
 from foveate.data.stacks import Stack
 from foveate.tasks.detect.results import run_lengths
 from foveate.tasks.lesions.found import Found
-from foveate.tasks.lesions.preparation import Preparation, Ready
+from foveate.tasks.lesions.preparation import Preparation, Ready, resized
 from foveate.tasks.lesions.tracing import Lesion
 
 __all__ = ["results_of"]
@@ -50,8 +50,9 @@ def results_of(
                 "score": round(float(here.scores[box]), 6),
                 "lesion": number_of[index, box],
             }
-            if here.masks is not None and (seen_height, seen_width) == (height, width):
-                entry["segmentation"] = run_lengths(here.masks[box])
+            if here.masks is not None:
+                mask = resized(here.masks[box][None].to(torch.uint8), (1, height, width), labels=True)
+                entry["segmentation"] = run_lengths(mask[0])
             annotations.append(entry)
     named = zip(preparation.values, preparation.classes, strict=True)
     return {
