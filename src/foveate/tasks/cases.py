@@ -36,10 +36,12 @@ class CaseStore(Generic[Held]):
         count: Cases.
         make: Makes one ready.
         room: For those that are kept.
+        turns: Whether a case takes the room of those that were kept first, where there is none left; else it is made
+            ready again each time.
     """
 
-    def __init__(self, count: int, make: Callable[[int], Held], room: Room) -> None:
-        self.count, self.make, self.room = count, make, room
+    def __init__(self, count: int, make: Callable[[int], Held], room: Room, *, turns: bool = False) -> None:
+        self.count, self.make, self.room, self.turns = count, make, room, turns
         self._kept: dict[int, Held] = {}
 
     def __len__(self) -> int:
@@ -49,6 +51,8 @@ class CaseStore(Generic[Held]):
         if index in self._kept:
             return self._kept[index]
         case = self.make(index)
+        while self.turns and self._kept and case.nbytes > self.room.left:
+            self.room.left += self._kept.pop(next(iter(self._kept))).nbytes
         if case.nbytes <= self.room.left:
             self.room.left -= case.nbytes
             self._kept[index] = case
@@ -57,7 +61,8 @@ class CaseStore(Generic[Held]):
     def fill(self, told: Callable[[int], None] | None = None) -> None:
         """Make cases ready until the limit, so that processes that are forked later find them."""
         for index in range(self.count):
-            if self[index] is not self._kept.get(index):
+            self[index]
+            if len(self._kept) <= index:
                 return
             if told is not None:
                 told(index + 1)

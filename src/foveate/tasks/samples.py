@@ -6,7 +6,7 @@ random numbers, and wherever a run was interrupted, every arm of a seed sees the
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -130,13 +130,22 @@ class EpochBatches(Sampler[list[int]]):
         start: The first batch that is still to come.
         rank: The process.
         world: How many processes there are.
+        groups: Of each picture; those of one group come together, the groups in an order by chance. Default: one group.
     """
 
     def __init__(
-        self, count: int, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        groups: Sequence[int] = (),
     ) -> None:
         self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, epoch
-        self.start, self.rank, self.world = start, rank, world
+        self.start, self.rank, self.world, self.groups = start, rank, world, groups
 
     @staticmethod
     def per_epoch(count: int, batch_size: int) -> int:
@@ -149,6 +158,9 @@ class EpochBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(draw_seed(self.seed, self.epoch))
         order = torch.randperm(self.count, generator=generator).tolist()
+        if self.groups:
+            turn = torch.randperm(max(self.groups) + 1, generator=generator).tolist()
+            order.sort(key=lambda index: turn[self.groups[index]])
         for batch in range(self.start, self.per_epoch(self.count, self.batch_size)):
             whole = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             yield whole[self.rank :: self.world]

@@ -56,7 +56,8 @@ class LesionConfig(TrainingConfig):
         empty: Slices without a lesion in an epoch for each slice with one; every epoch draws others.
         score: The least score of what goes into label maps and pictures; measures count all scores.
         validate_every: Epochs between two validations; the last epoch has one too.
-        cache_mib: Memory for prepared volumes; those beyond it are prepared again each time.
+        cache_mib: Memory for prepared volumes, a quarter of it for those of validation. Where the training volumes have
+            no room together, an epoch goes through groups of them that have, so that each is read once.
     """
 
     task: str = "lesions"

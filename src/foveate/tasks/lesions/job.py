@@ -25,7 +25,7 @@ from foveate.tasks.lesions.module import LesionLearner, SliceModule
 from foveate.tasks.lesions.network import build_network, learning_modules, mechanism_modules
 from foveate.tasks.lesions.preparation import KEY, Preparation, Ready, prepare_for
 from foveate.tasks.lesions.scoring import score_split, write_predictions
-from foveate.tasks.lesions.slices import Place, SliceSet, per_epoch
+from foveate.tasks.lesions.slices import Place, SliceSet, grouped, per_epoch
 from foveate.tasks.resume import Checkpoint, Standing
 from foveate.tasks.samples import EpochBatches
 from foveate.tasks.segment.metrics import write_scores
@@ -87,18 +87,26 @@ class LesionJob(Job):
         return found, facts
 
     def learner(self, standing: Standing) -> tuple[LesionLearner, SliceModule]:
-        config, room = self.config, Room(self.config.cache_mib)
-        train, val = (self._store(name, room) for name in ("train", "val"))
+        config = self.config
+        room, beside = Room(config.cache_mib - config.cache_mib // 4), Room(config.cache_mib // 4)
+        groups = grouped([self.preparation.size_of(facts) for facts in self.facts["train"]], room.left)
+        train, val = self._store("train", room), self._store("val", beside)
         train.fill(lambda done: self.tell("prepare", done / len(train)))
         learning = learning_modules(self.network, self.sites)
         learner = LesionLearner(self.network, config, learning, self.steps_per_epoch, standing, val)
         with_lesion, without = self._places()
-        options: dict[str, Any] = {"empty": config.empty, "bag": self.network.bag, "augment": config.augment}
+        options: dict[str, Any] = {
+            "empty": config.empty,
+            "bag": self.network.bag,
+            "augment": config.augment,
+            "groups": groups,
+        }
         slices = SliceSet(train, with_lesion, without, **options, seed=config.seed)
         return learner, SliceModule(slices, len(val), config, standing)
 
     def _store(self, split: str, room: Room) -> CaseStore[Ready]:
-        return CaseStore(len(self.stacks.splits[split]), Maker(self.preparation, self.stacks.splits[split]), room)
+        held = self.stacks.splits[split]
+        return CaseStore(len(held), Maker(self.preparation, held), room, turns=split == "train")
 
     def _places(self) -> tuple[list[Place], list[Place]]:
         """The training slices that hold a lesion, and those that hold none."""

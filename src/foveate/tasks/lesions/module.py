@@ -106,7 +106,13 @@ class SliceModule(L.LightningDataModule):
         standing, config = self.standing, self.config
         self.slices.epoch = standing.epoch
         batches = EpochBatches(
-            len(self.slices), config.batch_size, config.seed, standing.epoch, standing.batch, *self._processes()
+            len(self.slices),
+            config.batch_size,
+            config.seed,
+            standing.epoch,
+            standing.batch,
+            *self._processes(),
+            groups=self.slices.groups(),
         )
         return DataLoader(self.slices, batch_sampler=batches, num_workers=config.num_workers, collate_fn=_apart)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -118,6 +119,13 @@ class Preparation:
             with_lesion=[index for index, other in enumerate(nearest) if other in held],
             without=[index for index, other in enumerate(nearest) if other in bare],
         )
+
+    def size_of(self, facts: StackFacts) -> int:
+        """Bytes that a volume takes when it is ready: values, and where masks are known lesions."""
+        mm = facts.spacing
+        wanted = (self.slice_mm or mm[0], self.pixel_mm or mm[1], self.pixel_mm or mm[2])
+        voxels = math.prod(steps(n, own, to) for n, own, to in zip((facts.depth, *facts.size), mm, wanted, strict=True))
+        return voxels * (8 if self.masks else 4)
 
     def scaled(self, x: Tensor) -> Tensor:
         """Values of a file in 0..1; standardised ones from three deviations below their mean to three above."""

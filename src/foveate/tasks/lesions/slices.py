@@ -16,7 +16,7 @@ from foveate.tasks.cases import CaseStore
 from foveate.tasks.lesions.preparation import Ready
 from foveate.tasks.samples import draw_seed
 
-__all__ = ["Place", "SliceSet", "changed", "per_epoch"]
+__all__ = ["Place", "SliceSet", "changed", "grouped", "per_epoch"]
 
 Place = tuple[int, int]  # the number of a volume, and of a slice in it
 Sample = tuple[Tensor, dict[str, Tensor]]
@@ -29,6 +29,17 @@ def per_epoch(lesions: int, others: int, empty: float) -> int:
     return lesions + min(others, round(empty * lesions))
 
 
+def grouped(sizes: Sequence[int], room: int) -> list[int]:
+    """The group of each volume, such that the volumes of a group, of so many bytes each, have room together."""
+    groups, group, left = [], 0, room
+    for size in sizes:
+        if size > left and left < room:
+            group, left = group + 1, room
+        left -= size
+        groups.append(group)
+    return groups
+
+
 class SliceSet(Dataset[Sample]):
     """Slices with their bags and targets, as MaskRCNN takes them; see LesionConfig for which and how.
 
@@ -37,6 +48,7 @@ class SliceSet(Dataset[Sample]):
         with_lesion: The slices that hold one.
         without: The annotated slices that hold none.
         empty: How many of these an epoch has for each of those.
+        groups: Of each volume: the slices of one group come together, so that each volume is read once an epoch.
         bag: Pictures in a bag.
         augment: "none", "flips" or "standard".
         seed: Decides what is drawn, with the epoch and the slice's number.
@@ -49,14 +61,17 @@ class SliceSet(Dataset[Sample]):
         without: Sequence[Place],
         *,
         empty: float,
+        groups: Sequence[int],
         bag: int,
         augment: str,
         seed: int,
     ) -> None:
         self.volumes, self.with_lesion, self.without = volumes, list(with_lesion), list(without)
         self.bag, self.augment, self.seed = bag, augment, seed
+        self.volume_groups = list(groups)
         self.count = per_epoch(len(with_lesion), len(without), empty)
         self.epoch = 0
+        self._drawn: tuple[int, list[int]] = (-1, [])  # an epoch, and the order of the slices without a lesion in it
 
     def __len__(self) -> int:
         return self.count
@@ -65,9 +80,14 @@ class SliceSet(Dataset[Sample]):
         """The slice of a number: those with a lesion come first, and the others are drawn anew in each epoch."""
         if index < len(self.with_lesion):
             return self.with_lesion[index]
-        generator = torch.Generator().manual_seed(draw_seed(self.seed, self.epoch))
-        order = torch.randperm(len(self.without), generator=generator)
-        return self.without[int(order[index - len(self.with_lesion)])]
+        if self._drawn[0] != self.epoch:
+            generator = torch.Generator().manual_seed(draw_seed(self.seed, self.epoch))
+            self._drawn = self.epoch, torch.randperm(len(self.without), generator=generator).tolist()
+        return self.without[self._drawn[1][index - len(self.with_lesion)]]
+
+    def groups(self) -> list[int]:
+        """The group of each slice of the epoch."""
+        return [self.volume_groups[self.place(index)[0]] for index in range(self.count)]
 
     def __getitem__(self, index: int) -> Sample:
         case, at = self.place(index)
