@@ -12,7 +12,13 @@ from foveate.cli.options import Task, parse_settings, task_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 MECHANISMS = [DOCS / "mechanisms" / f"{name}.md" for name in ("attention_gate", "nonlocal", "volumetric")]
-PAGES = [DOCS / "segment.md", DOCS / "lesions.md", DOCS / "clips.md", *MECHANISMS, *sorted((DOCS / "networks").glob("*.md"))]
+PAGES = [
+    DOCS / "segment.md",
+    DOCS / "lesions.md",
+    DOCS / "clips.md",
+    *MECHANISMS,
+    *sorted((DOCS / "networks").glob("*.md")),
+]
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 
 

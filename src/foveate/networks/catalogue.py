@@ -19,7 +19,7 @@ class Network:
     Args:
         name: The name in code, on the command line and in reports.
         builder: Where the function is that builds it, as "module:function".
-        task: What it is for: "classify", "segment", "detect" or "translate".
+        task: What it is for: "classify", "segment", "detect", "lesions" or "translate".
         input: The shape of one input at which costs are published, such as "3x224x224", "3x32x224x224" of a clip, or
             "9x3x512x512" of a bag of slices; of a network that translates, the tokens of source and target.
         paper: Authors, venue and address.
@@ -45,6 +45,8 @@ class Network:
         """The mechanism that the network has by itself."""
         return self.options.get("mechanism")
 
+
+SAID = {"lesions": "detect in volumes", "detect": "detect in pictures"}  # where it is not the name of the task
 
 HE = "He et al., CVPR 2016, https://arxiv.org/abs/1512.03385"
 HE_MASKS = "He et al., ICCV 2017, https://arxiv.org/abs/1703.06870"
@@ -198,7 +200,8 @@ def describe(name: str, task: str | None = None) -> Network:
         hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(NETWORKS)}"
         raise LookupError(f'no network "{name}"; {hint}')
     if task not in (None, entry.task):
-        raise LookupError(f"{entry.name} is there to {entry.task}, not to {task}: `foveate list networks` has others")
+        meant, wanted = (SAID.get(each, each) for each in (entry.task, task))
+        raise LookupError(f"{entry.name} is there to {meant}, not to {wanted}: `foveate list networks` has others")
     return entry
 
 

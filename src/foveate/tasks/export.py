@@ -131,7 +131,9 @@ def export_run(run: Path, path: Path, **options: Any) -> Exported:
     opened = {"classify": _classifying, "segment": _segmenting, "detect": _detecting}
     task = read_config(config).task if config.is_file() else "classify"
     if task not in opened:
-        raise ExportError(f"export takes a run that classifies, segments or detects; {run} has the task {task}")
+        raise ExportError(
+            f"export takes a run that classifies, segments, or detects in pictures; the task of {run} is {task}"
+        )
     network, made, shape, metadata = opened[task](run)
     about = {"task": made.task, "network": made.network, "mechanism": made.mechanism}
     return export(network, path, shape, metadata=about | metadata, **options)

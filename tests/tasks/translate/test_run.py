@@ -221,7 +221,7 @@ def test_options_of_other_tasks_are_refused(run: Path, tmp_path: Path):
 
 
 def test_a_run_that_translates_is_not_exported(run: Path, tmp_path: Path):
-    told = r"^export takes a run that classifies, segments or detects; .*run has the task translate$"
+    told = r"^export takes a run that classifies, segments, or detects in pictures; the task of .*run is translate$"
     with pytest.raises(ExportError, match=told):
         export_run(run, tmp_path / "run.onnx")
 

@@ -66,10 +66,7 @@ class Preparation:
 
 def prepare_for(config: DetectConfig, boxes: Boxes) -> Preparation:
     """The preparation of a run: what its configuration asks for, else what its weights or its pictures suggest."""
-    if catalogue.describe(config.network, config.task).family != "detr":
-        raise LookupError(
-            f"{config.network} detects in slices of volumes, which no run reads; runs take detr_tiny and more"
-        )
+    catalogue.describe(config.network, config.task)
     train = boxes.splits["train"]
     shorter = [min(train.size(index)) for index in range(len(train))]
     suited = 800 if config.trained else min(800, round(statistics.median(shorter)))

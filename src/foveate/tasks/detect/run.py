@@ -162,10 +162,8 @@ def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.
     """A network by name, for the 91 classes of COCO; its weights are drawn the same each time, for what some networks
     compute depends on them.
     """
-    bags = catalogue.describe(network).input.count("x") == 3
-    if len(shape) != 3 + bags or shape[-3] != CHANNELS:
-        wanted = f"{'slices, ' * bags}3 channels, height and width"
-        raise ValueError(f"{network} takes {wanted}; got {'x'.join(map(str, shape))}")
+    if len(shape) != 3 or shape[0] != CHANNELS:
+        raise ValueError(f"{network} takes 3 channels, height and width; got {'x'.join(map(str, shape))}")
     options = {} if mechanism == "none" else {"mechanism": mechanism}
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)

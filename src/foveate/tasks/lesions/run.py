@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from foveate.data.nifti import is_nifti
@@ -197,13 +198,17 @@ def open_run(run: Path) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
-    """A network by name, for one kind of lesion."""
+    """A network by name, for one kind of lesion; its weights are drawn the same each time, for what regions and heads
+    compute depends on them.
+    """
     volumetric = catalogue.describe(network).input.count("x") == 3
     if len(shape) != 3 + volumetric or shape[-3] != 3:
         wanted = f"{'slices, ' * volumetric}3 channels, height and width"
         raise ValueError(f"{network} takes {wanted}; got {'x'.join(map(str, shape))}")
     options: dict[str, Any] = {} if mechanism == "none" else {"mechanism": mechanism}
-    return catalogue.build(network, **options).eval(), shape
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return catalogue.build(network, **options).eval(), shape
 
 
 def _shape(network: MaskRCNN, size: tuple[int, int]) -> tuple[int, ...]:
