@@ -1,14 +1,14 @@
 """The embedded lesions in CT: only what lies beyond the three adjacent slices tells a lesion from a distractor.
 
-A lesion is a soft elliptic cylinder of one cross-section over 7 to 13 slices. Six distractors of a volume repeat its
-cross-section, turned, and its contrast, over exactly three slices that a lesion could have as well; the same signal is
-in all slices of either. What sees a slice with its two neighbours, as a plain 2.5-D network does, cannot tell the
-middle of a distractor from the inside of a lesion, nor the end of one from the end of the other; farther slices tell
-it. As there is one middle of a distractor in a slice on the average, that network at best finds half of the insides of
-lesions at half a false positive a slice: two fifths of all.
+A lesion is a soft elliptic cylinder of one cross-section over 7 to 13 slices. A distractor is three slices of one: what
+could be lesions is put in, seven of each look, and chance makes one of them a lesion and six distractors. In all its
+slices either has the same signal. So what sees a slice with its two neighbours, as a plain 2.5-D network does, cannot
+tell the middle of a distractor from the inside of a lesion, nor an end from an end; farther slices tell it. A slice
+shows the middle of one distractor on the average, so that without farther ones half of the insides of lesions are found
+at half a false positive a slice: as insides are eight of ten slices, two fifths of all.
 
 The background is real where Debian's package invesalius-examples is installed: the head "ProMED CT 0051", of which
-training, validation and test have slices of their own, 14 to 41, 42 to 65 and 66 to 89 of 108, flipped, turned and
+training, validation and test have slices of their own, 38 to 65, 14 to 37 and 66 to 89 of 108, flipped, turned and
 scaled anew for each volume. Elsewhere it is a texture in the range of soft tissue. `Stacks.rule` says which one it is.
 A volume is decided by the seed, its split, its number and the background alone, and drawn anew each time.
 """
@@ -35,19 +35,18 @@ HEAD = Path("/usr/share/doc/invesalius-examples/examples/Cranium.inv3")
 SIDE = 128
 DEPTH = 24
 VOLUMES = {"train": 48, "val": 8, "test": 24}
-PARTS = {"train": (14, 42), "val": (42, 66), "test": (66, 90)}  # of the head, in slices
-CENTRES = {"train": (95.0, 128.0), "val": (105.0, 128.0), "test": (115.0, 125.0)}  # of the brain there: row, column
+PARTS = {"train": (38, 66), "val": (14, 38), "test": (66, 90)}  # of the head, in slices
+CENTRES = {"train": (108.0, 128.0), "val": (82.0, 128.0), "test": (115.0, 125.0)}  # of the brain there: row, column
 LESIONS = 4
 DISTRACTORS = 6  # as each lesion looks
 LENGTHS = (7, 13)  # of a lesion, in slices
 SHORT = 3  # slices of a distractor
-RADII = (4.0, 7.0)  # pixels, along the longer axis
+RADII = (4.0, 6.5)  # pixels, along the longer axis
 CONTRASTS = (70.0, 130.0)  # Hounsfield units
 EDGE = 0.6  # pixels over which a cross-section fades
-APART = 3.0  # pixels between two cross-sections
-GAP = 7  # slices between two of one place
+APART = 2.0  # pixels between two cross-sections
 TISSUE = (-40.0, 110.0)  # Hounsfield units in which anything is put
-TRIES = 400
+TRIES = 600
 SPACING = (1.5, 0.957, 0.957)  # mm
 
 
@@ -149,13 +148,16 @@ class LesionSplit:
         slices, zoom = (_texture(random), 1.0) if self.head is None else _cut(self.head, CENTRES[self.split], random)
         smooth = F.avg_pool2d(torch.from_numpy(slices), 3, stride=1, padding=1, count_include_pad=False).numpy()
         tissue = (smooth > TISSUE[0]) & (smooth < TISSUE[1])
-        placed: list[Blob] = []
-        looks = [_look(random) for _ in range(LESIONS)]
-        for number, look in enumerate(looks * (1 + DISTRACTORS)):
-            if blob := _place(random, look, number >= LESIONS, tissue, placed):
-                placed.append(blob)
-        lesions = [blob for blob in placed if blob.length > SHORT]
-        distractors = [blob for blob in placed if blob.length == SHORT]
+        lesions, distractors, placed = [], [], []
+        for _ in range(LESIONS):
+            look, alike = _look(random), []
+            for _ in range(1 + DISTRACTORS):
+                if blob := _place(random, look, tissue, [*placed, *alike]):
+                    alike.append(blob)
+            placed += alike
+            if alike:
+                lesions.append(alike.pop(random.randint(len(alike))))
+            distractors += [_shorten(random, blob) for blob in alike]
         return slices, (SPACING[0], SPACING[1] * zoom, SPACING[2] * zoom), lesions, distractors
 
 
@@ -166,31 +168,30 @@ def _look(random: RandomState) -> tuple[tuple[float, float], float]:
 
 
 def _place(
-    random: RandomState, look: tuple[tuple[float, float], float], short: bool, tissue: np.ndarray, placed: list[Blob]
+    random: RandomState, look: tuple[tuple[float, float], float], tissue: np.ndarray, placed: list[Blob]
 ) -> Blob | None:
-    """A lesion or three slices of one in tissue, apart from all that is placed; None where no place is found."""
+    """A lesion in tissue, beside all that is placed, whatever slices that has; None where no place is found."""
     (radii, contrast), angle = look, random.uniform(0, np.pi)
+    length = random.randint(LENGTHS[0], LENGTHS[1] + 1)
+    first = random.randint(1, DEPTH - length)
     reach = int(radii[0]) + 2
+    free = tissue[first : first + length].min(axis=0)
     for _ in range(TRIES):
         row, column = random.uniform(reach, SIDE - 1 - reach, size=2)
-        length = random.randint(LENGTHS[0], LENGTHS[1] + 1)
-        first = random.randint(1, DEPTH - length)
-        if short:
-            first, length = first + random.randint(length - SHORT + 1), SHORT
         blob = Blob(row, column, radii, angle, contrast, int(first), int(length))
         top, left = round(row) - reach, round(column) - reach
-        around = tissue[blob.slices, max(top, 0) : top + 2 * reach + 1, max(left, 0) : left + 2 * reach + 1]
-        if around.all() and all(_clear(blob, other) for other in placed):
+        clear = all(
+            math.hypot(row - other.row, column - other.column) > radii[0] + other.radii[0] + APART for other in placed
+        )
+        if clear and free[max(top, 0) : top + 2 * reach + 1, max(left, 0) : left + 2 * reach + 1].all():
             return blob
     return None
 
 
-def _clear(one: Blob, other: Blob) -> bool:
-    """Whether two do not touch, nor stand at one place with only a few slices between."""
-    if max(one.first, other.first) - min(one.slices.stop, other.slices.stop) >= GAP:
-        return True
-    distance = np.hypot(one.row - other.row, one.column - other.column)
-    return bool(distance >= one.radii[0] + other.radii[0] + APART)
+def _shorten(random: RandomState, blob: Blob) -> Blob:
+    """A distractor: three slices of what could be a lesion."""
+    first = blob.first + random.randint(blob.length - SHORT + 1)
+    return dataclasses.replace(blob, first=int(first), length=SHORT)
 
 
 def _texture(random: RandomState) -> np.ndarray:
