@@ -1,5 +1,6 @@
 import copy
 import pickle
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +26,15 @@ def lesions(request, tmp_path: Path, monkeypatch) -> Stacks:
 
 def test_the_set_says_what_it_is_and_what_is_behind_the_lesions(lesions):
     assert (lesions.classes, lesions.modality, lesions.masks) == (["lesion"], "CT", True)
-    assert [len(split) for split in lesions.splits.values()] == [24, 6, 12]
+    assert [len(split) for split in lesions.splits.values()] == [48, 8, 24]
     assert str(demo_lesions.HEAD) in lesions.rule
     assert ("a texture" in lesions.rule) == (not demo_lesions.HEAD.is_file())
     stack = lesions.splits["val"].stack(1)
     assert (stack.name, len(stack)) == (lesions.splits["val"].name(1), DEPTH)
     assert (stack.slices.dtype, stack.slices.shape) == (torch.float32, (DEPTH, SIDE, SIDE))
     assert stack.annotated.all()
-    with pytest.raises(IndexError, match="volumes 0 to 5; got 6"):
-        lesions.splits["val"].stack(6)
+    with pytest.raises(IndexError, match="volumes 0 to 7; got 8"):
+        lesions.splits["val"].stack(8)
 
 
 def test_a_volume_is_decided_by_its_number_whatever_was_asked_before(lesions):
@@ -72,36 +73,50 @@ def test_a_volume_holds_its_background_and_equal_signals_over_whole_ranges_of_sl
         wanted[blob.slices] += torch.from_numpy(blob.signal())
     monkeypatch.setattr(Blob, "signal", lambda self: np.zeros((SIDE, SIDE), np.float32))
     background = split.stack(1).slices
-    torch.testing.assert_close(held - background, wanted, atol=1e-3, rtol=0)
+    assert torch.allclose(held - background, wanted, atol=1e-3)
     assert all(blob.length == 3 for blob in split.distractors(1))
     assert all(0 < blob.first < blob.slices.stop < DEPTH for blob in blobs)
 
 
-def test_nothing_stands_where_something_else_would_be_taken_for_it(lesions):
+def test_nothing_touches_anything_in_any_slice(lesions):
     split = lesions.splits["val"]
     blobs = [*split.lesions(0), *split.distractors(0)]
     for number, one in enumerate(blobs):
         for other in blobs[:number]:
-            far = np.hypot(one.row - other.row, one.column - other.column) > one.radii[0] + other.radii[0]
-            between = max(one.first, other.first) - min(one.slices.stop, other.slices.stop)
-            assert far or between >= 7
+            distance = np.hypot(one.row - other.row, one.column - other.column)
+            assert distance > one.radii[0] + other.radii[0] + 2
+
+
+def test_distractors_look_as_the_lesions_of_their_volume_do(lesions):
+    split = lesions.splits["train"]
+    looks = [Counter((blob.radii, blob.contrast) for blob in draw(2)) for draw in (split.lesions, split.distractors)]
+    assert set(looks[0].values()) == {1}
+    assert looks[1] == dict.fromkeys(looks[0], 6)
+    areas = [np.mean([blob.mask().sum() for blob in draw(2)]) for draw in (split.lesions, split.distractors)]
+    assert areas[0] == pytest.approx(areas[1], rel=0.03)
 
 
 @pytest.mark.slow
-def test_lesions_and_distractors_are_drawn_alike_but_for_their_length(lesions):
+def test_three_slices_tell_neither_a_lesion_nor_where_there_are_more_of_them(lesions):
+    """Inside of lesions and in the middle of distractors: contrast, extent, place and slice have one distribution."""
     split = lesions.splits["train"]
-    kinds = [[blob for index in range(24) for blob in draw(index)] for draw in (split.lesions, split.distractors)]
+    inside, middle = [], []
+    for index in range(len(split)):
+        for blob in split.lesions(index):
+            inside.extend((number, blob) for number in range(blob.first + 1, blob.slices.stop - 1))
+        middle.extend((blob.first + 1, blob) for blob in split.distractors(index))
+    draws = 4 * len(split)  # the slices of a lesion are no draws of their own
     for measure in (
-        lambda blob: blob.contrast,
-        lambda blob: blob.radii[0],
-        lambda blob: blob.radii[1] / blob.radii[0],
-        lambda blob: blob.mask().sum(),
-        lambda blob: blob.signal().sum(),
+        lambda number, blob: number,
+        lambda number, blob: blob.contrast,
+        lambda number, blob: blob.radii[0] * blob.radii[1],
+        lambda number, blob: abs(blob.row - SIDE / 2),
+        lambda number, blob: abs(blob.column - SIDE / 2),
     ):
-        one, other = (np.array([measure(blob) for blob in kind], float) for kind in kinds)
-        error = np.hypot(one.std() / len(one) ** 0.5, other.std() / len(other) ** 0.5)
+        one, other = (np.array([measure(*each) for each in kind], float) for kind in (inside, middle))
+        error = one.std() / draws**0.5
         assert abs(one.mean() - other.mean()) < 3 * error
-        assert 0.8 < one.std() / other.std() < 1.25
+        assert 0.85 < one.std() / other.std() < 1.15
 
 
 def test_a_volume_lies_in_space_so_that_predictions_can_be_written(lesions):
