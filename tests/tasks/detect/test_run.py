@@ -276,7 +276,7 @@ def test_a_network_of_bags_of_slices_is_opened_for_them():
     network, shape = open_network("va_mask_rcnn_tiny")
     assert shape == (5, 3, 128, 128)
     weight = network.state_dict()["roi_heads.box_predictor.cls_score.weight"]
-    assert weight.shape[0] == 91
+    assert weight.shape[0] == 2
     again, _ = open_network("va_mask_rcnn_tiny")  # what it computes, and so costs, depends on its weights
     assert again.state_dict()["roi_heads.box_predictor.cls_score.weight"].equal(weight)
     with pytest.raises(
