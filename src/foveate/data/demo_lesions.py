@@ -1,14 +1,14 @@
 """The embedded lesions in CT: only what lies beyond the three adjacent slices tells a lesion from a distractor.
 
 A lesion is a soft elliptic cylinder of one cross-section over 7 to 13 slices. A distractor is three slices of one: what
-could be lesions is put in, seven of each look, and chance makes one of them a lesion and six distractors. In all its
+could be lesions is put in, six of each look, and chance makes one of them a lesion and five distractors. In all its
 slices either has the same signal. So what sees a slice with its two neighbours, as a plain 2.5-D network does, cannot
 tell the middle of a distractor from the inside of a lesion, nor an end from an end; farther slices tell it. A slice
 shows the middle of one distractor on the average, so that without farther ones half of the insides of lesions are found
 at half a false positive a slice: as insides are eight of ten slices, two fifths of all.
 
 The background is real where Debian's package invesalius-examples is installed: the head "ProMED CT 0051", of which
-training, validation and test have slices of their own, 38 to 65, 14 to 37 and 66 to 89 of 108, flipped, turned and
+training, validation and test have slices of their own, 26 to 49, 50 to 69 and 70 to 89 of 108, flipped, turned and
 scaled anew for each volume. Elsewhere it is a texture in the range of soft tissue. `Stacks.rule` says which one it is.
 A volume is decided by the seed, its split, its number and the background alone, and drawn anew each time.
 """
@@ -33,12 +33,12 @@ __all__ = ["DEPTH", "HEAD", "SIDE", "Blob", "LesionSplit", "open_demo_lesions"]
 
 HEAD = Path("/usr/share/doc/invesalius-examples/examples/Cranium.inv3")
 SIDE = 128
-DEPTH = 24
+DEPTH = 20
 VOLUMES = {"train": 48, "val": 8, "test": 24}
-PARTS = {"train": (38, 66), "val": (14, 38), "test": (66, 90)}  # of the head, in slices
-CENTRES = {"train": (108.0, 128.0), "val": (82.0, 128.0), "test": (115.0, 125.0)}  # of the brain there: row, column
+PARTS = {"train": (26, 50), "val": (50, 70), "test": (70, 90)}  # of the head, in slices
+CENTRES = {"train": (100.0, 128.0), "val": (108.0, 128.0), "test": (115.0, 125.0)}  # of the brain there: row, column
 LESIONS = 4
-DISTRACTORS = 6  # as each lesion looks
+DISTRACTORS = 5  # as each lesion looks
 LENGTHS = (7, 13)  # of a lesion, in slices
 SHORT = 3  # slices of a distractor
 RADII = (4.0, 6.5)  # pixels, along the longer axis
@@ -177,7 +177,7 @@ def _place(
     reach = int(radii[0]) + 2
     free = tissue[first : first + length].min(axis=0)
     for _ in range(TRIES):
-        row, column = random.uniform(reach, SIDE - 1 - reach, size=2)
+        row, column = random.uniform(reach, SIDE - 1 - reach, size=2).tolist()
         blob = Blob(row, column, radii, angle, contrast, int(first), int(length))
         top, left = round(row) - reach, round(column) - reach
         clear = all(
@@ -235,7 +235,7 @@ def _voxels(slices: Tensor) -> Tensor:
 
 @functools.cache
 def open_demo_lesions(seed: int = 0) -> Stacks:
-    """The embedded lesions: one class, CT, 24 slices of 128x128 each; the same object each time.
+    """The embedded lesions: one class, CT, 20 slices of 128x128 each; the same object each time.
 
     Raises:
         DataError: If the head is there and cannot be read.
