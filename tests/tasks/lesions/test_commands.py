@@ -134,7 +134,7 @@ def test_what_is_no_volume_is_refused(run: Path, lesions: Path, tmp_path: Path):
     Image.new("L", (20, 20)).save(tmp_path / "picture.png")
     with pytest.raises(DataError, match=r"picture\.png is a picture; this takes volumes"):
         predict(run, [tmp_path / "picture.png"], tmp_path / "out")
-    with pytest.raises(ExportError, match="detects in pictures; the task of .* is lesions|detects in pictures"):
+    with pytest.raises(ExportError, match=r"or detects in pictures; the task of .*run is lesions$"):
         export_run(run, tmp_path / "x.onnx")
 
 
@@ -172,7 +172,7 @@ def test_data_without_a_lesion_to_learn_from_are_refused(tmp_path: Path):
 
 def test_the_plain_network_has_nothing_to_look_at(lesions: Path, tmp_path: Path):
     train(small(lesions, max_time_s=1.0, epochs=None, slice_mm=4.0, pixel_mm=1.5), tmp_path / "run")
-    with pytest.raises(LookupError, match="has no mechanism to look at; train one with --mechanism volumetric$"):
+    with pytest.raises(LookupError, match=r"has no mechanism to look at; train one with --mechanism volumetric$"):
         attend(tmp_path / "run", [scan(lesions, 0)], tmp_path / "maps")
     predict(tmp_path / "run", [scan(lesions, 1)], tmp_path / "out", threshold=0.0)
     assert nibabel.load(tmp_path / "out" / "ball_01.nii.gz").shape == nibabel.load(scan(lesions, 1)).shape
