@@ -11,7 +11,7 @@ __all__ = ["LesionConfig"]
 EMBEDDED = "lesions"
 EMBEDDED_SETTINGS: dict[str, Any] = {
     "network": "mask_rcnn_tiny",
-    "epochs": 3,
+    "epochs": 6,
     "batch_size": 4,
     "learning_rate": 2e-3,
     "bag_stride": 2,
