@@ -19,6 +19,7 @@ from rich.table import Table
 from timing import Ratio, Times, geometric_mean, interleaved, save, set_threads
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 BATCH = 8
@@ -159,10 +160,8 @@ def steps(
             owner.zero_grad(set_to_none=True)
             y.backward(cotangent)
 
-    return {
-        name: lambda layer=torch.compile(each) if compiled else each, owner=each: step(layer, owner)
-        for name, each in layers.items()
-    }
+    called = {name: torch.compile(each) if compiled else each for name, each in layers.items()}
+    return {name: lambda name=name: step(called[name], layers[name]) for name in layers}
 
 
 def milliseconds_of_a_pass(x: "Tensor", turns: int) -> float:
