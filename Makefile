@@ -27,9 +27,7 @@ check: $(VENV)/.check
 	$(BIN)/pyright
 
 bench: $(VENV)/.bench
-	$(BIN)/python benchmarks/attention_gate.py
-	$(BIN)/python benchmarks/detr.py
-	$(BIN)/python benchmarks/matcher.py
+	$(BIN)/python benchmarks/table.py
 
 docs: $(VENV)/.core
 	$(BIN)/python docs/make.py

@@ -4,6 +4,7 @@ Which operations it takes decides what a gate costs: these pool, expand and mult
 have the names of ours, so that the same weights go into both. Here are no checks and no options.
 """
 
+import math
 from collections import OrderedDict
 
 import torch
@@ -31,7 +32,7 @@ class PublishedECA(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        kernel_size = 7 if channels >= 2048 else 5
+        kernel_size = int((math.log2(channels) + 1) / 2) // 2 * 2 + 1
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
