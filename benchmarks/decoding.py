@@ -36,7 +36,6 @@ def main(
 ) -> None:
     """Measure decoding and a training step, and print both."""
     set_threads(threads)
-    import torch
 
     decoding = {int(batch): decode(int(batch), length, turns, peers=peers) for batch in batches.split(",")}
     training = {int(batch): train(int(batch), length, turns) for batch in batches.split(",")}

@@ -36,7 +36,6 @@ def main(
 ) -> None:
     """Measure what matching costs, and print it."""
     set_threads(threads)
-    import torch
 
     found = {}
     for batch in map(int, batches.split(",")):
