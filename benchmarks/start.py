@@ -1,8 +1,8 @@
 """How long `import foveate` takes beside `import torch`, and how long `foveate --help` takes.
 
 python benchmarks/start.py, or make bench. Each start is that of a fresh process; they take turns, and wall time counts.
-What foveate adds to torch is measured inside such a process, behind `import torch`: it is far less than what two imports
-of torch differ by.
+What foveate adds to torch is measured inside such a process, behind `import torch`: it is far less than what two
+imports of torch differ by.
 """
 
 import statistics

@@ -35,7 +35,7 @@ def spatial_branch(kernel_size: int, spatial_dims: int, zero_init: bool) -> nn.S
 def spatial_logits(branch: nn.Sequential, x: Tensor, layer: str) -> Tensor:
     """The logits of a spatial gate, (batch, 1, *space). The maximum comes first as released; the paper has it last."""
     functional.check_batch_statistics(layer, branch.get_submodule("norm"), x)
-    return branch(torch.stack([x.amax(dim=1), functional.mean(x, (1,))], dim=1))
+    return branch(torch.stack([functional.maximum(x, (1,)), functional.mean(x, (1,))], dim=1))
 
 
 class SpatialGate(nn.Module):
@@ -146,14 +146,18 @@ class CBAM(nn.Module):
         functional.check_input("CBAM", x, self.channels, self.spatial_dims)
         match self.order:
             case "channel_first":
-                return self.gate_positions(self.gate_channels(x))
+                gate = self.channel_gate(self.channel_logits(x).sigmoid())
+                gated = functional.scale(x, gate)
+                with functional.recomputed(gated, lambda: functional.scale(x, gate)):
+                    return self.gate_positions(gated)
             case "spatial_first":
                 return self.gate_channels(self.gate_positions(x))
             case "channel_only":
                 return self.gate_channels(x)
             case _:
-                channel_logits = functional.channel_gate_over_space(self.channel_logits(x), x)
-                return x * self.gate((channel_logits + spatial_logits(self.spatial, x, "CBAM")).sigmoid())
+                spatial = spatial_logits(self.spatial, x, "CBAM").squeeze(1)
+                logits = functional.over_positions(torch.add, self.channel_logits(x), spatial, x)
+                return x * self.gate(logits.sigmoid())
 
     def channel_logits(self, x: Tensor) -> Tensor:
         """The summed answers of the shared perceptron to every pool, (batch, channel)."""

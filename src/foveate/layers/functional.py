@@ -1,8 +1,16 @@
-"""What the gates share: the checks of their arguments and input, the pooling over space, and the scaling by a gate."""
+"""What the gates share: the checks of their arguments and input, the pooling over space, and the scaling by a gate.
+
+Some of it has its own gradient, because that of torch makes several times the passes over the features. Compiled and
+exported code gets torch's own operations, which a compiler fuses better than any gradient written here.
+"""
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
@@ -19,9 +27,16 @@ __all__ = [
     "check_kernel_size",
     "check_map_size",
     "check_spatial_dims",
+    "larger",
+    "maximum",
     "mean",
+    "one_plus_gate",
+    "over_positions",
     "pool",
+    "project_channels",
+    "recomputed",
     "scale",
+    "scale_by_sum",
     "start_as_released",
 ]
 
@@ -106,7 +121,7 @@ def pool(x: Tensor, kind: str) -> Tensor:
         case "average":
             return mean(x, space)
         case "max":
-            return x.amax(dim=space)
+            return maximum(x, space)
         case "lp":
             return vector_norm(x, dim=space)  # its gradient at zero is 0, where that of sqrt is infinite
         case _:
@@ -124,14 +139,147 @@ def mean(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     return x.sum(dim=dims) / math.prod([x.shape[axis] for axis in dims])
 
 
+def maximum(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The maximum over some axes; equal maxima share the gradient, as those of Tensor.amax do."""
+    return (_Maximum.apply(x, dims) if _own_gradient(x) else x.amax(dim=dims, keepdim=True)).squeeze(dims)
+
+
+class _Maximum(torch.autograd.Function):
+    """Tensor.amax, whose own gradient counts in int64 and multiplies by a bool: five times the time."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
+        ctx.dims = inputs[1]
+
+    @staticmethod
+    def forward(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+        return x.amax(dim=dims, keepdim=True)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        x, most = (tensor.detach() for tensor in ctx.saved_tensors)
+        share = torch.eq(x, most, out=torch.empty_like(x))  # ones and zeros
+        count = share.sum(dim=ctx.dims, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+        given = (grad / count).to(x.dtype)
+        return (share * given if torch.is_grad_enabled() else share.mul_(given)), None
+
+
+def larger(a: Tensor, b: Tensor) -> Tensor:
+    """The larger of each two numbers; equal ones share the gradient, as those of torch.maximum do."""
+    return _Larger.apply(a, b) if _own_gradient(a, b) else torch.maximum(a, b)
+
+
+class _Larger(torch.autograd.Function):
+    """torch.maximum, whose own gradient fills masks: five times the time."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor) -> Tensor:
+        return torch.maximum(a, b)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = (tensor.detach() for tensor in ctx.saved_tensors)
+        of_a = grad * torch.sub(a, b).sign_().add_(1).mul_(0.5)
+        return of_a, grad - of_a
+
+
+def _own_gradient(*tensors: Tensor) -> bool:
+    """Whether a gradient written here is of use."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return False
+    return any(tensor.requires_grad for tensor in tensors)
+
+
 def channel_gate_over_space(gate: Tensor, x: Tensor) -> Tensor:
     """Give (batch, channel) the spatial axes of x, each of size one."""
     return gate.reshape(*gate.shape, *[1] * (x.ndim - 2))
 
 
+def over_positions(form: Callable[[Tensor, Tensor], Tensor], channel: Tensor, position: Tensor, x: Tensor) -> Tensor:
+    """Combine (batch, channel) and (batch, *space) to the size of x, in the memory format of x.
+
+    Of two such tensors torch cannot tell the format; the product with x would read one of them in strides.
+    """
+    if torch.compiler.is_compiling() or x.is_contiguous():
+        return form(channel_gate_over_space(channel, x), position.unsqueeze(1))
+    return form(channel.reshape(x.shape[0], *[1] * (x.ndim - 2), -1), position.unsqueeze(-1)).movedim(-1, 1)
+
+
+def project_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The 1x1 convolution of (batch, channel, *space) by a weight of (out, channel), with no copy in either format."""
+    convolve = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[x.ndim]
+    return convolve(x, weight.reshape(*weight.shape, *[1] * (x.ndim - 2)), bias)
+
+
 def scale(x: Tensor, gate: Tensor) -> Tensor:
     """Multiply (batch, channel, *space) by a gate of (batch, channel)."""
     return x * channel_gate_over_space(gate, x)
+
+
+def scale_by_sum(x: Tensor, channel: Tensor, position: Tensor) -> Tensor:
+    """Multiply (batch, channel, *space) by the sum of gates of (batch, channel) and (batch, *space)."""
+    channel, position = channel_gate_over_space(channel, x), position.unsqueeze(1)
+    return _ScaleBySum.apply(x, channel, position) if _own_gradient(x, channel) else x * channel + x * position
+
+
+class _ScaleBySum(torch.autograd.Function):
+    """x * channel + x * position, with one product of the gradient and x for both gates."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def forward(x: Tensor, channel: Tensor, position: Tensor) -> Tensor:
+        return torch.addcmul(x * channel, x, position)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, channel, position = ctx.saved_tensors
+        both = grad * x
+        by_channel, by_position = both.sum_to_size(channel.shape), both.sum_to_size(position.shape)
+        return torch.addcmul(grad * channel, grad, position), by_channel, by_position
+
+
+def one_plus_gate(x: Tensor, gate: Tensor) -> Tensor:
+    """x * (1 + gate), for a gate of the size of x."""
+    return _OnePlusGate.apply(x, gate) if _own_gradient(x, gate) else torch.addcmul(x, x, gate)
+
+
+class _OnePlusGate(torch.autograd.Function):
+    """x + x * gate, whose gradient is of the same form."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def forward(x: Tensor, gate: Tensor) -> Tensor:
+        return torch.addcmul(x, x, gate)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, gate = ctx.saved_tensors
+        return torch.addcmul(grad, grad, gate), grad * x
+
+
+def recomputed(x: Tensor, again: Callable[[], Tensor]) -> AbstractContextManager[Any]:
+    """In this context no gradient keeps x: what it needs of x is computed again, by `again`, in the backward pass."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return nullcontext()
+
+    def pack(tensor: Tensor) -> Tensor | None:
+        return None if tensor is x else tensor
+
+    def unpack(packed: Tensor | None) -> Tensor:
+        return packed if packed is not None else again()
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
 def start_as_released(layer: nn.Module) -> None:
