@@ -91,8 +91,8 @@ class BAM(nn.Module):
         squeezed = functional.pool(x, "average")  # (batch, channel)
         functional.check_batch_statistics("BAM", self.channel.get_submodule("norm"), squeezed)
         form = torch.add if self.combine == "sum" else torch.mul
-        logits = functional.over_positions(form, self.channel(squeezed), self.spatial(x).squeeze(1), x)
-        return functional.one_plus_gate(x, self.gate(logits.sigmoid()))
+        gate = functional.gate_over_positions(form, self.channel(squeezed), self.spatial(x).squeeze(1), x)
+        return functional.one_plus_gate(x, self.gate(gate))
 
     def extra_repr(self) -> str:
         return f"{self.channels}, combine={self.combine!r}, spatial_dims={self.spatial_dims}"

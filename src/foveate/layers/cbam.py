@@ -68,7 +68,7 @@ class SpatialGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         functional.check_input("SpatialGate", x, self.channels, self.spatial_dims)
         gate = spatial_logits(self.spatial, x, "SpatialGate").squeeze(1).sigmoid()
-        return x * self.gate(gate).unsqueeze(1)
+        return functional.scale_positions(x, self.gate(gate))
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}"
@@ -149,15 +149,14 @@ class CBAM(nn.Module):
                 gate = self.channel_gate(self.channel_logits(x).sigmoid())
                 gated = functional.scale(x, gate)
                 with functional.recomputed(gated, lambda: functional.scale(x, gate)):
-                    return self.gate_positions(gated)
+                    return self.gate_positions(gated, own=True)
             case "spatial_first":
                 return self.gate_channels(self.gate_positions(x))
             case "channel_only":
                 return self.gate_channels(x)
             case _:
                 spatial = spatial_logits(self.spatial, x, "CBAM").squeeze(1)
-                logits = functional.over_positions(torch.add, self.channel_logits(x), spatial, x)
-                return x * self.gate(logits.sigmoid())
+                return x * self.gate(functional.gate_over_positions(torch.add, self.channel_logits(x), spatial, x))
 
     def channel_logits(self, x: Tensor) -> Tensor:
         """The summed answers of the shared perceptron to every pool, (batch, channel)."""
@@ -168,10 +167,10 @@ class CBAM(nn.Module):
         """Multiply by M_c of the paper's equation 2."""
         return functional.scale(x, self.channel_gate(self.channel_logits(x).sigmoid()))
 
-    def gate_positions(self, x: Tensor) -> Tensor:
+    def gate_positions(self, x: Tensor, *, own: bool = False) -> Tensor:
         """Multiply by M_s of the paper's equation 3."""
         gate = spatial_logits(self.spatial, x, "CBAM").squeeze(1).sigmoid()
-        return x * self.spatial_gate(gate).unsqueeze(1)
+        return functional.scale_positions(x, self.spatial_gate(gate), own=own)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, pools={self.pools}, order={self.order!r}, spatial_dims={self.spatial_dims}"

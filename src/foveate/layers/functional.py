@@ -27,16 +27,17 @@ __all__ = [
     "check_kernel_size",
     "check_map_size",
     "check_spatial_dims",
+    "gate_over_positions",
     "larger",
     "maximum",
     "mean",
     "one_plus_gate",
-    "over_positions",
     "pool",
     "project_channels",
     "recomputed",
     "scale",
     "scale_by_sum",
+    "scale_positions",
     "start_as_released",
 ]
 
@@ -134,7 +135,7 @@ def mean(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     Tensor.mean divides the expanded gradient, which costs a gate half its backward pass. In half precision the sum
     would overflow or round before the division, so there it is Tensor.mean.
     """
-    if x.dtype in (torch.float16, torch.bfloat16):
+    if x.dtype in (torch.float16, torch.bfloat16) or not x.requires_grad:
         return x.mean(dim=dims)
     return x.sum(dim=dims) / math.prod([x.shape[axis] for axis in dims])
 
@@ -166,8 +167,13 @@ class _Maximum(torch.autograd.Function):
 
 
 def larger(a: Tensor, b: Tensor) -> Tensor:
-    """The larger of each two numbers; equal ones share the gradient, as those of torch.maximum do."""
-    return _Larger.apply(a, b) if _own_gradient(a, b) else torch.maximum(a, b)
+    """The larger of each two numbers; equal ones share the gradient, as those of torch.maximum do.
+
+    Both are the caller's own: without gradients the answer lies in the memory of b.
+    """
+    if _own_gradient(a, b):
+        return _Larger.apply(a, b)
+    return torch.maximum(a, b, out=b) if _overwritable(b, a) else torch.maximum(a, b)
 
 
 class _Larger(torch.autograd.Function):
@@ -195,19 +201,27 @@ def _own_gradient(*tensors: Tensor) -> bool:
     return any(tensor.requires_grad for tensor in tensors)
 
 
+def _overwritable(x: Tensor, other: Tensor) -> bool:
+    """Whether x can take what it is combined to with another tensor: no gradient will ask for what it was."""
+    return not torch.is_grad_enabled() and not torch.compiler.is_compiling() and x.dtype == other.dtype
+
+
 def channel_gate_over_space(gate: Tensor, x: Tensor) -> Tensor:
     """Give (batch, channel) the spatial axes of x, each of size one."""
     return gate.reshape(*gate.shape, *[1] * (x.ndim - 2))
 
 
-def over_positions(form: Callable[[Tensor, Tensor], Tensor], channel: Tensor, position: Tensor, x: Tensor) -> Tensor:
-    """Combine (batch, channel) and (batch, *space) to the size of x, in the memory format of x.
+def gate_over_positions(
+    form: Callable[[Tensor, Tensor], Tensor], channel: Tensor, position: Tensor, x: Tensor
+) -> Tensor:
+    """The sigmoid of a combination of (batch, channel) and (batch, *space), in the size and memory format of x.
 
-    Of two such tensors torch cannot tell the format; the product with x would read one of them in strides.
+    Of two such tensors torch cannot tell the format, and a product with x would read one of its factors in strides.
     """
     if torch.compiler.is_compiling() or x.is_contiguous():
-        return form(channel_gate_over_space(channel, x), position.unsqueeze(1))
-    return form(channel.reshape(x.shape[0], *[1] * (x.ndim - 2), -1), position.unsqueeze(-1)).movedim(-1, 1)
+        return form(channel_gate_over_space(channel, x), position.unsqueeze(1)).sigmoid_()
+    channel = channel.reshape(x.shape[0], *[1] * (x.ndim - 2), -1)
+    return form(channel, position.unsqueeze(-1)).sigmoid_().movedim(-1, 1)
 
 
 def project_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -219,6 +233,12 @@ def project_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def scale(x: Tensor, gate: Tensor) -> Tensor:
     """Multiply (batch, channel, *space) by a gate of (batch, channel)."""
     return x * channel_gate_over_space(gate, x)
+
+
+def scale_positions(x: Tensor, gate: Tensor, *, own: bool = False) -> Tensor:
+    """Multiply (batch, channel, *space) by a gate of (batch, *space); in its memory if it is the caller's own."""
+    gate = gate.unsqueeze(1)
+    return x.mul_(gate) if own and _overwritable(x, gate) else x * gate
 
 
 def scale_by_sum(x: Tensor, channel: Tensor, position: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 Wang, Girshick, Gupta, He, "Non-local Neural Networks", CVPR 2018, https://arxiv.org/abs/1711.07971.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -117,13 +118,19 @@ class NonLocal(nn.Module):
         lead = placed.shape[: {"spacetime": 1, "space": 2, "time": 3}[self.group] + (self.frames is not None)]
         query, key, value = self._project(placed.flatten(0, len(lead) - 1))
         y = self._sum(query, key, value, lead)
-        z = self.out(y)
-        z = self.norm(z.flatten(0, -2)).reshape(placed.shape)
+        z = self._normalise(self.out(y).reshape(placed.shape), last=not x.is_contiguous())
         if self.group == "time":
             z = z.movedim(-2, 1)
         if self.frames is not None:
             z = z.flatten(1, 2)
         return x + z.movedim(-1, 1)
+
+    def _normalise(self, z: Tensor, last: bool) -> Tensor:
+        """Normalise (group, ..., channel), with the channels where x has them: the gradient is slow in strides."""
+        if last or torch.compiler.is_compiling():
+            return self.norm(z.flatten(0, -2)).reshape(z.shape)
+        first = z.flatten(1, -2).mT.contiguous()  # (group, channel, position)
+        return self.norm(first).mT.reshape(z.shape)
 
     def _check_time(self, x: Tensor) -> None:
         """Refuse an input without time where positions are grouped by it."""

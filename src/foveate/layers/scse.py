@@ -65,7 +65,7 @@ class ScSE(nn.Module):
         if self.combine == "add":
             return functional.scale_by_sum(x, channel_gate, spatial_gate)
         by_channel = functional.scale(x, channel_gate)
-        by_position = x * spatial_gate.unsqueeze(1)
+        by_position = functional.scale_positions(x, spatial_gate)
         match self.combine:
             case "multiply":
                 return by_channel * by_position
