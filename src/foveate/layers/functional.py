@@ -1,10 +1,11 @@
 """What the gates share: the checks of their arguments and input, the pooling over space, and the scaling by a gate.
 
 Some of it has its own gradient, because that of torch makes several times the passes over the features. Compiled and
-exported code gets torch's own operations, which a compiler fuses better than any gradient written here.
+exported code, and torch.func, get torch's own operations, which a compiler fuses better than any gradient of ours.
 """
 
 import math
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -196,14 +197,17 @@ class _Larger(torch.autograd.Function):
 
 def _own_gradient(*tensors: Tensor) -> bool:
     """Whether a gradient written here is of use."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return False
-    return any(tensor.requires_grad for tensor in tensors)
+    return torch.is_grad_enabled() and not _transformed() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _transformed() -> bool:
+    """Whether torch.compile, torch.export or torch.func look on, which see through torch's own operations alone."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def _overwritable(x: Tensor, other: Tensor) -> bool:
     """Whether x can take what it is combined to with another tensor: no gradient will ask for what it was."""
-    return not torch.is_grad_enabled() and not torch.compiler.is_compiling() and x.dtype == other.dtype
+    return not torch.is_grad_enabled() and not _transformed() and x.dtype == other.dtype
 
 
 def channel_gate_over_space(gate: Tensor, x: Tensor) -> Tensor:
@@ -244,7 +248,9 @@ def scale_positions(x: Tensor, gate: Tensor, *, own: bool = False) -> Tensor:
 def scale_by_sum(x: Tensor, channel: Tensor, position: Tensor) -> Tensor:
     """Multiply (batch, channel, *space) by the sum of gates of (batch, channel) and (batch, *space)."""
     channel, position = channel_gate_over_space(channel, x), position.unsqueeze(1)
-    return _ScaleBySum.apply(x, channel, position) if _own_gradient(x, channel) else x * channel + x * position
+    if _own_gradient(x, channel, position):
+        return _ScaleBySum.apply(x, channel, position)
+    return torch.addcmul(x * channel, x, position)
 
 
 class _ScaleBySum(torch.autograd.Function):
@@ -290,11 +296,13 @@ class _OnePlusGate(torch.autograd.Function):
 
 def recomputed(x: Tensor, again: Callable[[], Tensor]) -> AbstractContextManager[Any]:
     """In this context no gradient keeps x: what it needs of x is computed again, by `again`, in the backward pass."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if _transformed() or not torch.is_grad_enabled():
         return nullcontext()
 
+    kept = weakref.ref(x)  # autograd keeps both functions
+
     def pack(tensor: Tensor) -> Tensor | None:
-        return None if tensor is x else tensor
+        return None if tensor is kept() else tensor
 
     def unpack(packed: Tensor | None) -> Tensor:
         return packed if packed is not None else again()
