@@ -50,7 +50,7 @@ def main(
     by_positions = measure([(side**2, side, all_channels[0]) for side in all_sides], limit_gib, turns)
     by_channels = measure([(each, all_sides[0], each) for each in all_channels], limit_gib, turns)
     out.mkdir(parents=True, exist_ok=True)
-    said = f"one sample, forward and backward pass, {threads} thread{'s' * (threads > 1)}"
+    said = f"one sample, forward and backward pass, {threads} thread{'s' * (threads > 1)}, maps to {limit_gib:g} GiB"
     place = f"{all_sides[0]} x {all_sides[0]} positions"
     draw(by_positions, PLACE, f"Cost against positions: {all_channels[0]} channels, {said}").savefig(
         out / "growth_positions.png"

@@ -1,13 +1,15 @@
 """What NonLocal costs beside the same block with its map formed: time, peak memory, and growth with the positions.
 
 python benchmarks/non_local.py, or make bench. Both have the same weights; that outputs and gradients agree is checked
-before anything is timed. Softmax kinds are measured in a forward pass, the others in a forward and a backward pass
-of the whole layer. The map of a concatenation is formed of sums of one number a position, not of pairs of embeddings,
-which no memory would hold. Where the maps would take more than --limit-gib, the explicit form is left out.
+before anything is timed. Softmax kinds are measured in a forward pass, the others in a forward and a backward pass of
+the whole layer. The map of a concatenation is formed of sums of one number a position, not of pairs of embeddings,
+which no memory would hold. Softmax kinds are measured at two widths: at the larger one the products take most of the
+time, in both forms. Where the maps would take more than --limit-gib, the explicit form is left out.
 """
 
 import gc
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +37,8 @@ def main(
         str, typer.Option(help="Of the products, separated by commas.")
     ] = "196,784,1568,3136,6272,12544",
     softmax_positions: Annotated[str, typer.Option(help="Of the softmax kinds.")] = "196,784,12544,32768",
-    channels: Annotated[int, typer.Option(help="Of the features; half of them inside.")] = 512,
+    channels: Annotated[str, typer.Option(help="Of the features of products; half of them inside.")] = "512",
+    softmax_channels: Annotated[str, typer.Option(help="Of the features of softmax kinds.")] = "64,512",
     limit_gib: Annotated[float, typer.Option(help="Memory that maps may take.")] = 10,
     turns: Annotated[int, typer.Option(help="Passes that count; of maps of half a gigabyte a third.")] = 9,
     threads: Annotated[int, typer.Option(help="Of the arithmetic.")] = 2,
@@ -58,30 +61,34 @@ def main(
     ):
         table.add_column(heading, justify="right" if table.columns else "left")
     found, ratios = [], []
-    for kind in SOFTMAX + PRODUCTS:
+    cases = [
+        (kind, width, count)
+        for kinds, widths, counts in ((SOFTMAX, softmax_channels, softmax_positions), (PRODUCTS, channels, positions))
+        for kind, width, count in product(kinds, map(int, widths.split(",")), map(int, counts.split(",")))
+    ]
+    for kind, width, count in cases:
         backward = kind in PRODUCTS
-        for count in map(int, (positions if backward else softmax_positions).split(",")):
-            maps = count**2 * 4 * (4 if backward else 2)
-            layers = forms(kind, channels)
-            if maps > limit_gib * GIB:
-                del layers[EXPLICIT]
-            x = torch.randn(1, channels, count, generator=torch.Generator().manual_seed(0))
-            steps = {name: passes(layer, x, backward) for name, layer in layers.items()}
-            check(kind, steps)
-            many = turns if count**2 * 4 < GIB / 2 else max(2, turns // 3)
-            times = interleaved(steps, many, warmup=1)
-            memory = {name: peak_of_tensors(step, [x, *layers[name].parameters()]) for name, step in steps.items()}
-            gc.collect()
-            found.append({"kind": kind, "positions": count, "times": times, "memory": memory})
-            ratios += lines(kind, count, found[-1])
-            row = [f"{times[name].cpu_ms:.1f}" if name in times else "" for name in (OURS, EXPLICIT)]
-            held = [f"{memory[name] / MIB:.0f}" if name in memory else "" for name in (OURS, EXPLICIT)]
-            ratio = [f"{shown:.2f}" if shown else "" for shown in (compared(times, "cpu_ms"), compared(memory))]
-            table.add_row(kind, str(count), *row, ratio[0], *held, ratio[1])
+        maps = count**2 * 4 * (4 if backward else 2)
+        layers = forms(kind, width)
+        if maps > limit_gib * GIB:
+            del layers[EXPLICIT]
+        x = torch.randn(1, width, count, generator=torch.Generator().manual_seed(0))
+        steps = {name: passes(layer, x, backward) for name, layer in layers.items()}
+        check(kind, steps)
+        many = turns if count**2 * 4 < GIB / 2 else max(2, turns // 3)
+        times = interleaved(steps, many, warmup=1)
+        memory = {name: peak_of_tensors(step, [x, *layers[name].parameters()]) for name, step in steps.items()}
+        gc.collect()
+        found.append({"kind": kind, "channels": width, "positions": count, "times": times, "memory": memory})
+        ratios += lines(kind, width, count, found[-1])
+        row = [f"{times[name].cpu_ms:.1f}" if name in times else "" for name in (OURS, EXPLICIT)]
+        held = [f"{memory[name] / MIB:.0f}" if name in memory else "" for name in (OURS, EXPLICIT)]
+        ratio = [f"{shown:.2f}" if shown else "" for shown in (compared(times, "cpu_ms"), compared(memory))]
+        table.add_row(kind, str(width), str(count), *row, ratio[0], *held, ratio[1])
     ratios += growth(found)
-    print(f"NonLocal of {channels} channels, batch 1, {threads} thread{'s' * (threads > 1)}:")
+    print(f"NonLocal, batch 1, {threads} thread{'s' * (threads > 1)}:")
     Console(width=120).print(table)
-    save(json_file, ratios, channels=channels, turns=turns, threads=threads, found=found)
+    save(json_file, ratios, turns=turns, threads=threads, found=found)
 
 
 def forms(kind: str, channels: int) -> "dict[str, nn.Module]":
@@ -175,13 +182,13 @@ def compared(found: dict[str, Any], kind: str | None = None) -> float | None:
     return getattr(found[EXPLICIT], kind) / getattr(found[OURS], kind) if kind else found[EXPLICIT] / found[OURS]
 
 
-def lines(kind: str, count: int, found: dict[str, Any]) -> list[Ratio]:
+def lines(kind: str, width: int, count: int, found: dict[str, Any]) -> list[Ratio]:
     """The lines of the table for one number of positions that has a target."""
     times, memory = found["times"], found["memory"]
     target = ">= 1" if count <= 784 else TARGETS.get((kind, count), "")
     if not target or EXPLICIT not in times:
         return []
-    what = f"NonLocal, {kind}, {count:,} positions"
+    what = f"NonLocal, {kind}, {count:,} positions of {width}"
     made = [time_ratio(what, "the map formed", times[EXPLICIT], times[OURS], target)]
     if kind in SOFTMAX and count > 784:
         made.append(Ratio(f"{what}: memory", "the map formed", memory[EXPLICIT] / memory[OURS], ">= 10"))
@@ -190,11 +197,14 @@ def lines(kind: str, count: int, found: dict[str, Any]) -> list[Ratio]:
 
 def growth(found: list[dict[str, Any]]) -> list[Ratio]:
     """What twice the positions cost, of the products where both numbers were measured."""
-    ours = {(each["kind"], each["positions"]): each["times"][OURS] for each in found if each["kind"] in PRODUCTS}
+    names = ("kind", "channels", "positions")
+    ours = {tuple(each[name] for name in names): each["times"][OURS] for each in found if each["kind"] in PRODUCTS}
     return [
-        time_ratio(f"NonLocal, {kind}, {count:,} to {2 * count:,} positions", "itself", twice, once, "<= 2.3")
-        for (kind, count), once in ours.items()
-        if (twice := ours.get((kind, 2 * count))) is not None and count >= 1000
+        time_ratio(
+            f"NonLocal, {kind}, {count:,} to {2 * count:,} positions of {width}", "itself", twice, once, "<= 2.3"
+        )
+        for (kind, width, count), once in ours.items()
+        if (twice := ours.get((kind, width, 2 * count))) is not None and count >= 1000
     ]
 
 

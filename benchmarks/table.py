@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,8 @@ class Part:
         options: What it is given.
         quick: What it is given beside them for a quick look.
         threads: Whether it takes a number of threads.
+        warm: Whether its process keeps memory that was freed. Else the size of one map decides at random which form
+            gives memory back, and pays for that in its next turn.
         needs: The peer's package, where the project itself does not need it.
     """
 
@@ -43,13 +46,15 @@ class Part:
     options: tuple[str, ...] = ()
     quick: tuple[str, ...] = ("--turns", "2")
     threads: bool = True
+    warm: bool = False
     needs: str | None = None
 
 
 FEW = ("--turns", "2", "--positions", "196,784,1568,3136", "--softmax-positions", "784,3136")
+WARM = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**31)}
 PARTS = (
-    Part("gates"),
-    Part("gates", ("--compile",), ("--turns", "2", "--sizes", "1024x14")),
+    Part("gates", warm=True),
+    Part("gates", ("--compile",), ("--turns", "2", "--sizes", "1024x14"), warm=True),
     Part("resnet_step"),
     Part("non_local", quick=FEW),
     Part("attention_gate", quick=("--turns", "2", "--size", "32", "--large", "32"), needs="monai"),
@@ -66,15 +71,27 @@ def main(
     only: Annotated[str | None, typer.Option(help="Scripts, separated by commas. Default: all.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few turns at small sizes, to see whether all runs.")] = False,
     threads: Annotated[int, typer.Option(help="Of the arithmetic.")] = 2,
-    out: Annotated[Path | None, typer.Option(help="Write the table to this file too.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Put the table between <!-- table --> and <!-- end --> there.")
+    ] = None,
 ) -> None:
     """Run all parts, and print their table."""
     chosen = [part for part in PARTS if only is None or part.script in only.split(",")]
     rows = [row for part in chosen for row in rows_of(part, quick, threads)]
     text = "\n".join([versions(threads), "", *markdown(rows)]) + "\n"
     print(text, end="")
-    if out is not None:
-        out.write_text(text)
+    if page is not None:
+        fill(page, text)
+
+
+def fill(page: Path, text: str) -> None:
+    """Put the table in its place on a page."""
+    after, found = re.subn(
+        r"(?s)(<!-- table -->\n).*?(<!-- end -->)", lambda match: match[1] + text + match[2], page.read_text()
+    )
+    if not found:
+        raise ValueError(f"{page} must hold <!-- table --> and <!-- end -->")
+    page.write_text(after)
 
 
 def rows_of(part: Part, quick: bool, threads: int) -> Iterator[tuple[str, ...]]:
@@ -89,6 +106,7 @@ def rows_of(part: Part, quick: bool, threads: int) -> Iterator[tuple[str, ...]]:
         given += ["--threads", str(threads)] * part.threads
         given += ["--out", folder] * (quick and part.script == "growth")  # the pictures of docs/ stay as they are
         environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads)}
+        environment |= WARM if part.warm else {}
         command = [sys.executable, str(HERE / f"{part.script}.py"), *given]
         if subprocess.run(command, env=environment, stdout=sys.stderr, check=False).returncode:
             yield name, "", "", "", "", "", "failed; what it printed says why"

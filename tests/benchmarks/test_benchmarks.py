@@ -250,13 +250,13 @@ def test_a_training_step_of_resnet_is_timed_with_its_memory(load, monkeypatch, t
 
 def test_both_forms_of_non_local_are_timed(load, monkeypatch, tmp_path, capsys):
     script = prepare(load, monkeypatch, "non_local")
-    given = {"channels": 8, "turns": 2, "threads": 1, "json_file": tmp_path / "found.json"}
+    given = {"channels": "8", "softmax_channels": "4,8", "turns": 2, "threads": 1, "json_file": tmp_path / "found.json"}
     script.main(positions="6,1000,2000", softmax_positions="6", limit_gib=0.01, **given)
     assert "| embedded_gaussian |" in capsys.readouterr().out
     lines = lines_of(tmp_path / "found.json")
-    assert lines["NonLocal, dot_product, 6 positions"]["target"] == ">= 1"
-    assert lines["NonLocal, concatenation, 1,000 to 2,000 positions"]["target"] == "<= 2.3"
-    assert "NonLocal, dot_product, 1,000 positions" not in lines  # the limit left the map out
+    assert lines["NonLocal, dot_product, 6 positions of 8"]["target"] == ">= 1"
+    assert lines["NonLocal, concatenation, 1,000 to 2,000 positions of 8"]["target"] == "<= 2.3"
+    assert "NonLocal, dot_product, 1,000 positions of 8" not in lines  # the limit left the map out
     forms = script.forms("dot_product", 8)
     with torch.no_grad():
         forms["explicit"].g.bias.add_(1.0)
@@ -325,15 +325,20 @@ def test_one_table_holds_all_parts_and_says_what_is_missing(load, monkeypatch, t
     monkeypatch.setattr(script.subprocess, "run", run)
     parts = (script.Part("gates"), script.Part("broken"), script.Part("detr", needs="nothing_of_that_name"))
     monkeypatch.setattr(script, "PARTS", parts)
-    script.main(out=tmp_path / "table.md")
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table -->\nold\n<!-- end -->\nafter\n")
+    script.main(page=page)
     said = capsys.readouterr().out
-    assert said == (tmp_path / "table.md").read_text()
+    assert page.read_text() == f"before\n<!-- table -->\n{said}<!-- end -->\nafter\n"
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in said.splitlines()[2:]]
     assert cells[0] == ["what", "against", "ratio", "by wall time", "peer", "target", "reached"]
     assert cells[2] == ["this", "that", "2", "1.25", "", ">= 1.6", "yes"]
     assert cells[3][0::6] == ["broken", "failed; what it printed says why"]
     assert cells[4][0::6] == ["detr", "nothing_of_that_name is not installed"]
     assert "torch 2" in said.splitlines()[0]
+    page.write_text("nothing")
+    with pytest.raises(ValueError, match=r"page.md must hold <!-- table --> and <!-- end -->"):
+        script.main(page=page)
 
 
 def test_every_part_of_the_table_is_a_script(load):
