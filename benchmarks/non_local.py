@@ -51,6 +51,7 @@ def main(
     table = Table(box=MARKDOWN)  # which can be pasted into README.md
     for heading in (
         "pairwise",
+        "channels",
         "positions",
         f"{OURS}, CPU ms",
         EXPLICIT,
