@@ -85,6 +85,36 @@ def test_gradients_of_our_own_are_exact_to_the_second_order(name, space):
     assert gradgradcheck(ours, given)
 
 
+@pytest.mark.parametrize("largest", [0, 4096])
+@pytest.mark.parametrize("batch", [0, 3])
+@pytest.mark.parametrize(("space", "kernel"), [((7,), 3), ((5, 3), 7), ((3, 1, 5), 3)])
+def test_both_gradients_of_a_small_convolution_are_exact(monkeypatch, space, kernel, batch, largest):
+    monkeypatch.setattr(functional, "LARGEST_KERNEL", largest)
+    conv = functional.CONVOLUTIONS[len(space)](2, 1, kernel, padding=kernel // 2, bias=False).double()
+    x = torch.randn(batch, 2, *space, dtype=torch.float64, requires_grad=True)
+    y, expected = functional.convolve(conv, x), conv(x)
+    torch.testing.assert_close(y, expected)
+    cotangent = torch.randn_like(y)
+    both = [torch.autograd.grad(each, [x, conv.weight], cotangent) for each in (y, expected)]
+    torch.testing.assert_close(*both)
+    if batch:
+
+        def function(x, weight):
+            return torch.func.functional_call(Convolved(conv), {"conv.weight": weight}, (x,))
+
+        assert gradcheck(function, (x, conv.weight), fast_mode=True)
+        assert gradgradcheck(function, (x, conv.weight), fast_mode=True)
+
+
+class Convolved(torch.nn.Module):
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x):
+        return functional.convolve(self.conv, x)
+
+
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("batch", [0, 1, 3])
 @pytest.mark.parametrize("name", OWN)

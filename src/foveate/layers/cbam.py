@@ -34,8 +34,9 @@ def spatial_branch(kernel_size: int, spatial_dims: int, zero_init: bool) -> nn.S
 
 def spatial_logits(branch: nn.Sequential, x: Tensor, layer: str) -> Tensor:
     """The logits of a spatial gate, (batch, 1, *space). The maximum comes first as released; the paper has it last."""
-    functional.check_batch_statistics(layer, branch.get_submodule("norm"), x)
-    return branch(torch.stack([functional.maximum(x, (1,)), functional.mean(x, (1,))], dim=1))
+    conv, norm = branch
+    functional.check_batch_statistics(layer, norm, x)
+    return norm(functional.convolve(conv, torch.stack([functional.maximum(x, (1,)), functional.mean(x, (1,))], dim=1)))
 
 
 class SpatialGate(nn.Module):
