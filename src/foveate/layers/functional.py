@@ -30,6 +30,7 @@ __all__ = [
     "check_map_size",
     "check_spatial_dims",
     "convolve",
+    "convolve_apart",
     "gate_over_positions",
     "larger",
     "maximum",
@@ -234,14 +235,51 @@ def gate_over_positions(
 
 
 def project_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The 1x1 convolution of (batch, channel, *space) by a weight of (out, channel), with no copy in either format."""
-    return _CONVOLVE[x.ndim](x, weight.reshape(*weight.shape, *[1] * (x.ndim - 2)), bias)
+    """The convolution of (batch, channel, *space) to one channel, by a weight of (1, channel), without a copy of x."""
+    weight = weight.reshape(*weight.shape, *[1] * (x.ndim - 2))
+    if not _on_processor(x, weight):
+        return _CONVOLVE[x.ndim](x, weight, bias)
+    y = _Projection.apply(x, weight)
+    return y if bias is None else y + bias
 
 
-def convolve(conv: nn.Module, x: Tensor) -> Tensor:
+class _Projection(torch.autograd.Function):
+    """A 1x1 convolution to one channel, to whose gradients oneDNN's threads take milliseconds whatever the size."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor) -> Tensor:
+        return _CONVOLVE[x.ndim](x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        of_weight = (grad.flatten(2) @ x.flatten(2).mT).sum(dim=0).reshape(weight.shape)
+        if torch.is_grad_enabled():
+            return grad * weight, of_weight
+        return torch.mul(grad, weight, out=torch.empty_like(x)), of_weight  # in the memory format of x
+
+
+def convolve_apart(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
+    """A convolution with its bias added apart: oneDNN takes longer over the bias's gradient than over all else."""
+    if conv.bias is None or not _on_processor(x, conv.weight):
+        return conv(x)
+    if conv.weight[:, 0].numel() == 1:
+        return project_channels(x, conv.weight.flatten(1), conv.bias)
+    return conv._conv_forward(x, conv.weight, None) + conv.bias.reshape(-1, *[1] * (x.ndim - 2))
+
+
+def _on_processor(x: Tensor, weight: Tensor) -> bool:
+    """Whether a convolution is the processor's in full precision, and a gradient written here is of use."""
+    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and _own_gradient(x, weight)
+
+
+def convolve(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
     """A convolution of one step with an odd kernel, padded to keep its size and without bias, of few channels."""
-    plain = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    return _Convolution.apply(x, conv.weight) if plain and _own_gradient(x, conv.weight) else conv(x)
+    return _Convolution.apply(x, conv.weight) if _on_processor(x, conv.weight) else conv(x)
 
 
 class _Convolution(torch.autograd.Function):
