@@ -263,7 +263,7 @@ class _Projection(torch.autograd.Function):
         return torch.mul(grad, weight, out=torch.empty_like(x)), of_weight  # in the memory format of x
 
 
-def convolve_apart(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
+def convolve_apart(conv: Any, x: Tensor) -> Tensor:
     """A convolution with its bias added apart: oneDNN takes longer over the bias's gradient than over all else."""
     if conv.bias is None or not _on_processor(x, conv.weight):
         return conv(x)
@@ -277,7 +277,7 @@ def _on_processor(x: Tensor, weight: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and _own_gradient(x, weight)
 
 
-def convolve(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
+def convolve(conv: Any, x: Tensor) -> Tensor:
     """A convolution of one step with an odd kernel, padded to keep its size and without bias, of few channels."""
     return _Convolution.apply(x, conv.weight) if _on_processor(x, conv.weight) else conv(x)
 
