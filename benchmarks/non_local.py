@@ -167,12 +167,12 @@ def passes(layer: "nn.Module", x: "Tensor", backward: bool) -> "Callable[[], lis
 def check(kind: str, steps: "dict[str, Callable[[], list[Tensor]]]") -> None:
     """Raise a RuntimeError unless both forms compute the same.
 
-    They are told apart by norms: of 10 million sums that a ReLU sees, rounding puts one on the wrong side of zero.
+    They are told apart by norms: of millions of sums that a ReLU sees, rounding puts some on the wrong side of zero.
     """
     computed = [step() for step in steps.values()]
     for ours, theirs in zip(computed[0], computed[-1], strict=True):
         difference = ((ours - theirs).norm() / theirs.norm()).item()
-        if not difference < 1e-3:
+        if not difference < 0.01:
             raise RuntimeError(f"both forms of {kind} must compute the same; they differ by {difference:.2g} of it")
 
 
