@@ -2,7 +2,7 @@
 # make test    sets everything up and runs all tests
 # make fast    the tests that take under a minute
 # make check   formatting, lint and types
-# make bench   measures ratios against peers, for minutes; benchmarks/README.md says what was measured
+# make bench   measures ratios against peers, for half an hour, and puts them into docs/benchmarks.md
 # make docs    draws the figures and tables of docs/ anew
 
 PYTHON ?= python3
@@ -27,9 +27,7 @@ check: $(VENV)/.check
 	$(BIN)/pyright
 
 bench: $(VENV)/.bench
-	$(BIN)/python benchmarks/attention_gate.py
-	$(BIN)/python benchmarks/detr.py
-	$(BIN)/python benchmarks/matcher.py
+	$(BIN)/python benchmarks/table.py --page docs/benchmarks.md
 
 docs: $(VENV)/.core
 	$(BIN)/python docs/make.py

@@ -6,9 +6,6 @@ never computes at full resolution, where its AttentionUnet has convolutions too:
 the gates. Its AttentionUnet without its gates, all else as it is, stands between them and tells it.
 """
 
-import dataclasses
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +15,7 @@ from processes import in_fresh_process, peak_of_process
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
-from timing import Times, interleaved, set_threads
+from timing import Ratio, Times, interleaved, save, set_threads, time_ratio
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,13 +44,15 @@ def main(
     set_threads(threads)
     times = interleaved({name: training_step(network, size) for name, network in networks(peers).items()}, turns)
     show(times, memory, size, large, threads)
-    if json_file is not None:
-        import torch
+    about: dict[str, Any] = {"size": size, "large": large, "turns": turns, "threads": threads}
+    save(json_file, ratios(times, size), **about, memory=memory, times=times)
 
-        found: dict[str, Any] = {"size": size, "large": large, "turns": turns, "threads": threads}
-        found |= {"cores": os.cpu_count(), "torch": torch.__version__, "memory": memory}
-        found["times"] = {name: dataclasses.asdict(each) for name, each in times.items()}
-        json_file.write_text(json.dumps(found, indent=2) + "\n")
+
+def ratios(times: dict[str, Times], size: int) -> list[Ratio]:
+    """The line of the table."""
+    peer = times[THEIRS[2]].cpu_ms / times[THEIRS[0]].cpu_ms if THEIRS[2] in times else None
+    over = times[OURS[1]], times[OURS[0]]
+    return [time_ratio(f"attention_unet over unet, step at {size}^3", "MONAI", *over, target="<= 1.1", peer=peer)]
 
 
 def networks(peers: bool) -> dict[str, "nn.Module"]:

@@ -5,9 +5,6 @@ Networks have the sizes of the paper's base model, 37,000 tokens and random weig
 which is checked, so that all searches take as many steps. Ratios are of CPU time.
 """
 
-import dataclasses
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +13,7 @@ import typer
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
-from timing import Times, interleaved, set_threads
+from timing import Ratio, Times, interleaved, save, set_threads, time_ratio
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,7 +36,6 @@ def main(
 ) -> None:
     """Measure decoding and a training step, and print both."""
     set_threads(threads)
-    import torch
 
     decoding = {int(batch): decode(int(batch), length, turns, peers=peers) for batch in batches.split(",")}
     training = {int(batch): train(int(batch), length, turns) for batch in batches.split(",")}
@@ -48,15 +44,20 @@ def main(
     show(decoding, ours=OURS, peer=HUGGING_FACE)
     print(f"Forward and backward pass of a training step, {said}:")
     show(training, ours=OURS, peer=TORCH)
-    if json_file is not None:
-        about: dict[str, Any] = {"length": length, "turns": turns, "threads": threads, "cores": os.cpu_count()}
-        about["torch"] = torch.__version__
-        for name, found in {"decoding": decoding, "training": training}.items():
-            about[name] = {
-                batch: {kind: dataclasses.asdict(each) for kind, each in times.items()}
-                for batch, times in found.items()
-            }
-        json_file.write_text(json.dumps(about, indent=2) + "\n")
+    about: dict[str, Any] = {"length": length, "turns": turns, "threads": threads}
+    save(json_file, ratios(decoding, training), **about, decoding=decoding, training=training)
+
+
+def ratios(decoding: dict[int, dict[str, Times]], training: dict[int, dict[str, Times]]) -> list[Ratio]:
+    """The lines of the table."""
+    lines = []
+    for batch, times in decoding.items():
+        if HUGGING_FACE in times:
+            both = times[HUGGING_FACE], times[OURS]
+            lines.append(time_ratio(f"beam-4 decoding, batch {batch}", f"{HUGGING_FACE} generate", *both, ">= 1.2"))
+    for batch, times in training.items():
+        lines.append(time_ratio(f"Transformer forward and backward, batch {batch}", TORCH, times[TORCH], times[OURS]))
+    return lines
 
 
 def decode(batch: int, length: int, turns: int, *, peers: bool) -> dict[str, Times]:

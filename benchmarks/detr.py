@@ -12,9 +12,6 @@ objects; ratios are of CPU time. Weights are random: nothing is fetched. The two
 "Channels last" is the memory layout in which Foveate trains; the network's own, as built, stands beside it.
 """
 
-import dataclasses
-import json
-import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +22,7 @@ from processes import in_fresh_process, peak_of_process
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
-from timing import Times, interleaved, set_threads
+from timing import Ratio, Times, interleaved, save, set_threads, time_ratio
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,13 +55,17 @@ def main(
     set_threads(threads)
     times = interleaved({name: training_step(name, shape) for name in names}, turns)
     show(times, memory, shape, threads)
-    if json_file is not None:
-        import torch
+    about: dict[str, Any] = {"batch": batch, "objects": objects, "height": height, "width": width}
+    save(json_file, ratios(times), **about, turns=turns, threads=threads, memory_mib=memory, times=times)
 
-        found: dict[str, Any] = {"batch": batch, "objects": objects, "height": height, "width": width}
-        found |= {"turns": turns, "threads": threads, "cores": os.cpu_count(), "torch": torch.__version__}
-        found |= {"memory_mib": memory, "times": {name: dataclasses.asdict(each) for name, each in times.items()}}
-        json_file.write_text(json.dumps(found, indent=2) + "\n")
+
+def ratios(times: dict[str, Times]) -> list[Ratio]:
+    """The lines of the table: ours over theirs, each as it trains; and over theirs that trains and drops the same."""
+    if THEIRS[0] not in times:
+        return []
+    mine = times[OURS[1]]
+    line = time_ratio("DETR training step, ours over theirs", THEIRS[0], mine, times[THEIRS[0]], "<= 0.9")
+    return [line, time_ratio("the same with the same parts trained and dropped", THEIRS[-1], mine, times[THEIRS[-1]])]
 
 
 def training_step(name: str, shape: Sequence[int]) -> Callable[[], float]:

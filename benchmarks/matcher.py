@@ -5,9 +5,6 @@ with every object of the batch, and uses those within a picture alone. Both give
 anything is timed. Ratios are of CPU time.
 """
 
-import dataclasses
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +13,7 @@ import typer
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
-from timing import Times, interleaved, set_threads
+from timing import Ratio, Times, interleaved, save, set_threads, time_ratio
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +36,6 @@ def main(
 ) -> None:
     """Measure what matching costs, and print it."""
     set_threads(threads)
-    import torch
 
     found = {}
     for batch in map(int, batches.split(",")):
@@ -52,13 +48,16 @@ def main(
         }
         found[batch] = interleaved(steps, turns)
     show(found, boxes, queries, layers, threads)
-    if json_file is not None:
-        about: dict[str, Any] = {"boxes": boxes, "queries": queries, "layers": layers, "turns": turns}
-        about |= {"threads": threads, "cores": os.cpu_count(), "torch": torch.__version__}
-        about["times"] = {
-            batch: {name: dataclasses.asdict(each) for name, each in times.items()} for batch, times in found.items()
-        }
-        json_file.write_text(json.dumps(about, indent=2) + "\n")
+    about: dict[str, Any] = {"boxes": boxes, "queries": queries, "layers": layers, "turns": turns}
+    save(json_file, ratios(found), **about, threads=threads, times=found)
+
+
+def ratios(found: dict[int, dict[str, Times]]) -> list[Ratio]:
+    """The lines of the table, of which batch 16 has a target."""
+    return [
+        time_ratio(f"matcher, batch {batch}", THEIRS, times[THEIRS], times[OURS], ">= 6" if batch == 16 else "")
+        for batch, times in found.items()
+    ]
 
 
 def random_answers(batch: int, boxes: int, queries: int, layers: int) -> Answers:

@@ -3,16 +3,24 @@
 One turn of each follows one turn of the others in one process, so whatever slows the machine meets them alike, and the
 first quartile of the turns leaves out most of what still hits one alone. CPU time, of all threads together, is what a
 ratio should be taken of; wall time stands beside it.
+
+What a script found goes into the table of `make bench` as ratios, each with the bound that it should reach.
 """
 
+import dataclasses
+import json
+import math
+import operator
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-__all__ = ["Times", "interleaved", "set_threads"]
+__all__ = ["Ratio", "Times", "geometric_mean", "interleaved", "save", "set_threads", "time_ratio"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,56 @@ class Times:
 
     cpu_ms: float
     wall_ms: float
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One line of the table.
+
+    Args:
+        what: What was measured.
+        against: What it stands against.
+        value: The ratio; of times, by CPU time.
+        target: The bound that it should reach, as ">= 1.6"; empty where there is none.
+        wall: The same ratio by wall time; None where it is not one of times.
+        peer: What the peer reaches where `value` is ours over our own plain network.
+    """
+
+    what: str
+    against: str
+    value: float
+    target: str = ""
+    wall: float | None = None
+    peer: float | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the bound is reached; None where there is none."""
+        if not self.target:
+            return None
+        sign, bound = self.target.split()
+        return {">=": operator.ge, "<=": operator.le}[sign](self.value, float(bound))
+
+
+def time_ratio(
+    what: str, against: str, over: Times, under: Times, target: str = "", peer: float | None = None
+) -> Ratio:
+    """The line of one time over another."""
+    return Ratio(what, against, over.cpu_ms / under.cpu_ms, target, over.wall_ms / under.wall_ms, peer)
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """The root of the product."""
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def save(file: Path | None, ratios: Sequence[Ratio], **details: Any) -> None:
+    """Write what a script found, where a file is given; times among the details are written as their numbers."""
+    if file is not None:
+        import torch
+
+        about = {"cores": os.cpu_count(), "torch": torch.__version__, "ratios": ratios, **details}
+        file.write_text(json.dumps(about, indent=2, default=dataclasses.asdict) + "\n")
 
 
 def set_threads(count: int) -> None:

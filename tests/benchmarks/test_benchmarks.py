@@ -10,6 +10,7 @@ import torch
 import typer
 
 from foveate import networks
+from foveate.layers import catalogue as layers
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -49,6 +50,17 @@ def test_steps_take_turns_and_the_first_quartile_of_what_counts_is_told(load, mo
 def test_one_turn_has_no_quartile(load):
     with pytest.raises(ValueError, match="turns must be at least 2; got 1"):
         load("timing").interleaved({"step": lambda: None}, turns=1)
+
+
+def test_a_ratio_knows_whether_its_bound_is_reached(load):
+    timing = load("timing")
+    reached = {(">= 1.6", 1.6): True, (">= 1.6", 1.59): False, ("<= 1.05", 1.05): True, ("<= 1.05", 1.06): False}
+    for (target, value), expected in reached.items():
+        assert timing.Ratio("this", "that", value, target).reached is expected
+    assert timing.Ratio("this", "that", 2.0).reached is None
+    line = timing.time_ratio("this", "that", timing.Times(6.0, 8.0), timing.Times(3.0, 2.0), ">= 1")
+    assert (line.value, line.wall) == (2.0, 4.0)
+    assert timing.geometric_mean([1.0, 4.0]) == pytest.approx(2.0)
 
 
 def test_threads_are_set_before_torch_is_there_to_read_them(load, monkeypatch):
@@ -183,3 +195,152 @@ def test_the_memory_of_long_clips_is_told_beside_its_forecast(load, monkeypatch,
     assert "layer2.1.mechanism.weights" in said
     assert "(1, 2, 8, 8, 2, 8, 8)" in said
     assert "process training on one clip: " in said
+
+
+def prepare(load, monkeypatch, name, *others):
+    """A script with what it imports from beside it, which leaves the threads of this process alone."""
+    for other in ("timing", "processes", *others):
+        load(other)
+    script = load(name)
+    for module in (script, *(sys.modules[other] for other in others)):
+        if hasattr(module, "set_threads"):
+            monkeypatch.setattr(module, "set_threads", lambda count: None)
+    return script
+
+
+def lines_of(file):
+    """What a script wrote for the table, by what was measured."""
+    return {line["what"]: line for line in json.loads(file.read_text())["ratios"]}
+
+
+@pytest.mark.parametrize("gate", ["se", "eca", "cbam", "bam", "scse"])
+def test_all_forms_of_a_gate_have_the_same_weights_and_compute_the_same(load, monkeypatch, gate):
+    script = prepare(load, monkeypatch, "gates", "published_gates")
+    for layout in (torch.contiguous_format, torch.channels_last):
+        layers = script.forms(gate, 32, layout)
+        assert layers.keys() == {"foveate", "published"} | ({"timm"} if gate in ("se", "eca", "cbam") else set())
+        script.check(gate, layers, torch.randn(8, 32, 5, 3).contiguous(memory_format=layout))
+    with torch.no_grad():
+        next(layers["published"].parameters()).add_(0.5)
+    with pytest.raises(RuntimeError, match=f"all forms of {gate} must compute the same; published differs by"):
+        script.check(gate, layers, torch.randn(8, 32, 5, 3))
+
+
+@pytest.mark.slow
+def test_gates_are_timed_in_both_layouts(load, monkeypatch, tmp_path, capsys):
+    script = prepare(load, monkeypatch, "gates", "published_gates")
+    script.main(sizes="32x4", gates="se,cbam", turns=2, threads=1, json_file=tmp_path / "found.json")
+    assert "Gates at batch 8, eager, 1 thread:" in capsys.readouterr().out
+    lines = lines_of(tmp_path / "found.json")
+    assert lines["gates, forward and backward: mean"]["target"] == ">= 1.6"
+    assert len(lines) == 4
+    script.main(sizes="32x4", gates="eca", compiled=True, turns=2, threads=1, json_file=tmp_path / "found.json")
+    assert {line["target"] for line in lines_of(tmp_path / "found.json").values()} == {"", ">= 1"}
+
+
+@pytest.mark.slow
+def test_a_training_step_of_resnet_is_timed_with_its_memory(load, monkeypatch, tmp_path, capsys):
+    script = prepare(load, monkeypatch, "resnet_step")
+    script.main("resnet18", size=32, batch=2, turns=2, threads=1, json_file=tmp_path / "found.json")
+    assert "| foveate cbam |" in capsys.readouterr().out
+    lines = lines_of(tmp_path / "found.json")
+    assert lines["resnet18 step, contiguous: cbam over none"]["peer"] > 0
+    assert lines["resnet18 step, channels last: memory that cbam adds"]["value"] > 0
+
+
+def test_both_forms_of_non_local_are_timed(load, monkeypatch, tmp_path, capsys):
+    script = prepare(load, monkeypatch, "non_local")
+    given = {"channels": "8", "softmax_channels": "4,8", "turns": 2, "threads": 1, "json_file": tmp_path / "found.json"}
+    script.main(positions="6,1000,2000", softmax_positions="6", limit_gib=0.01, **given)
+    assert "| embedded_gaussian |" in capsys.readouterr().out
+    lines = lines_of(tmp_path / "found.json")
+    assert lines["NonLocal, dot_product, 6 positions of 8"]["target"] == ">= 1"
+    assert lines["NonLocal, concatenation, 1,000 to 2,000 positions of 8"]["target"] == "<= 2.3"
+    assert "NonLocal, dot_product, 1,000 positions of 8" not in lines  # the limit left the map out
+    forms = script.forms("dot_product", 8)
+    with torch.no_grad():
+        forms["explicit"].g.bias.add_(1.0)
+        forms["explicit"].out.weight.mul_(2.0)
+    x = torch.randn(1, 8, 9)
+    with pytest.raises(RuntimeError, match="both forms of dot_product must compute the same; they differ by"):
+        script.check("dot_product", {name: script.passes(each, x, True) for name, each in forms.items()})
+
+
+@pytest.mark.slow
+def test_starts_are_timed(load, monkeypatch, tmp_path, capsys):
+    script = prepare(load, monkeypatch, "start")
+    script.main(turns=2, json_file=tmp_path / "found.json")
+    assert "foveate --help" in capsys.readouterr().out
+    assert lines_of(tmp_path / "found.json")["import foveate behind torch, ms"]["value"] > 0
+
+
+def test_a_comparison_is_held_against_its_time_in_fit(load, monkeypatch, tmp_path, capsys):
+    script = prepare(load, monkeypatch, "study")
+    ran = []
+
+    def run(command, **given):
+        ran.append(command)
+        for seed in (0, 1):
+            folder = Path(command[-1]) / "runs" / "se" / f"seed{seed}"
+            folder.mkdir(parents=True)
+            (folder / "summary.json").write_text(json.dumps({"training_seconds": 40.0}))
+
+    seconds = iter((0.0, 46.0))
+    monkeypatch.setattr(script.subprocess, "run", run)
+    monkeypatch.setattr(script.time, "perf_counter", lambda: next(seconds))
+    script.main("se", seeds=2, seconds=40, workers=2, json_file=tmp_path / "found.json")
+    assert " ".join(ran[0][3:-2]) == "compare classify --mechanisms se --seeds 2 --max-time 40s --workers 2"
+    assert lines_of(tmp_path / "found.json")["compare, 2 runs of 40 s: wall time"]["value"] == pytest.approx(1.15)
+    assert "46.0 s, of which 40.0 s in fit" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_growth_is_drawn(load, monkeypatch, tmp_path):
+    script = prepare(load, monkeypatch, "growth", "published_gates", "gates", "non_local")
+    script.main(sides="4,8", channels="16,32", turns=2, threads=1, out=tmp_path, json_file=tmp_path / "found.json")
+    assert (tmp_path / "growth_positions.png").stat().st_size > 10_000
+    assert (tmp_path / "growth_channels.png").stat().st_size > 10_000
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert set(layers.MECHANISMS) - {"nonlocal"} < found["positions"].keys()
+    assert [point[0] for point in found["positions"]["nonlocal, dot product"]["explicit"]] == [16, 64]
+    assert [point[0] for point in found["channels"]["cbam"]["timm"]] == [16, 32]
+
+
+def test_one_table_holds_all_parts_and_says_what_is_missing(load, monkeypatch, tmp_path, capsys):
+    load("timing")
+    script = load("table")
+
+    class Done:
+        returncode = 0
+
+    def run(command, **given):
+        done = Done()
+        done.returncode = "broken" in command[1]
+        line = {"what": "this", "against": "that", "value": 2.0, "target": ">= 1.6", "wall": 1.25, "peer": None}
+        Path(command[command.index("--json") + 1]).write_text(json.dumps({"ratios": [line]}))
+        assert command[command.index("--threads") + 1] == "2"
+        assert given["env"]["OMP_WAIT_POLICY"] == "PASSIVE"
+        return done
+
+    monkeypatch.setattr(script.subprocess, "run", run)
+    parts = (script.Part("gates"), script.Part("broken"), script.Part("detr", needs="nothing_of_that_name"))
+    monkeypatch.setattr(script, "PARTS", parts)
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table -->\nold\n<!-- end -->\nafter\n")
+    script.main(page=page)
+    said = capsys.readouterr().out
+    assert page.read_text() == f"before\n<!-- table -->\n{said}<!-- end -->\nafter\n"
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in said.splitlines()[2:]]
+    assert cells[0] == ["what", "against", "ratio", "by wall time", "peer", "target", "reached"]
+    assert cells[2] == ["this", "that", "2", "1.25", "", ">= 1.6", "yes"]
+    assert cells[3][0::6] == ["broken", "failed; what it printed says why"]
+    assert cells[4][0::6] == ["detr", "nothing_of_that_name is not installed"]
+    assert "torch 2" in said.splitlines()[0]
+    page.write_text("nothing")
+    with pytest.raises(ValueError, match=r"page.md must hold <!-- table --> and <!-- end -->"):
+        script.main(page=page)
+
+
+def test_every_part_of_the_table_is_a_script(load):
+    load("timing")
+    assert all((BENCHMARKS / f"{part.script}.py").is_file() for part in load("table").PARTS)

@@ -245,6 +245,17 @@ def test_one_sample_of_one_position_will_do(name, dims):
 
 
 @over_the_catalogue
+def test_a_batch_of_none_will_do(name, dims):
+    for training in (False, True):
+        layer, x = fresh(name, dims).train(training), features(dims)[:0].requires_grad_()
+        output = layer(x)
+        assert output.shape == x.shape
+        output.sum().backward()
+        assert x.grad is not None
+        assert x.grad.shape == x.shape
+
+
+@over_the_catalogue
 def test_it_runs_under_bfloat16_autocast(name, dims):
     layer, x = awake(name, dims), features(dims).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -2,8 +2,38 @@ import math
 
 import pytest
 import torch
+from torch.autograd import gradcheck, gradgradcheck
 
-from foveate.layers import functional
+from foveate.compare.cost import LiveBytes
+from foveate.layers import BAM, CBAM, ScSE, functional
+
+SPACES = [(7,), (5, 3), (3, 1, 5)]
+
+
+def plain_scale_by_sum(x, channel, position):
+    return x * channel.reshape(*channel.shape, *[1] * (x.ndim - 2)) + x * position.unsqueeze(1)
+
+
+# Each operation with a gradient of its own beside torch's, and what it takes for features of a shape.
+OWN = {
+    "maximum over space": (
+        lambda x: functional.maximum(x, tuple(range(2, x.ndim))),
+        lambda x: x.amax(dim=tuple(range(2, x.ndim))),
+        lambda shape: [shape],
+    ),
+    "maximum over channels": (
+        lambda x: functional.maximum(x, (1,)),
+        lambda x: x.amax(dim=1),
+        lambda shape: [shape],
+    ),
+    "larger": (functional.larger, torch.maximum, lambda shape: [shape, shape]),
+    "scale by sum": (
+        functional.scale_by_sum,
+        plain_scale_by_sum,
+        lambda shape: [shape, shape[:2], (shape[0], *shape[2:])],
+    ),
+    "one plus gate": (functional.one_plus_gate, lambda x, gate: x * (1 + gate), lambda shape: [shape, shape]),
+}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -44,3 +74,146 @@ def test_a_gate_scales_its_channel_whatever_the_rank():
     for space in ((1,), (1, 1), (1, 1, 1)):
         x = torch.ones(1, 2, *space)
         assert functional.scale(x, gate).flatten().tolist() == [2.0, 3.0]
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("name", OWN)
+def test_gradients_of_our_own_are_exact_to_the_second_order(name, space):
+    ours, _, shapes = OWN[name]
+    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes((2, 3, *space))]
+    assert gradcheck(ours, given)
+    assert gradgradcheck(ours, given)
+
+
+@pytest.mark.parametrize("largest", [0, 4096])
+@pytest.mark.parametrize("batch", [0, 3])
+@pytest.mark.parametrize(("space", "kernel"), [((7,), 3), ((5, 3), 7), ((3, 1, 5), 3)])
+def test_both_gradients_of_a_small_convolution_are_exact(monkeypatch, space, kernel, batch, largest):
+    monkeypatch.setattr(functional, "LARGEST_KERNEL", largest)
+    conv = functional.CONVOLUTIONS[len(space)](2, 1, kernel, padding=kernel // 2, bias=False).double()
+    x = torch.randn(batch, 2, *space, dtype=torch.float64, requires_grad=True)
+    y, expected = functional.convolve(conv, x), conv(x)
+    torch.testing.assert_close(y, expected)
+    cotangent = torch.randn_like(y)
+    both = [torch.autograd.grad(each, [x, conv.weight], cotangent) for each in (y, expected)]
+    torch.testing.assert_close(*both)
+    if batch:
+
+        def function(x, weight):
+            return torch.func.functional_call(Convolved(conv), {"conv.weight": weight}, (x,))
+
+        assert gradcheck(function, (x, conv.weight), fast_mode=True)
+        assert gradgradcheck(function, (x, conv.weight), fast_mode=True)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("batch", [0, 1, 3])
+@pytest.mark.parametrize(("out", "kernel"), [(1, 1), (1, 3), (4, 1), (4, 3)])
+def test_a_bias_added_apart_is_the_same_convolution(out, kernel, batch, last):
+    layout = torch.channels_last if last else torch.contiguous_format
+    conv = torch.nn.Conv2d(3, out, kernel, padding=2 * (kernel // 2), dilation=2).double()
+    x = torch.randn(batch, 3, 5, 7, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    y, expected = functional.convolve_apart(conv, x), conv(x)
+    torch.testing.assert_close(y, expected)
+    given = [x, conv.weight, conv.bias]
+    cotangent = torch.randn_like(y)
+    found = [torch.autograd.grad(each, given, cotangent) for each in (y, expected)]
+    torch.testing.assert_close(*found)
+    assert found[0][0].is_contiguous(memory_format=layout) or not batch
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_the_projection_to_one_channel_is_exact_to_the_second_order(space):
+    shapes = [(2, 3, *space), (1, 3), (1,)]
+    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    assert gradcheck(functional.project_channels, given)
+    assert gradgradcheck(functional.project_channels, given)
+
+
+class Convolved(torch.nn.Module):
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x):
+        return functional.convolve(self.conv, x)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("batch", [0, 1, 3])
+@pytest.mark.parametrize("name", OWN)
+def test_gradients_of_our_own_are_those_of_torch_with_ties_in_both_layouts(name, batch, last):
+    ours, theirs, shapes = OWN[name]
+    layout = torch.channels_last if last else torch.contiguous_format
+    given = [torch.randint(-2, 3, shape).double() for shape in shapes((batch, 3, 5, 7))]  # many equal numbers
+    given = [x.contiguous(memory_format=layout) if x.ndim == 4 else x for x in given]
+    found = []
+    for form in (ours, theirs):
+        leaves = [x.clone().requires_grad_() for x in given]
+        y = form(*leaves)
+        cotangent = torch.arange(1.0, y.numel() + 1, dtype=y.dtype).reshape(y.shape).sin()
+        cotangent = cotangent.contiguous(memory_format=layout) if y.ndim == 4 else cotangent
+        found.append([y, *torch.autograd.grad(y, leaves, cotangent)])
+        with torch.no_grad():
+            found[-1].append(form(*[x.clone() for x in given]))
+    torch.testing.assert_close(*found)
+    assert found[0][1].is_contiguous(memory_format=layout) or not batch
+
+
+def test_many_equal_maxima_of_halves_share_the_gradient():
+    x = torch.zeros(1, 1, 5000, dtype=torch.bfloat16, requires_grad=True)
+    functional.maximum(x, (2,)).backward(torch.ones(1, 1, dtype=torch.bfloat16))
+    torch.testing.assert_close(x.grad, torch.full_like(x, 1 / 5000))
+
+
+def test_what_is_recomputed_is_not_kept_and_has_its_gradients():
+    x = torch.randn(2, 3, 5, requires_grad=True)
+    computed = []
+
+    def double():
+        computed.append(x * 2)
+        return computed[-1]
+
+    doubled = double()
+    with functional.recomputed(doubled, double):
+        y = doubled.square() * doubled.exp()
+    del doubled
+    assert len(computed) == 1
+    y.sum().backward()
+    assert len(computed) == 2  # once more, for the square; the exponential keeps what it gave
+    other = x.detach().requires_grad_()
+    ((2 * other).square() * (2 * other).exp()).sum().backward()
+    torch.testing.assert_close(x.grad, other.grad)
+
+
+def test_cbam_keeps_one_map_of_features_beside_its_input_and_output():
+    layer, x = CBAM(64), torch.randn(1, 64, 16, 16, requires_grad=True)
+    with LiveBytes([x, *layer.parameters(), *layer.buffers()]) as live:
+        before = live.bytes
+        y = layer(x)
+    assert y.untyped_storage().nbytes() <= live.bytes - before < 1.2 * y.untyped_storage().nbytes()
+
+
+@pytest.mark.parametrize("layer", [BAM(6), CBAM(6, zero_init=False), ScSE(6), ScSE(6, combine="max")])
+def test_torch_func_sees_through_a_gate(layer):
+    layer = layer.double().eval()
+    x = torch.randn(3, 6, 5, 4, dtype=torch.float64)
+
+    def loss(one):
+        return layer(one[None]).square().sum()
+
+    leaf = x.clone().requires_grad_()
+    layer(leaf).square().sum().backward()
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(loss))(x), leaf.grad)
+    assert torch.func.jvp(loss, (x[0],), (x[0],))[1].isfinite()
+
+
+@pytest.mark.parametrize("layer", [CBAM(6), CBAM(6, order="spatial_first"), ScSE(6), ScSE(6, combine="max")])
+def test_inference_leaves_its_input_alone(layer):
+    layer.eval()
+    x = torch.randn(2, 6, 5, 4)
+    given = x.clone()
+    with torch.no_grad():
+        found = layer(given)
+    assert given.equal(x)
+    torch.testing.assert_close(found, layer(x))

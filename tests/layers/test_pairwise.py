@@ -171,3 +171,11 @@ def test_shapes_without_data_are_computed():
     for kind, (_, *forms) in KINDS.items():
         for form in forms:
             assert form(*(x.to("meta") for x in draw(kind, 2, 7, 5, 3))).shape == (2, 7, 3)
+
+
+def test_a_small_softmax_of_wide_queries_is_formed_and_computes_the_same(monkeypatch):
+    given = [torch.randn(2, 7, width, dtype=torch.float64, requires_grad=True) for width in (5, 5, 3)]
+    with_map = results(pairwise.gaussian, given)
+    assert gradgradcheck(pairwise.gaussian, given)  # the map has a second derivative, the fused kernel has none
+    monkeypatch.setattr(pairwise, "FUSE_FROM", 0)
+    torch.testing.assert_close(with_map, results(pairwise.gaussian, given))

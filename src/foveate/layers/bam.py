@@ -5,6 +5,7 @@ Park, Woo, Lee, Kweon, "BAM: Bottleneck Attention Module", BMVC 2018, https://ar
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
 
 from foveate.capture import Tap
@@ -89,10 +90,16 @@ class BAM(nn.Module):
         functional.check_input("BAM", x, self.channels, self.spatial_dims)
         squeezed = functional.pool(x, "average")  # (batch, channel)
         functional.check_batch_statistics("BAM", self.channel.get_submodule("norm"), squeezed)
-        channel = functional.channel_gate_over_space(self.channel(squeezed), x)
-        spatial = self.spatial(x)  # (batch, 1, *space)
-        logits = channel + spatial if self.combine == "sum" else channel * spatial
-        return x * (1 + self.gate(logits.sigmoid()))
+        form = torch.add if self.combine == "sum" else torch.mul
+        gate = functional.gate_over_positions(form, self.channel(squeezed), self.spatial_logits(x).squeeze(1), x)
+        return functional.one_plus_gate(x, self.gate(gate))
+
+    def spatial_logits(self, x: Tensor) -> Tensor:
+        """What the spatial branch gives, (batch, 1, *space)."""
+        convolutions = tuple(functional.CONVOLUTIONS.values())
+        for part in self.spatial:
+            x = functional.convolve_apart(part, x) if isinstance(part, convolutions) else part(x)
+        return x
 
     def extra_repr(self) -> str:
         return f"{self.channels}, combine={self.combine!r}, spatial_dims={self.spatial_dims}"

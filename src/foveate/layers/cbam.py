@@ -34,8 +34,9 @@ def spatial_branch(kernel_size: int, spatial_dims: int, zero_init: bool) -> nn.S
 
 def spatial_logits(branch: nn.Sequential, x: Tensor, layer: str) -> Tensor:
     """The logits of a spatial gate, (batch, 1, *space). The maximum comes first as released; the paper has it last."""
-    functional.check_batch_statistics(layer, branch.get_submodule("norm"), x)
-    return branch(torch.stack([x.amax(dim=1), functional.mean(x, (1,))], dim=1))
+    conv, norm = branch
+    functional.check_batch_statistics(layer, norm, x)
+    return norm(functional.convolve(conv, torch.stack([functional.maximum(x, (1,)), functional.mean(x, (1,))], dim=1)))
 
 
 class SpatialGate(nn.Module):
@@ -68,7 +69,7 @@ class SpatialGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         functional.check_input("SpatialGate", x, self.channels, self.spatial_dims)
         gate = spatial_logits(self.spatial, x, "SpatialGate").squeeze(1).sigmoid()
-        return x * self.gate(gate).unsqueeze(1)
+        return functional.scale_positions(x, self.gate(gate))
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}"
@@ -146,14 +147,17 @@ class CBAM(nn.Module):
         functional.check_input("CBAM", x, self.channels, self.spatial_dims)
         match self.order:
             case "channel_first":
-                return self.gate_positions(self.gate_channels(x))
+                gate = self.channel_gate(self.channel_logits(x).sigmoid())
+                gated = functional.scale(x, gate)
+                with functional.recomputed(gated, lambda: functional.scale(x, gate)):
+                    return self.gate_positions(gated, own=True)
             case "spatial_first":
                 return self.gate_channels(self.gate_positions(x))
             case "channel_only":
                 return self.gate_channels(x)
             case _:
-                channel_logits = functional.channel_gate_over_space(self.channel_logits(x), x)
-                return x * self.gate((channel_logits + spatial_logits(self.spatial, x, "CBAM")).sigmoid())
+                spatial = spatial_logits(self.spatial, x, "CBAM").squeeze(1)
+                return x * self.gate(functional.gate_over_positions(torch.add, self.channel_logits(x), spatial, x))
 
     def channel_logits(self, x: Tensor) -> Tensor:
         """The summed answers of the shared perceptron to every pool, (batch, channel)."""
@@ -164,10 +168,10 @@ class CBAM(nn.Module):
         """Multiply by M_c of the paper's equation 2."""
         return functional.scale(x, self.channel_gate(self.channel_logits(x).sigmoid()))
 
-    def gate_positions(self, x: Tensor) -> Tensor:
+    def gate_positions(self, x: Tensor, *, own: bool = False) -> Tensor:
         """Multiply by M_s of the paper's equation 3."""
         gate = spatial_logits(self.spatial, x, "CBAM").squeeze(1).sigmoid()
-        return x * self.spatial_gate(gate).unsqueeze(1)
+        return functional.scale_positions(x, self.spatial_gate(gate), own=own)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, pools={self.pools}, order={self.order!r}, spatial_dims={self.spatial_dims}"

@@ -6,6 +6,8 @@ CVPR 2020, https://arxiv.org/abs/1910.03151.
 
 import math
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.capture import Tap
@@ -53,8 +55,14 @@ class ECA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         functional.check_input("ECA", x, self.channels)
         squeezed = functional.pool(x, "average")  # (batch, channel)
-        gate = self.conv(squeezed.unsqueeze(1)).squeeze(1).sigmoid()
-        return functional.scale(x, self.gate(gate))
+        return functional.scale(x, self.gate(self._across(squeezed).sigmoid()))
+
+    def _across(self, squeezed: Tensor) -> Tensor:
+        """The convolution over (batch, channel), as a product: torch's takes longer over one channel than that."""
+        if torch.compiler.is_compiling():
+            return self.conv(squeezed.unsqueeze(1)).squeeze(1)
+        size = self.conv.kernel_size[0]
+        return F.pad(squeezed, (size // 2, size // 2)).unfold(1, size, 1) @ self.conv.weight.flatten()
 
     def extra_repr(self) -> str:
         return f"{self.channels}"

@@ -4,7 +4,8 @@ Each of them weighs every query position against every key position and sums the
 y_i = sum_j w_ij g_j. A function `..._weights` returns the map w; the function without that ending returns y by the
 cheapest exact form, chosen from the shapes:
 
-    gaussian       w = softmax_j(q_i . k_j)      scaled_dot_product_attention: memory grows with N, not with N^2
+    gaussian       w = softmax_j(q_i . k_j)      scaled_dot_product_attention: memory grows with N, not with N^2; the
+                                                 map where it is small and queries are wider than values
     dot_product    w = q_i . k_j / N             q (k^T g) / N where that is less work than (q k^T) g / N
     concatenation  w = relu(q_i + k_j) / N       sorted keys and running sums: N log N + N C instead of N^2 C
 
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
+    "FUSE_FROM",
     "SORT_FROM",
     "associative",
     "concatenation",
@@ -34,6 +36,8 @@ __all__ = [
     "weighted_sum",
 ]
 
+FUSE_FROM = 1000
+"""Positions from which a softmax is not formed even of queries wider than the values, which its sum must fill up."""
 SORT_FROM = 500
 """Positions from which running sums beat the map of a concatenation, as measured on a CPU."""
 
@@ -74,6 +78,8 @@ def gaussian(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
     The fused kernel of the CPU has no second derivative: take it under sdpa_kernel(SDPBackend.MATH).
     """
+    if query.shape[2] > value.shape[2] and _map_pays(query, key, below=FUSE_FROM):
+        return weighted_sum(gaussian_weights(query, key), value)
     # Fused kernels want one width for all three and contiguous channels; else the map would be formed after all.
     width = max(query.shape[2], value.shape[2])
     one_head = [_filled(x.contiguous(), width).unsqueeze(1) for x in (query, key, value)]

@@ -59,17 +59,18 @@ class ScSE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         functional.check_input("ScSE", x, self.channels)
         squeezed = functional.pool(x, "average")  # (batch, channel)
-        channel_gate = self.fc2(self.fc1(squeezed).relu()).sigmoid()
-        spatial_gate = self.conv(x.flatten(start_dim=2)).sigmoid().reshape(x.shape[0], *x.shape[2:])
-        by_channel = functional.scale(x, self.channel_gate(channel_gate))
-        by_position = x * self.spatial_gate(spatial_gate).unsqueeze(1)
+        channel_gate = self.channel_gate(self.fc2(self.fc1(squeezed).relu()).sigmoid())
+        position_logits = functional.project_channels(x, self.conv.weight.squeeze(2), self.conv.bias).squeeze(1)
+        spatial_gate = self.spatial_gate(position_logits.sigmoid())
+        if self.combine == "add":
+            return functional.scale_by_sum(x, channel_gate, spatial_gate)
+        by_channel = functional.scale(x, channel_gate)
+        by_position = functional.scale_positions(x, spatial_gate)
         match self.combine:
-            case "add":
-                return by_channel + by_position
             case "multiply":
                 return by_channel * by_position
             case "max":
-                return torch.maximum(by_channel, by_position)
+                return functional.larger(by_channel, by_position)
             case _:
                 return torch.cat([by_channel, by_position], dim=1)
 
