@@ -2,10 +2,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
+from torch.nn.utils.parametrize import register_parametrization
 
 from foveate.compare.cost import LiveBytes
-from foveate.layers import BAM, CBAM, ScSE, functional
+from foveate.layers import BAM, CBAM, ScSE, catalogue, functional, gradients
 
 SPACES = [(7,), (5, 3), (3, 1, 5)]
 
@@ -17,22 +19,22 @@ def plain_scale_by_sum(x, channel, position):
 # Each operation with a gradient of its own beside torch's, and what it takes for features of a shape.
 OWN = {
     "maximum over space": (
-        lambda x: functional.maximum(x, tuple(range(2, x.ndim))),
+        lambda x: gradients.maximum(x, tuple(range(2, x.ndim))),
         lambda x: x.amax(dim=tuple(range(2, x.ndim))),
         lambda shape: [shape],
     ),
     "maximum over channels": (
-        lambda x: functional.maximum(x, (1,)),
+        lambda x: gradients.maximum(x, (1,)),
         lambda x: x.amax(dim=1),
         lambda shape: [shape],
     ),
-    "larger": (functional.larger, torch.maximum, lambda shape: [shape, shape]),
+    "larger": (gradients.larger, torch.maximum, lambda shape: [shape, shape]),
     "scale by sum": (
-        functional.scale_by_sum,
+        gradients.scale_by_sum,
         plain_scale_by_sum,
         lambda shape: [shape, shape[:2], (shape[0], *shape[2:])],
     ),
-    "one plus gate": (functional.one_plus_gate, lambda x, gate: x * (1 + gate), lambda shape: [shape, shape]),
+    "one plus gate": (gradients.one_plus_gate, lambda x, gate: x * (1 + gate), lambda shape: [shape, shape]),
 }
 
 
@@ -89,10 +91,10 @@ def test_gradients_of_our_own_are_exact_to_the_second_order(name, space):
 @pytest.mark.parametrize("batch", [0, 3])
 @pytest.mark.parametrize(("space", "kernel"), [((7,), 3), ((5, 3), 7), ((3, 1, 5), 3)])
 def test_both_gradients_of_a_small_convolution_are_exact(monkeypatch, space, kernel, batch, largest):
-    monkeypatch.setattr(functional, "LARGEST_KERNEL", largest)
+    monkeypatch.setattr(gradients, "LARGEST_KERNEL", largest)
     conv = functional.CONVOLUTIONS[len(space)](2, 1, kernel, padding=kernel // 2, bias=False).double()
     x = torch.randn(batch, 2, *space, dtype=torch.float64, requires_grad=True)
-    y, expected = functional.convolve(conv, x), conv(x)
+    y, expected = gradients.convolve(conv, x), conv(x)
     torch.testing.assert_close(y, expected)
     cotangent = torch.randn_like(y)
     both = [torch.autograd.grad(each, [x, conv.weight], cotangent) for each in (y, expected)]
@@ -113,7 +115,7 @@ def test_a_bias_added_apart_is_the_same_convolution(out, kernel, batch, last):
     layout = torch.channels_last if last else torch.contiguous_format
     conv = torch.nn.Conv2d(3, out, kernel, padding=2 * (kernel // 2), dilation=2).double()
     x = torch.randn(batch, 3, 5, 7, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
-    y, expected = functional.convolve_apart(conv, x), conv(x)
+    y, expected = gradients.convolve_apart(conv, x), conv(x)
     torch.testing.assert_close(y, expected)
     given = [x, conv.weight, conv.bias]
     cotangent = torch.randn_like(y)
@@ -126,8 +128,8 @@ def test_a_bias_added_apart_is_the_same_convolution(out, kernel, batch, last):
 def test_the_projection_to_one_channel_is_exact_to_the_second_order(space):
     shapes = [(2, 3, *space), (1, 3), (1,)]
     given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    assert gradcheck(functional.project_channels, given)
-    assert gradgradcheck(functional.project_channels, given)
+    assert gradcheck(gradients.project_channels, given)
+    assert gradgradcheck(gradients.project_channels, given)
 
 
 class Convolved(torch.nn.Module):
@@ -136,7 +138,7 @@ class Convolved(torch.nn.Module):
         self.conv = conv
 
     def forward(self, x):
-        return functional.convolve(self.conv, x)
+        return gradients.convolve(self.conv, x)
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -162,7 +164,7 @@ def test_gradients_of_our_own_are_those_of_torch_with_ties_in_both_layouts(name,
 
 def test_many_equal_maxima_of_halves_share_the_gradient():
     x = torch.zeros(1, 1, 5000, dtype=torch.bfloat16, requires_grad=True)
-    functional.maximum(x, (2,)).backward(torch.ones(1, 1, dtype=torch.bfloat16))
+    gradients.maximum(x, (2,)).backward(torch.ones(1, 1, dtype=torch.bfloat16))
     torch.testing.assert_close(x.grad, torch.full_like(x, 1 / 5000))
 
 
@@ -175,7 +177,7 @@ def test_what_is_recomputed_is_not_kept_and_has_its_gradients():
         return computed[-1]
 
     doubled = double()
-    with functional.recomputed(doubled, double):
+    with gradients.recomputed(doubled, double):
         y = doubled.square() * doubled.exp()
     del doubled
     assert len(computed) == 1
@@ -217,3 +219,31 @@ def test_inference_leaves_its_input_alone(layer):
         found = layer(given)
     assert given.equal(x)
     torch.testing.assert_close(found, layer(x))
+
+
+@pytest.mark.parametrize("name", ["se", "scse", "eca", "cbam", "bam", "nonlocal"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_hooked_or_parametrised_part_of_a_layer_is_called(name, layout):
+    torch.manual_seed(0)
+    layer = catalogue.build(name, 8).eval()
+    x = torch.randn(2, 8, 6, 5).to(memory_format=layout).requires_grad_()
+    expected = layer(x)
+    called = []
+    parts = {key: part for key, part in layer.named_modules() if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Linear)}
+    for key, part in parts.items():
+        part.register_forward_hook(lambda module, given, output, key=key: called.append(key))
+    torch.testing.assert_close(layer(x), expected)
+    assert set(called) == set(parts)
+    parametrised = catalogue.build(name, 8).eval()
+    parametrised.load_state_dict(layer.state_dict())
+    for key in parts:
+        register_parametrization(parametrised.get_submodule(key), "weight", Doubled())
+    with torch.no_grad():
+        for part in parts.values():
+            part.weight.mul_(2)
+    torch.testing.assert_close(parametrised(x), layer(x))
+
+
+class Doubled(nn.Module):
+    def forward(self, weight):
+        return 2 * weight

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.capture import Tap
-from foveate.layers import functional
+from foveate.layers import functional, gradients
 
 __all__ = ["BAM"]
 
@@ -92,13 +92,13 @@ class BAM(nn.Module):
         functional.check_batch_statistics("BAM", self.channel.get_submodule("norm"), squeezed)
         form = torch.add if self.combine == "sum" else torch.mul
         gate = functional.gate_over_positions(form, self.channel(squeezed), self.spatial_logits(x).squeeze(1), x)
-        return functional.one_plus_gate(x, self.gate(gate))
+        return gradients.one_plus_gate(x, self.gate(gate))
 
     def spatial_logits(self, x: Tensor) -> Tensor:
         """What the spatial branch gives, (batch, 1, *space)."""
         convolutions = tuple(functional.CONVOLUTIONS.values())
         for part in self.spatial:
-            x = functional.convolve_apart(part, x) if isinstance(part, convolutions) else part(x)
+            x = gradients.convolve_apart(part, x) if isinstance(part, convolutions) else part(x)
         return x
 
     def extra_repr(self) -> str:

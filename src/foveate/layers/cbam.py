@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.capture import Tap
-from foveate.layers import functional
+from foveate.layers import functional, gradients
 
 __all__ = ["CBAM", "SpatialGate"]
 
@@ -36,7 +36,7 @@ def spatial_logits(branch: nn.Sequential, x: Tensor, layer: str) -> Tensor:
     """The logits of a spatial gate, (batch, 1, *space). The maximum comes first as released; the paper has it last."""
     conv, norm = branch
     functional.check_batch_statistics(layer, norm, x)
-    return norm(functional.convolve(conv, torch.stack([functional.maximum(x, (1,)), functional.mean(x, (1,))], dim=1)))
+    return norm(gradients.convolve(conv, torch.stack([gradients.maximum(x, (1,)), functional.mean(x, (1,))], dim=1)))
 
 
 class SpatialGate(nn.Module):
@@ -69,7 +69,7 @@ class SpatialGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         functional.check_input("SpatialGate", x, self.channels, self.spatial_dims)
         gate = spatial_logits(self.spatial, x, "SpatialGate").squeeze(1).sigmoid()
-        return functional.scale_positions(x, self.gate(gate))
+        return gradients.scale_positions(x, self.gate(gate))
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}"
@@ -149,7 +149,7 @@ class CBAM(nn.Module):
             case "channel_first":
                 gate = self.channel_gate(self.channel_logits(x).sigmoid())
                 gated = functional.scale(x, gate)
-                with functional.recomputed(gated, lambda: functional.scale(x, gate)):
+                with gradients.recomputed(gated, lambda: functional.scale(x, gate)):
                     return self.gate_positions(gated, own=True)
             case "spatial_first":
                 return self.gate_channels(self.gate_positions(x))
@@ -171,7 +171,7 @@ class CBAM(nn.Module):
     def gate_positions(self, x: Tensor, *, own: bool = False) -> Tensor:
         """Multiply by M_s of the paper's equation 3."""
         gate = spatial_logits(self.spatial, x, "CBAM").squeeze(1).sigmoid()
-        return functional.scale_positions(x, self.spatial_gate(gate), own=own)
+        return gradients.scale_positions(x, self.spatial_gate(gate), own=own)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, pools={self.pools}, order={self.order!r}, spatial_dims={self.spatial_dims}"

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.capture import Tap
-from foveate.layers import functional
+from foveate.layers import functional, gradients
 
 __all__ = ["ECA", "adaptive_kernel_size"]
 
@@ -59,7 +59,7 @@ class ECA(nn.Module):
 
     def _across(self, squeezed: Tensor) -> Tensor:
         """The convolution over (batch, channel), as a product: torch's takes longer over one channel than that."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or not gradients.is_plain(self.conv):
             return self.conv(squeezed.unsqueeze(1)).squeeze(1)
         size = self.conv.kernel_size[0]
         return F.pad(squeezed, (size // 2, size // 2)).unfold(1, size, 1) @ self.conv.weight.flatten()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.capture import Tap
-from foveate.layers import functional, pairwise
+from foveate.layers import functional, gradients, pairwise
 
 __all__ = ["NonLocal"]
 
@@ -187,7 +187,7 @@ def _projected(x: Tensor, layer: nn.Linear, *, first: bool | None = None) -> Ten
     """
     if first is None:
         first = x.stride(-1) != 1
-    if not first or torch.compiler.is_compiling() or type(layer) is not nn.Linear:
+    if not first or torch.compiler.is_compiling() or not gradients.is_plain(layer):
         return layer(x)
     channels_first = x.flatten(1, -2).mT
     return F.conv1d(channels_first, layer.weight.unsqueeze(2), layer.bias).mT.unflatten(1, x.shape[1:-1])

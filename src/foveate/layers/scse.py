@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.capture import Tap
-from foveate.layers import functional
+from foveate.layers import functional, gradients
 
 __all__ = ["ScSE"]
 
@@ -60,19 +60,24 @@ class ScSE(nn.Module):
         functional.check_input("ScSE", x, self.channels)
         squeezed = functional.pool(x, "average")  # (batch, channel)
         channel_gate = self.channel_gate(self.fc2(self.fc1(squeezed).relu()).sigmoid())
-        position_logits = functional.project_channels(x, self.conv.weight.squeeze(2), self.conv.bias).squeeze(1)
-        spatial_gate = self.spatial_gate(position_logits.sigmoid())
+        spatial_gate = self.spatial_gate(self._position_logits(x).sigmoid())
         if self.combine == "add":
-            return functional.scale_by_sum(x, channel_gate, spatial_gate)
+            return gradients.scale_by_sum(x, channel_gate, spatial_gate)
         by_channel = functional.scale(x, channel_gate)
-        by_position = functional.scale_positions(x, spatial_gate)
+        by_position = gradients.scale_positions(x, spatial_gate)
         match self.combine:
             case "multiply":
                 return by_channel * by_position
             case "max":
-                return functional.larger(by_channel, by_position)
+                return gradients.larger(by_channel, by_position)
             case _:
                 return torch.cat([by_channel, by_position], dim=1)
+
+    def _position_logits(self, x: Tensor) -> Tensor:
+        """The convolution to one channel, (batch, *space)."""
+        if not gradients.is_plain(self.conv):
+            return self.conv(x.flatten(start_dim=2)).reshape(x.shape[0], *x.shape[2:])
+        return gradients.project_channels(x, self.conv.weight.squeeze(2), self.conv.bias).squeeze(1)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, combine={self.combine!r}"

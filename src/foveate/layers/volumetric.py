@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.capture import Tap
-from foveate.layers import functional
+from foveate.layers import functional, gradients
 
 __all__ = ["Embedded", "VolumetricAttention"]
 
@@ -164,7 +164,7 @@ class VolumetricAttention(nn.Module):
         return self.fc2(self.fc1(functional.mean(x, (2, 3))).relu())
 
     def _embed_positions(self, x: Tensor) -> Tensor:
-        return self.conv1(torch.stack([functional.maximum(x, (1,)), functional.mean(x, (1,))], dim=1)).squeeze(1)
+        return self.conv1(torch.stack([gradients.maximum(x, (1,)), functional.mean(x, (1,))], dim=1)).squeeze(1)
 
     def _gate_of_channels(self, x: Tensor, bag: Tensor) -> Tensor:
         target = self._embed_channels(x)
