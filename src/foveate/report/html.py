@@ -138,7 +138,7 @@ def _study_page(folder: Path) -> str:
         froc=_froc(arms, style, study.baseline),
         looks=looked,
         layers=_layers(looked),
-        pointing=figures.dots(pointing, style, chance, f"share of {words.samples}, %"),
+        pointing=figures.dots(pointing, style, chance, f"share of {words.seen}, %"),
         health=records.health_tables(arms),
         runs=records.runs_table(study, words.names),
         timed=timed,

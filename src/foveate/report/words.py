@@ -45,6 +45,11 @@ class Words:
     beside: tuple[tuple[str, str, str], ...] = ()
 
     @property
+    def seen(self) -> str:
+        """What attention is looked at in."""
+        return "slices" if self.task == "lesions" else self.samples
+
+    @property
     def names(self) -> dict[str, str]:
         """What metrics and counts are called, those of validation too."""
         return {**VALIDATED, **self.counts, **self.metrics}
