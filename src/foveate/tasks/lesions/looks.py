@@ -26,11 +26,11 @@ from foveate.tasks.lesions.found import Found, found_in
 from foveate.tasks.lesions.preparation import Preparation, Ready
 from foveate.tasks.square import SIDE, Square
 
-__all__ = ["Looked", "Sight", "covered", "look", "picture", "see", "write_maps"]
+__all__ = ["Looked", "Sight", "covered", "look", "picture", "see", "shown", "write_maps"]
 
 SAMPLES = 8  # slices whose maps are kept
 LOOKED_AT = 64  # slices over which the rest is measured
-SLICES = "batch slice"
+SLICES, PLACES = "batch slice", "*space"  # axes of maps, whole and at their end
 GREYS = 255
 
 
@@ -61,7 +61,7 @@ class Sight:
         return {
             name: self.on_slice(self.maps[name][0].float(), size)
             for name, axes in self.axes.items()
-            if axes.endswith("*space")
+            if axes.endswith(PLACES)
         }
 
     def on_slice(self, heat: Tensor, size: Sequence[int]) -> Tensor:
@@ -71,6 +71,11 @@ class Sight:
             ..., : self.given[0], : self.given[1]
         ]
         return F.interpolate(whole, tuple(size), mode="bilinear", align_corners=False)[0, 0]
+
+
+def shown(axes: str) -> bool:
+    """Whether a map with these axes can be drawn: over the slices of a bag, or over places."""
+    return axes == SLICES or axes.endswith(PLACES)
 
 
 def see(network: MaskRCNN, new: Sequence[str], ready: Ready, index: int) -> Sight:

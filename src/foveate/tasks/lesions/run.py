@@ -18,6 +18,7 @@ from foveate.errors import DataError
 from foveate.files import write_atomic
 from foveate.networks import MaskRCNN, catalogue
 from foveate.tasks import files
+from foveate.tasks.attention import own_taps
 from foveate.tasks.detect.drawing import write_sheet
 from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import finished
@@ -26,6 +27,7 @@ from foveate.tasks.lesions.found import Found, Stitched, find
 from foveate.tasks.lesions.froc import write_curve
 from foveate.tasks.lesions.job import LesionJob as RunJob
 from foveate.tasks.lesions.job import open_data
+from foveate.tasks.lesions.looks import shown
 from foveate.tasks.lesions.montage import lesion_panels
 from foveate.tasks.lesions.network import load_run, mechanism_modules, preparation_of
 from foveate.tasks.lesions.preparation import Preparation, Ready
@@ -126,6 +128,8 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresho
     new = mechanism_modules([dict(site) for site in finished(run).sites])
     if not new:
         raise LookupError(f"the network of {run} has no mechanism to look at; train one with --mechanism volumetric")
+    if not any(map(shown, own_taps(network, new).values())):
+        raise LookupError(f"the mechanism of {run} has no maps of slices or places")
     least = config.score if threshold is None else threshold
     written: list[Path] = []
     seen: list[tuple[str, Ready, Drawn]] = []
@@ -143,8 +147,6 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresho
                 seen.append((name, ready, drawn))
         if any(drawn.weights for _, _, drawn in seen):
             written.append(write_weights(out / "slices.csv", seen, preparation.classes))
-    if seen and not written:
-        raise LookupError(f"the mechanism of {run} has no maps of slices or places")
     return written
 
 
