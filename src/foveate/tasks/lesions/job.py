@@ -10,7 +10,7 @@ from foveate.data import SPLITS
 from foveate.data.masks import check_extra
 from foveate.data.stack_checks import StackFacts, check_stacks
 from foveate.data.stacks import Stacks, StackSplit, open_stacks
-from foveate.errors import RunError
+from foveate.errors import DataError, RunError
 from foveate.files import write_atomic
 from foveate.networks import MaskRCNN
 from foveate.tasks import files
@@ -80,6 +80,9 @@ class LesionJob(Job):
         found = prepare_for(self.config, self.stacks)
         seen, findings = check_stacks(self.stacks, lambda done, count: self.tell("check", done / count))
         facts = {name: [found.shown(each) for each in seen if each.split == name] for name in SPLITS}
+        if not any(each.with_lesion for each in facts["train"]):
+            shown = f"slices {self.config.slice_mm:g} mm apart show none of its train split; take a smaller slice_mm"
+            raise DataError(f"{self.stacks.source} must have a lesion to learn from; {shown}")
         told = {name: [dataclasses.asdict(each) for each in held] for name, held in facts.items()}
         write_atomic(slices, json.dumps(told) + "\n")
         write_atomic(path, found.to_json())
