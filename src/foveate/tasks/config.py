@@ -304,6 +304,8 @@ def config_for(data: str, *, task: str = "classify", **given: Any) -> TrainingCo
     settings = kind.suited(data)
     if "max_time_s" in given:
         settings.pop("epochs", None)
+    if "bag_mm" in given:
+        settings.pop("bag_stride", None)
     return kind.from_dict({**settings, "data": data, **given})
 
 
