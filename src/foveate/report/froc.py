@@ -1,6 +1,7 @@
 """The FROC curve of a run, at the same numbers of false positives in every run."""
 
 import csv
+import math
 
 from foveate.report.read import Run
 
@@ -19,7 +20,7 @@ def froc_curve(run: Run) -> list[tuple[float, float]]:
             rows = [(float(row["false_positives"]), float(row["sensitivity"])) for row in csv.DictReader(file)]
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return []
-    if not rows:
+    if not rows or not all(math.isfinite(value) for row in rows for value in row):
         return []
     rates = [LEAST * 2 ** (step / 4) for step in range(STEPS + 1)]
     return [(rate, max((found for wrong, found in rows if wrong <= rate), default=0.0)) for rate in rates]
