@@ -82,7 +82,6 @@ class Stitched:
     def __init__(self, ready: Ready, score: float) -> None:
         self.least = score
         self.labels = torch.zeros(ready.stack.slices.shape, dtype=torch.long)  # classes from 1
-        self.scores = torch.zeros(ready.stack.slices.shape)
 
     def add(self, index: int, found: Found) -> None:
         """Take what was found in a slice."""
@@ -90,4 +89,3 @@ class Stitched:
         for number in kept.scores.argsort().tolist():  # the best last, above the others
             assert kept.masks is not None
             self.labels[index][kept.masks[number]] = int(kept.labels[number]) + 1
-            self.scores[index][kept.masks[number]] = float(kept.scores[number])
