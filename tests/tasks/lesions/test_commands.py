@@ -170,6 +170,46 @@ def test_data_without_a_lesion_to_learn_from_are_refused(tmp_path: Path):
         train(small(data), tmp_path / "run")
 
 
+def test_slices_so_far_apart_that_none_shows_a_lesion_are_refused(tmp_path: Path):
+    data = write_lesions(tmp_path / "data", 5)
+    for number in range(5):  # in the first slice alone
+        write_volume(data, number, f"ball_{number:02}", empty=True, slices=8)
+        path = data / "labelsTr" / f"ball_{number:02}.nii.gz"
+        held = nibabel.load(path)
+        label = np.zeros(held.shape, np.uint8)
+        label[5:9, 5:9, 0] = 1
+        nibabel.Nifti1Image(label, held.affine).to_filename(path)
+    told = r"data must have a lesion to learn from; slices 16 mm apart show none of its train split; take a smaller"
+    with pytest.raises(DataError, match=told):
+        train(small(data, slice_mm=16.0), tmp_path / "run")
+
+
+def test_a_mechanism_of_channels_alone_has_nothing_to_draw(lesions: Path, tmp_path: Path):
+    train(small(lesions, mechanism="se", max_time_s=1.0, epochs=None), tmp_path / "run")
+    with pytest.raises(LookupError, match=r"^the mechanism of .*run has no maps of slices or places$"):
+        attend(tmp_path / "run", [scan(lesions, 8)], tmp_path / "maps")
+    assert not (tmp_path / "maps").exists()
+
+
+def test_a_mechanism_of_places_is_drawn_without_weights_of_slices(lesions: Path, tmp_path: Path):
+    train(small(lesions, mechanism="spatial", max_time_s=1.0, epochs=None), tmp_path / "run")
+    assert summary(tmp_path / "run").metrics["neighbours"] is None
+    written = attend(tmp_path / "run", [scan(lesions, 8)], tmp_path / "maps", threshold=1.0)  # the surest one
+    assert [path.name for path in written] == ["ball_08.lesion1.png"]
+
+
+def test_runs_of_masks_are_measured_on_masks(tmp_path: Path):
+    data = write_lesions(tmp_path / "data", 5)
+    about = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps(about | {"labels": {"0": "background", "1": "lesion"}}))
+    train(small(data, max_time_s=1.0, epochs=None), tmp_path / "run")
+    boxes = tmp_path / "boxes"
+    boxes.mkdir()
+    deep_lesion(boxes, [row(1), row(2, split=3)])
+    with pytest.raises(DataError, match=r"boxes has boxes alone; the run learned masks, and is measured on data with"):
+        evaluate(tmp_path / "run", str(boxes))
+
+
 def test_the_plain_network_has_nothing_to_look_at(lesions: Path, tmp_path: Path):
     train(small(lesions, max_time_s=1.0, epochs=None, slice_mm=4.0, pixel_mm=1.5), tmp_path / "run")
     with pytest.raises(LookupError, match=r"has no mechanism to look at; train one with --mechanism volumetric$"):

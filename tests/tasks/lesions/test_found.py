@@ -56,10 +56,14 @@ def test_only_wanted_slices_are_found_each_with_its_number():
 @pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
 @pytest.mark.parametrize("spacing", [(None, None), (1.0, 0.5)])
-def test_what_is_there_comes_back_to_the_voxels_of_the_file_whatever_its_axes(number, plane, spacing):
+@pytest.mark.parametrize("turn", [0.0, 0.4])  # oblique, about the axis from feet to head
+def test_what_is_there_comes_back_to_the_voxels_of_the_file_whatever_its_axes(number, plane, spacing, turn):
     truth = truth_of(number)
     assert truth.shape == SHAPE
     held, affine = oriented(truth, number)
+    turned = np.eye(4)
+    turned[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    affine = turned @ affine
     label = torch.from_numpy(held.astype(np.int32))
     mm = tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist())
     volume = Volume(label[None].float(), None, affine, mm, "v")

@@ -55,6 +55,14 @@ def test_a_slice_has_its_neighbours_and_a_bag_stays_in_its_volume():
 def test_millimetres_between_the_pictures_of_a_bag_are_whole_slices_of_each_volume(mm, between, stride):
     ready = preparation(bag_mm=mm).prepare(stack(spacing=(between, 1.0, 1.0)))
     assert ready.bag_stride == stride
+    assert preparation(bag_mm=mm, slice_mm=between / 2).prepare(ready.stack).bag_stride == max(
+        1, round(2 * mm / between)
+    )
+
+
+def test_a_bag_strides_to_both_sides_of_its_slice():
+    bag = preparation(bag_stride=2).prepare(stack(depth=9)).bag(5, 3)
+    assert (bag[:, :, 0, 0] * 10).round().tolist() == [[2, 3, 4], [4, 5, 6], [6, 7, 8]]
 
 
 def test_resampling_mixes_no_labels_and_comes_back_to_the_same_place():
