@@ -198,6 +198,20 @@ def test_a_mechanism_of_places_is_drawn_without_weights_of_slices(lesions: Path,
     assert [path.name for path in written] == ["ball_08.lesion1.png"]
 
 
+def test_a_bag_without_its_target_has_a_weight_less(lesions: Path, tmp_path: Path):
+    config = small(lesions, mechanism="volumetric", bag=3, include_target=False, max_time_s=1.0, epochs=None)
+    train(config, tmp_path / "run")
+    assert summary(tmp_path / "run").metrics["neighbours"] is None  # there is nothing else
+    written = attend(tmp_path / "run", [scan(lesions, 8)], tmp_path / "maps", threshold=1.0)
+    with written[-1].open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2
+    for each in rows:
+        middle, away = int(each["slice"]), int(each["bag_slice"])
+        assert away in (max(middle - 1, 0), min(middle + 1, 7))
+        assert float(each["away_mm"]) == 2.0 * (away - middle)
+
+
 def test_runs_of_masks_are_measured_on_masks(tmp_path: Path):
     data = write_lesions(tmp_path / "data", 5)
     about = json.loads((data / "dataset.json").read_text())

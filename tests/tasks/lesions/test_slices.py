@@ -47,6 +47,13 @@ def test_a_sample_is_a_function_of_seed_epoch_and_number():
     assert not two[2][0].equal(image)
 
 
+def test_each_slice_of_an_epoch_is_changed_in_a_way_of_its_own():
+    held = slices("standard")
+    for held.epoch in range(3):
+        same = [held[index][0].equal(held[index + 2][0]) for index in range(2)]  # twice the same slices
+        assert not any(same)
+
+
 def test_a_sample_is_a_bag_with_the_targets_of_its_middle():
     image, target = slices()[0]
     assert image.shape == (3, 3, 12, 10)
