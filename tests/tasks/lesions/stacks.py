@@ -30,5 +30,6 @@ def preparation(**changes) -> Preparation:
         "bag_mm": None,
         "masks": True,
         "norm": "batch",
+        "norm_eps": 1e-5,
     }
     return Preparation(**usual | changes)

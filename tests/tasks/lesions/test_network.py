@@ -68,7 +68,7 @@ def test_weights_of_coco_fill_all_but_what_gives_classes(tmp_path):
     torch.save(coco, tmp_path / "coco.pth")
     config = tiny(network="mask_rcnn_resnet50", mechanism="volumetric", bag=3, init=str(tmp_path / "coco.pth"))
     prepared = prepare_for(config, stacks())
-    assert prepared.norm == "frozen"
+    assert (prepared.norm, prepared.norm_eps) == ("frozen", 0.0)  # as torchvision uses them
     with pytest.warns(UserWarning, match=r"has no weights that fit roi_heads.box_predictor, .*, which starts anew$"):
         network, _ = build_network(config, prepared)
     own = network.state_dict()

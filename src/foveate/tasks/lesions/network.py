@@ -25,6 +25,7 @@ DECIDED = (
     "include_target",
     "anchor_sizes",
     "norm",
+    "norm_eps",
     "width",
 )
 DECIDED += ("min_size", "max_size")
@@ -67,6 +68,7 @@ def _options(config: LesionConfig, preparation: Preparation) -> dict[str, Any]:
     """What the builder gets."""
     entry = catalogue.describe(config.network, config.task)
     options: dict[str, Any] = {"num_classes": len(preparation.classes) + 1, "norm": preparation.norm}
+    options["norm_eps"] = preparation.norm_eps
     options |= {"width": config.width, **config.network_options}
     options["detector"] = {"box_score_thresh": LEAST_SCORE, **options.get("detector", {})}
     if config.image_size is not None:

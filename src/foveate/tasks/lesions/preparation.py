@@ -81,6 +81,7 @@ class Preparation:
         bag_mm: Instead the same in mm; None where slices count.
         masks: Whether masks are learned.
         norm: The normalisation of the residual network.
+        norm_eps: What it adds to variances.
     """
 
     classes: list[str]
@@ -95,6 +96,7 @@ class Preparation:
     bag_mm: float | None
     masks: bool
     norm: str
+    norm_eps: float
 
     def prepare(self, stack: Stack) -> Ready:
         """Bring a volume to the network's spacing and to 0..1."""
@@ -151,6 +153,7 @@ def prepare_for(config: LesionConfig, stacks: Stacks) -> Preparation:
         LookupError: If there is no window of that name.
         ValueError: If a window is given for scans that have no unit.
     """
+    norm, eps = _norm(config)
     return Preparation(
         classes=stacks.classes,
         values=stacks.values,
@@ -163,15 +166,22 @@ def prepare_for(config: LesionConfig, stacks: Stacks) -> Preparation:
         bag_stride=config.bag_stride or 1,
         bag_mm=config.bag_mm,
         masks=stacks.masks,
-        norm=config.norm or _norm(config),
+        norm=norm,
+        norm_eps=eps,
     )
 
 
-def _norm(config: LesionConfig) -> str:
-    """ "group" where the checkpoint says so; "frozen" with other weights; from random ones "batch"."""
+def _norm(config: LesionConfig) -> tuple[str, float]:
+    """The normalisation, "group" where the checkpoint says so, "frozen" with other weights, from random ones "batch";
+    and what is added to its variances, which is nothing for the weights of COCO.
+    """
     made = None if config.init is None else inspect(config.init).architecture
-    told = None if made is None or made.kind != "mask_rcnn" else made.setting("norm")
-    return "group" if told == "group" else "frozen" if config.trained else "batch"
+    if made is not None and made.kind == "mask_rcnn":
+        norm, eps = "group" if made.setting("norm") == "group" else "frozen", made.setting("norm_eps")
+    else:
+        coco = config.pretrained and config.network in ("mask_rcnn_resnet50", "va_mask_rcnn_resnet50")
+        norm, eps = "frozen" if config.trained else "batch", 0.0 if coco else 1e-5
+    return config.norm or norm, eps
 
 
 def _intensity(config: LesionConfig, stacks: Stacks) -> Intensity:
