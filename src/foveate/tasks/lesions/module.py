@@ -66,6 +66,12 @@ class LesionLearner(Learner):
         losses = self.network(images, targets)
         return torch.stack([loss.float() for loss in losses.values()]).sum(), len(images)
 
+    def _freeze_statistics(self) -> None:
+        super()._freeze_statistics()
+        # What gives losses and samples regions has no statistics, and does so in training alone.
+        for module in (self.network, self.network.rpn, self.network.roi_heads):
+            module.training = True
+
     def validation_step(self, batch: list[int], batch_idx: int) -> None:
         if not self.due(self.config.validate_every):
             return
