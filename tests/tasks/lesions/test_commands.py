@@ -20,6 +20,7 @@ from foveate.errors import DataError, ExportError
 from foveate.tasks.export import export_run
 from foveate.tasks.lesions.config import LesionConfig
 from foveate.tasks.lesions.network import load_run
+from foveate.tasks.lesions.tracing import trace
 from foveate.tasks.run import attend, evaluate, open_network, predict, train
 from foveate.tasks.summary import Summary
 
@@ -268,3 +269,28 @@ def test_the_command_line_means_volumes(lesions: Path, tmp_path: Path):
     assert told.exit_code == 0, told.output
     assert "test sensitivity at 0.5 false positives a slice" in told.output
     assert json.loads((tmp_path / "run" / "config.json").read_text())["task"] == "lesions"
+
+
+def test_the_mechanism_alone_learns_in_a_host_that_is_frozen(run: Path, lesions: Path, tmp_path: Path):
+    config = small(lesions, mechanism="volumetric", train_only="inserted", init=str(run / "model.safetensors"))
+    train(config, tmp_path / "run")
+    before, after = (load_file(folder / "model.safetensors") for folder in (run, tmp_path / "run"))
+    changed = {key for key, value in after.items() if not value.equal(before[key])}
+    learning = ("backbone.attention.", "roi_heads.box_predictor.", "roi_heads.mask_predictor.")
+    assert changed
+    assert all(key.startswith(learning) for key in changed)
+
+
+def test_what_is_looked_for_at_any_score_keeps_no_masks_of_a_whole_volume(
+    run: Path, lesions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    held = []
+
+    def watched(found: Any, least: float) -> Any:
+        held.extend(found.values())
+        return trace(found, least)
+
+    monkeypatch.setattr("foveate.tasks.lesions.run.trace", watched)
+    attend(run, [scan(lesions, 8)], tmp_path, threshold=0.05)
+    assert sum(map(len, held))
+    assert all(each.masks is None for each in held)

@@ -73,7 +73,7 @@ def test_what_is_there_comes_back_to_the_voxels_of_the_file_whatever_its_axes(nu
     for index, found in find(Oracle(ready), ready, range(len(ready))):  # pyright: ignore[reportArgumentType]
         stitched.add(index, found)
     assert cut.back is not None
-    assert cut.back(ready.back(stitched.labels)).equal(label.long())
+    assert cut.back(ready.back(stitched.labels)).equal(label.short())
 
 
 def test_a_voxel_has_the_class_of_the_highest_score_that_claims_it():

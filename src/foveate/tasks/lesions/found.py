@@ -81,7 +81,7 @@ class Stitched:
 
     def __init__(self, ready: Ready, score: float) -> None:
         self.least = score
-        self.labels = torch.zeros(ready.stack.slices.shape, dtype=torch.long)  # classes from 1
+        self.labels = torch.zeros(ready.stack.slices.shape, dtype=torch.int16)  # classes from 1
 
     def add(self, index: int, found: Found) -> None:
         """Take what was found in a slice."""

@@ -1,5 +1,6 @@
 """Make and use a run that detects in slices of volumes."""
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -136,7 +137,7 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresho
     with files.world_errors(out), _each(given, preparation) as scans:
         for name, _, stack in scans:
             ready = preparation.prepare(stack)
-            found = find_above(network, ready, 0.0)
+            found = find_above(network, ready, 0.0, masks=False)
             lesions = trace(found, least) or trace(found, 0.0)[:1]
             for lesion in lesions[:MOST]:
                 drawn = drawn_on(network, new, ready, lesion)
@@ -150,9 +151,15 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresho
     return written
 
 
-def find_above(network: MaskRCNN, ready: Ready, least: float) -> dict[int, Found]:
-    """By slice what is found in it with at least some score."""
-    return {index: found.above(least) for index, found in find(network, ready, range(len(ready)))}
+def find_above(network: MaskRCNN, ready: Ready, least: float, *, masks: bool = True) -> dict[int, Found]:
+    """By slice what is found in it with at least some score.
+
+    At a low score the masks of a whole volume take gigabytes: without `masks` they are let go slice by slice.
+    """
+    held = {}
+    for index, found in find(network, ready, range(len(ready))):
+        held[index] = (found if masks else dataclasses.replace(found, masks=None)).above(least)
+    return held
 
 
 def _given(run: Path, inputs: Sequence[Path], out: Path) -> Scans:
