@@ -20,7 +20,7 @@ from foveate.capture import capture, health, pointing_hits
 from foveate.data.stack_checks import StackFacts
 from foveate.data.stacks import StackSplit
 from foveate.files import write_atomic
-from foveate.networks import MaskRCNN
+from foveate.networks import MaskRCNN, bag_slices
 from foveate.tasks.attention import HEALTH_VALUES, own_taps
 from foveate.tasks.lesions.found import Found, found_in
 from foveate.tasks.lesions.preparation import Preparation, Ready
@@ -139,8 +139,7 @@ def look(
             chance.append(true.float().mean().item())
             for name, heat in sight.placed(true.shape).items():
                 hits.setdefault(name, []).append(bool(pointing_hits(heat[None], true[None])))
-            target = network.bag // 2
-            away += [1 - float(weights[target]) for weights in sight.weights().values() if network.include_target]
+            away += [_away(weights, index, ready, network) for weights in sight.weights().values()]
     taps = {name: sum(each) / len(each) for name, each in hits.items()}
     return Looked(
         {name: dict(health(torch.cat(held), axes[name])) for name, held in kept.items() if len(held) > 1},
@@ -153,6 +152,14 @@ def look(
         },
         sum(away) / len(away) if away else None,
     )
+
+
+def _away(weights: Tensor, index: int, ready: Ready, network: MaskRCNN) -> float:
+    """The weight of the pictures of a bag that show another slice than the target, which stands again beyond an end."""
+    bag = bag_slices(index, len(ready), network.bag, ready.bag_stride)
+    if not network.include_target:
+        del bag[network.bag // 2]
+    return sum(weight for other, weight in zip(bag, weights.tolist(), strict=False) if other != index)
 
 
 def covered(ready: Ready, index: int) -> Tensor:
