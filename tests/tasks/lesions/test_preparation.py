@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from tests.tasks.lesions.stacks import preparation, stack
@@ -10,6 +11,7 @@ from foveate.data.boxes import Objects
 from foveate.data.intensity import Intensity
 from foveate.data.stack_checks import StackFacts
 from foveate.data.stacks import Stacks
+from foveate.data.volumes import Volume
 from foveate.tasks.lesions.config import LesionConfig
 from foveate.tasks.lesions.preparation import Preparation, prepare_for, resized
 
@@ -106,3 +108,20 @@ def test_a_preparation_is_the_same_after_writing_and_reading():
 def test_labels_of_many_lesions_are_resized_exactly():
     numbers = torch.arange(2**24, 2**24 + 8, dtype=torch.int32).reshape(2, 2, 2)
     assert resized(numbers, (4, 4, 4), labels=True)[::2, ::2, ::2].equal(numbers)
+
+
+@pytest.mark.parametrize("key", range(6))
+def test_a_slice_whose_boxes_are_known_is_not_lost_where_slices_become_fewer(key: int):
+    box = Objects(torch.tensor([[1.0, 5.0, 5.0, 8.0]]), torch.tensor([0]), torch.tensor([False]), torch.tensor([12.0]))
+    held = dataclasses.replace(stack(), instances=None, boxes={key: box}, annotated=torch.arange(6) == key)
+    prepared = preparation(slice_mm=4.0, masks=False)
+    ready = prepared.prepare(held)
+    assert ready.stack.annotated.nonzero()[:, 0].tolist() == sorted(ready.stack.boxes) == [key // 2]
+    facts = StackFacts("train", "s", 6, (12, 10), held.spacing, 1, [key], [], None)
+    assert prepared.shown(facts).with_lesion == [key // 2]
+
+
+def test_what_is_ready_holds_its_slices_once():
+    volume = Volume(stack().slices[None], None, np.eye(4), (1.0, 1.0, 1.0), "s")
+    ready = preparation().prepare(dataclasses.replace(stack(), volume=volume, back=lambda slices: slices))
+    assert (ready.stack.volume, ready.stack.back) == (None, None)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -108,14 +108,15 @@ class Preparation:
         if size != grid:
             stack = _resampled(stack, size)
             slices = resized(slices, size)
-        ready = dataclasses.replace(stack, slices=slices, spacing=wanted)
+        # Without the volume that it was cut from, which would take the memory of the slices once more.
+        ready = dataclasses.replace(stack, slices=slices, spacing=wanted, volume=None, back=None)
         return Ready(ready, (grid[0], grid[1], grid[2]), stride)
 
     def shown(self, facts: StackFacts) -> StackFacts:
         """What is known of a volume, by the slices that the network sees."""
         mm = facts.spacing[0]
-        nearest = nearest_slices(facts.depth, steps(facts.depth, mm, self.slice_mm or mm))
         held, bare = set(facts.with_lesion), set(facts.without)
+        nearest = nearest_slices(facts.depth, steps(facts.depth, mm, self.slice_mm or mm), held | bare)
         return dataclasses.replace(
             facts,
             with_lesion=[index for index, other in enumerate(nearest) if other in held],
@@ -204,9 +205,18 @@ def steps(count: int, mm: float, to: float) -> int:
     return max(1, round(count * mm / to))
 
 
-def nearest_slices(depth: int, to: int) -> list[int]:
-    """Which of the slices of a volume each of `to` slices over the same extent shows, where nothing is mixed."""
-    return resized(torch.arange(depth)[:, None, None], (to, 1, 1), labels=True).flatten().tolist()
+def nearest_slices(depth: int, to: int, known: Collection[int]) -> list[int]:
+    """Which of the slices of a volume each of `to` slices over the same extent shows, where nothing is mixed.
+
+    What is known of a slice is not lost where `to` are fewer: it is shown by the slice that it lies in, unless another
+    that is known is.
+    """
+    nearest: list[int] = resized(torch.arange(depth)[:, None, None], (to, 1, 1), labels=True).flatten().tolist()
+    for index in sorted(set(known) - set(nearest)):
+        place = int((index + 0.5) * to / depth)
+        if nearest[place] not in known:
+            nearest[place] = index
+    return nearest
 
 
 def resized(x: Tensor, size: Sequence[int], *, labels: bool = False) -> Tensor:
@@ -221,7 +231,7 @@ def resized(x: Tensor, size: Sequence[int], *, labels: bool = False) -> Tensor:
 def _resampled(stack: Stack, size: Sequence[int]) -> Stack:
     """What is known of a volume on another grid; its values are left to the caller."""
     depth, height, width = stack.slices.shape
-    nearest = nearest_slices(depth, size[0])
+    nearest = nearest_slices(depth, size[0], set(stack.annotated.nonzero()[:, 0].tolist()))
     instances = None if stack.instances is None else resized(stack.instances, size, labels=True)
     scale = torch.tensor([size[2] / width, size[1] / height] * 2)
     boxes = {}
