@@ -88,3 +88,13 @@ def test_every_rate_and_the_curve_agree_with_counting_at_each_score():
 def test_a_curve_is_written_from_the_strictest_score_to_the_laxest(tmp_path):
     write_curve(tmp_path / "froc.csv", froc(([BOX, FAR], [0.75, 0.25], [BOX])).curve())
     assert (tmp_path / "froc.csv").read_text() == "score,false_positives,sensitivity\n0.75,0,1\n0.25,1,1\n"
+
+
+def test_a_crowd_is_no_lesion_and_a_box_within_it_is_not_wrong():
+    made = Froc()
+    boxes, crowd = torch.tensor([BOX, FAR, [200.0, 200.0, 210.0, 210.0]]), [40.0, 40.0, 90.0, 90.0]
+    there = torch.tensor([BOX, crowd]), torch.zeros(2, dtype=torch.long), torch.tensor([False, True])
+    made.update(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.zeros(3, dtype=torch.long), *there)
+    assert (made.best, made.wrong) == ([pytest.approx(0.9)], [pytest.approx(0.7)])
+    made.update(boxes[:0], torch.zeros(0), torch.zeros(0, dtype=torch.long), *there)
+    assert made.best[1:] == [-1.0]

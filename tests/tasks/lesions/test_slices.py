@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.tasks.lesions.stacks import preparation, stack
 
+from foveate.data.boxes import Objects
 from foveate.data.stacks import boxes_of
 from foveate.tasks.cases import CaseStore, Room
 from foveate.tasks.lesions.slices import SliceSet, changed, grouped, per_epoch, target_of
@@ -131,3 +132,11 @@ def test_a_case_takes_the_room_of_the_oldest_where_they_take_turns():
 def test_boxes_alone_make_targets_without_masks():
     held = dataclasses.replace(READY, stack=dataclasses.replace(READY.stack, instances=None))
     assert set(target_of(held, 0)) == {"boxes", "labels"}
+
+
+def test_a_crowd_is_nothing_to_be_found():
+    boxes = torch.tensor([[1.0, 5.0, 5.0, 8.0], [0.0, 0.0, 9.0, 9.0]])
+    held = Objects(boxes, torch.tensor([0, 0]), torch.tensor([False, True]), torch.tensor([12.0, 81.0]))
+    ready = preparation(masks=False).prepare(dataclasses.replace(stack(), instances=None, boxes={2: held}))
+    target = target_of(ready, 2)
+    assert (target["boxes"].tolist(), target["labels"].tolist()) == ([[1.0, 5.0, 5.0, 8.0]], [1])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
+from torchvision.ops import box_area, box_iou
 
 from foveate.files import write_atomic
 
@@ -39,12 +39,24 @@ class Froc:
         """The scores of the boxes that find nothing."""
 
     def update(
-        self, boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, true_xyxy: Tensor, true_labels: Tensor
+        self,
+        boxes_xyxy: Tensor,
+        scores: Tensor,
+        labels: Tensor,
+        true_xyxy: Tensor,
+        true_labels: Tensor,
+        crowd: Tensor | None = None,
     ) -> None:
-        """Take what was found in a slice, (box, 4), (box) and (box), and what is there, (lesion, 4) and (lesion)."""
+        """Take what was found in a slice, (box, 4), (box) and (box), and what is there, (lesion, 4) and (lesion).
+
+        What `crowd`, bool (lesion), marks is no lesion to be found, and a box of which half lies in it is not wrong.
+        """
         self.slices += 1
+        crowd = torch.zeros(len(true_labels), dtype=torch.bool) if crowd is None else crowd
+        lenient = _inside(boxes_xyxy.float(), true_xyxy[crowd].float())
+        true_xyxy, true_labels = true_xyxy[~crowd], true_labels[~crowd]
         right = (box_iou(boxes_xyxy.float(), true_xyxy.float()) >= self.overlap) & (labels[:, None] == true_labels)
-        self.wrong += scores[~right.any(dim=1)].tolist()
+        self.wrong += scores[~right.any(dim=1) & ~lenient].tolist()
         held = torch.where(right, scores[:, None].float(), torch.tensor(-1.0))
         self.best += torch.cat([held, torch.full((1, len(true_labels)), -1.0)]).amax(dim=0).tolist()
 
@@ -83,6 +95,14 @@ class Froc:
         found = {f"sensitivity_{rate}" if rate >= 1 else "sensitivity": self.sensitivity(rate) for rate in RATES}
         known = [value for value in found.values() if value is not None]
         return found | {"froc": sum(known) / len(known) if known else None}
+
+
+def _inside(boxes_xyxy: Tensor, crowd_xyxy: Tensor) -> Tensor:
+    """Whether half of a box lies in one of the crowds, bool (box)."""
+    low = torch.maximum(boxes_xyxy[:, None, :2], crowd_xyxy[:, :2])
+    high = torch.minimum(boxes_xyxy[:, None, 2:], crowd_xyxy[:, 2:])
+    shared = (high - low).clamp(min=0).prod(dim=2)
+    return (shared >= OVERLAP * box_area(boxes_xyxy)[:, None]).any(dim=1)
 
 
 def write_curve(path: Path, curve: Sequence[tuple[float, float, float]]) -> None:

@@ -108,13 +108,14 @@ def truth_of(stack: Stack) -> Tensor:
 def count(froc: Froc, found: Found, ready: Ready, index: int) -> None:
     """Take a slice into the counts."""
     objects, _ = ready.stack.objects(index)
-    froc.update(found.boxes_xyxy, found.scores, found.labels, objects.boxes_xyxy, objects.labels)
+    froc.update(found.boxes_xyxy, found.scores, found.labels, objects.boxes_xyxy, objects.labels, objects.crowd)
 
 
 def _count_precision(metric: Any, found: Found, ready: Ready, index: int) -> None:
     objects, masks = ready.stack.objects(index)
     said = {"boxes": found.boxes_xyxy, "scores": found.scores, "labels": found.labels}
     there = {"boxes": objects.boxes_xyxy, "labels": objects.labels, "area": objects.areas}
+    there["iscrowd"] = objects.crowd.long()
     if found.masks is not None and masks is not None:
         said["masks"], there["masks"] = found.masks, masks
     metric.update([said], [there])

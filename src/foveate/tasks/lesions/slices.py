@@ -100,9 +100,9 @@ class SliceSet(Dataset[Sample]):
 
 
 def target_of(ready: Ready, index: int) -> dict[str, Tensor]:
-    """What is to be found in a slice: boxes, labels from 1 and, where they are known, masks."""
-    objects, masks = ready.stack.objects(index)
-    target = {"boxes": objects.boxes_xyxy, "labels": objects.labels + 1}
+    """What is to be found in a slice: boxes, labels from 1 and, where they are known, masks; a crowd is no lesion."""
+    objects, masks = ready.stack.objects(index)  # among masks there are no crowds
+    target = {"boxes": objects.boxes_xyxy[~objects.crowd], "labels": objects.labels[~objects.crowd] + 1}
     return target if masks is None else target | {"masks": masks.to(torch.uint8)}
 
 
