@@ -224,3 +224,30 @@ def test_slices_of_eight_bits_or_another_size_are_refused(tmp_path: Path):
 def test_runs_have_no_gaps():
     assert runs_of({5, 3, 4, 9}) == [(3, 5), (9, 9)]
     assert runs_of([]) == []
+
+
+@pytest.mark.parametrize("name", ["../Images_png/000001_01_01_005.png", ".._005.png", "/tmp_005.png", "_005.png"])
+def test_slices_are_never_looked_for_beside_their_folder(tmp_path: Path, name: str):
+    root = deep_lesion(tmp_path, [row()])
+    with (root / "DL_info.csv").open("a", newline="") as file:
+        csv.DictWriter(file, list(row())).writerow(row(2, File_name=name))
+    assert told(root)[0].startswith("train: 1 rows whose File_name names no folder of slices, left out; the first: line")
+
+
+def test_a_range_of_slices_that_no_scan_has_is_not_counted_out(tmp_path: Path):
+    root = deep_lesion(tmp_path, [row()])
+    with (root / "DL_info.csv").open("a", newline="") as file:
+        csv.DictWriter(file, list(row())).writerow(row(Slice_range=f"0, {10**12}"))
+    assert "or not in Slice_range, left out" in told(root)[0]
+    assert len(trained(root)) == 1
+
+
+def test_a_row_that_ends_early_is_left_out(tmp_path: Path):
+    root = deep_lesion(tmp_path, [row()])
+    names = [name for name in row() if name not in ("Patient_index", "Train_Val_Test")]
+    short = ["Train_Val_Test", *names, "Patient_index"]
+    lines = [row(), row(90, split=2), row(2)]
+    with (root / "DL_info.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([short, *([line[name] for name in short] for line in lines[:2])])
+        csv.writer(file).writerow([lines[2][name] for name in short[:-1]])
+    assert told(root)[0].startswith("train: 1 rows that do not say what they should, left out; the first: line 4 of")

@@ -1,3 +1,6 @@
+import io
+import tarfile
+
 import numpy as np
 import pytest
 from tests.data.inv3_files import pack, properties, write_inv3
@@ -68,3 +71,16 @@ def test_the_head_of_the_package_is_read():
     head = read_inv3(HEAD)
     assert head.shape == (108, 256, 256)
     assert (head.min(), head.max()) == (-1024, 2986)
+
+
+def test_a_sparse_file_that_says_to_be_huge_is_not_filled(tmp_path):
+    said = tarfile.TarInfo("matrix.dat")
+    said.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.size": str(2**40)}
+    said.pax_headers |= {"GNU.sparse.numblocks": "0", "GNU.sparse.map": "0,0"}
+    about = tarfile.TarInfo("main.plist")
+    about.size = len(properties(SCAN))
+    with tarfile.open(tmp_path / "a.inv3", "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(about, io.BytesIO(properties(SCAN)))
+        archive.addfile(said)
+    with pytest.raises(DataError, match=f"matrix.dat has {2**40} bytes"):
+        read_inv3(tmp_path / "a.inv3")

@@ -30,6 +30,7 @@ __all__ = ["open_deep_lesion"]
 
 FOLDER = "Images_png"
 ZERO = 32768  # what 0 HU is in the files
+LONGEST = 10_000  # slices in a range, far more than any scan has
 COLUMNS = (
     "File_name",
     "Patient_index",
@@ -157,9 +158,9 @@ def read_hounsfield(path: Path, size: tuple[int, int]) -> np.ndarray:
     with read_errors(path), Image.open(path) as picture:
         if not picture.mode.startswith("I"):
             raise DataError(f"{path} must be grey with 16 bits, of which {ZERO} is 0 HU; its mode is {picture.mode}")
+        if (picture.height, picture.width) != size:  # before anything is unpacked
+            raise DataError(f"{path} is {(picture.height, picture.width)}; {INFO} says that it is {size}")
         pixels = np.asarray(picture).astype(np.int32)
-    if pixels.shape != size:
-        raise DataError(f"{path} is {pixels.shape}; {INFO} says that it is {size}")
     return (pixels - ZERO).astype(np.float32)
 
 
@@ -192,10 +193,12 @@ def _row(line: int, split: str, entry: Mapping[str, str]) -> Row | str:
         key, (first, last) = int(entry["Key_slice_index"]), _numbers(entry["Slice_range"], 2, int)
         width, height = _numbers(entry["Image_size"], 2, int)
         box, (x, y, z) = _numbers(entry["Bounding_boxes"], 4, float), _numbers(entry["Spacing_mm_px_"], 3, float)
-        noisy = int(entry["Possibly_noisy"]) > 0
-        fits = bool(series) and int(file.partition(".")[0]) == key and first <= key <= last
+        noisy, patient = int(entry["Possibly_noisy"]) > 0, entry["Patient_index"].strip()
+        fits = int(file.partition(".")[0]) == key and first <= key <= last < first + LONGEST
     except (TypeError, ValueError, AttributeError):
         return "that do not say what they should"
+    if Path(series).name != series or series in ("", ".."):
+        return "whose File_name names no folder of slices"
     if not fits:
         return "whose key slice is another in File_name, or not in Slice_range"
     if noisy:
@@ -208,7 +211,6 @@ def _row(line: int, split: str, entry: Mapping[str, str]) -> Row | str:
     inside = (max(left, 0), max(top, 0), min(right, width), min(bottom, height))
     if inside[0] >= inside[2] or inside[1] >= inside[3]:
         return "whose box is outside the picture"
-    patient = entry["Patient_index"].strip()
     return Row(line, split, patient, series, key, first, last, (z, y, x), (height, width), inside)
 
 

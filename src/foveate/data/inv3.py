@@ -51,6 +51,8 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     found = [member for member in archive if member.isreg() and PurePosixPath(member.name).name == name]
     if len(found) != 1:
         raise ValueError(f"one file {name} is wanted; there are {len(found)}")
+    if found[0].size > LARGEST:  # as a sparse file may say, of which nothing is packed
+        raise ValueError(f"{name} has {found[0].size} bytes")
     file = archive.extractfile(found[0])
     assert file is not None  # as of every regular file
     return file.read()
