@@ -1,6 +1,7 @@
 """LesionConfig: everything that decides a run that detects in slices of volumes."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 from foveate.tasks.config import TrainingConfig
@@ -102,10 +103,14 @@ class LesionConfig(TrainingConfig):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be greater than 0; got {value}")
+        if self.anchor_sizes is not None and min(self.anchor_sizes, default=0) < 1:
+            raise ValueError(f"anchor_sizes are 1 or more; got {self.anchor_sizes}")
         if self.bag_stride is not None and self.bag_mm is not None:
             found = f"{self.bag_stride} and {self.bag_mm}"
             raise ValueError(f"bag_stride and bag_mm both say how far apart a bag's pictures are; got {found}")
-        if isinstance(self.window, list) and (len(self.window) != 2 or self.window[0] >= self.window[1]):
+        if isinstance(self.window, list) and not (
+            len(self.window) == 2 and -math.inf < self.window[0] < self.window[1] < math.inf
+        ):
             raise ValueError(f"window takes its low and its high end, such as [-160, 240]; got {self.window}")
         if self.empty < 0 or self.cache_mib < 0:
             raise ValueError(f"empty and cache_mib must be 0 or more; got {self.empty} and {self.cache_mib}")
