@@ -53,16 +53,21 @@ class CaseStore(Generic[Held]):
         case = self.make(index)
         while self.turns and self._kept and case.nbytes > self.room.left:
             self.room.left += self._kept.pop(next(iter(self._kept))).nbytes
-        if case.nbytes <= self.room.left:
-            self.room.left -= case.nbytes
-            self._kept[index] = case
+        self._keep(index, case)
         return case
+
+    def _keep(self, index: int, case: Held) -> bool:
+        """Keep a case if there is room."""
+        if case.nbytes > self.room.left:
+            return False
+        self.room.left -= case.nbytes
+        self._kept[index] = case
+        return True
 
     def fill(self, told: Callable[[int], None] | None = None) -> None:
         """Make cases ready until the limit, so that processes that are forked later find them."""
         for index in range(self.count):
-            self[index]
-            if len(self._kept) <= index:
+            if index not in self._kept and not self._keep(index, self.make(index)):
                 return
             if told is not None:
                 told(index + 1)

@@ -58,6 +58,7 @@ def test_a_run_holds_what_it_found(run: Path):
     told = summary(run)
     assert {"sensitivity", "sensitivity_16", "froc", "map50", "mask_map50", "dice", "neighbours"} <= told.metrics.keys()
     assert (told.metrics["slices"], told.metrics["cases"]) == (16, 2)
+    assert told.metrics["sensitivity.ball"] == told.metrics["sensitivity"]
     assert told.train_size == 7
     assert len(told.gate_health) == 20  # four maps on five levels
     assert 0 < told.metrics["neighbours"] < 1

@@ -140,3 +140,15 @@ def test_a_crowd_is_nothing_to_be_found():
     ready = preparation(masks=False).prepare(dataclasses.replace(stack(), instances=None, boxes={2: held}))
     target = target_of(ready, 2)
     assert (target["boxes"].tolist(), target["labels"].tolist()) == ([[1.0, 5.0, 5.0, 8.0]], [1])
+
+
+def test_filling_a_store_lets_go_of_nothing():
+    made = []
+    room = Room(1)
+    room.left = 2 * READY.nbytes
+    store = CaseStore(4, lambda index: made.append(index) or READY, room, turns=True)
+    store.fill()
+    assert made == [0, 1, 2]
+    for index in (0, 1, 3, 1):
+        assert store[index] is READY
+    assert made == [0, 1, 2, 3]  # the first one made room

@@ -16,7 +16,7 @@ from foveate.networks import MaskRCNN
 from foveate.tasks.detect.scoring import precision_metric
 from foveate.tasks.detect.scoring import summarise as summarise_precision
 from foveate.tasks.lesions.found import Found, Stitched, find
-from foveate.tasks.lesions.froc import Froc
+from foveate.tasks.lesions.froc import RATES, Froc
 from foveate.tasks.lesions.preparation import Preparation, Ready
 from foveate.tasks.segment.metrics import Score, score_case
 from foveate.tasks.segment.metrics import summarise as summarise_cases
@@ -34,12 +34,14 @@ class Scored:
 
     Args:
         froc: Counts of lesions found and of false positives.
+        of_class: The same of each class alone.
         precision: The metric of average precision.
         cases: The Dice and more of each volume and class; empty where masks are not known.
         rows: Every box: see COLUMNS.
     """
 
     froc: Froc
+    of_class: list[Froc]
     precision: Any
     cases: list[Score] = dataclasses.field(default_factory=list)
     rows: list[tuple[Any, ...]] = dataclasses.field(default_factory=list)
@@ -49,7 +51,8 @@ class Scored:
         precision = summarise_precision(self.precision.compute(), classes)
         kept = {name: value for name, value in precision.items() if name in KEPT}
         cases = summarise_cases(self.cases) if self.cases else {}
-        return self.froc.summary() | kept | cases | {"slices": self.froc.slices, "lesions": len(self.froc.best)}
+        known = {f"sensitivity.{name}": of.sensitivity(RATES[0]) for name, of in zip(classes, self.of_class, strict=True)}
+        return self.froc.summary() | known | kept | cases | {"slices": self.froc.slices, "lesions": len(self.froc.best)}
 
 
 def score_split(
@@ -69,7 +72,7 @@ def score_split(
         told: Takes how many volumes are done.
     """
     network.eval()
-    scored = Scored(Froc(), precision_metric(preparation.masks, by_class=True))
+    scored = Scored(Froc(), [Froc() for _ in preparation.classes], precision_metric(preparation.masks, by_class=True))
     scored.precision.update([], [])  # a split may have no volume, which is no mistake
     for number in range(len(split)):
         stack = split.stack(number)
@@ -84,6 +87,8 @@ def _score(scored: Scored, network: MaskRCNN, preparation: Preparation, stack: S
     stitched = Stitched(ready, score) if preparation.masks else None
     for index, found in find(network, ready, annotated_slices(ready)):
         count(scored.froc, found, ready, index)
+        for label, froc in enumerate(scored.of_class):
+            count(froc, found, ready, index, label)
         _count_precision(scored.precision, found, ready, index)
         scored.rows += _rows(stack.name, index, found, preparation)
         if stitched is not None:
@@ -105,10 +110,14 @@ def truth_of(stack: Stack) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.long), stack.labels + 1])[stack.instances.long()]
 
 
-def count(froc: Froc, found: Found, ready: Ready, index: int) -> None:
-    """Take a slice into the counts."""
+def count(froc: Froc, found: Found, ready: Ready, index: int, label: int | None = None) -> None:
+    """Take a slice into the counts, of a class or of all."""
     objects, _ = ready.stack.objects(index)
-    froc.update(found.boxes_xyxy, found.scores, found.labels, objects.boxes_xyxy, objects.labels, objects.crowd)
+    mine, true = (torch.ones_like(held, dtype=torch.bool) for held in (found.labels, objects.labels))
+    if label is not None:
+        mine, true = found.labels == label, objects.labels == label
+    boxes, scores, labels = found.boxes_xyxy[mine], found.scores[mine], found.labels[mine]
+    froc.update(boxes, scores, labels, objects.boxes_xyxy[true], objects.labels[true], objects.crowd[true])
 
 
 def _count_precision(metric: Any, found: Found, ready: Ready, index: int) -> None:
