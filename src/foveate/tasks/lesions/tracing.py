@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torchvision.ops import box_iou
 
 from foveate.tasks.lesions.found import Found
@@ -47,31 +48,33 @@ def trace(found: Mapping[int, Found], least: float) -> list[Lesion]:
     lesion takes one box a slice.
     """
     lesions: list[Lesion] = []
+    going: list[Lesion] = []  # those that a box may still join
     for index in sorted(found):
         here = found[index]
-        open_ = [lesion for lesion in lesions if index - lesion.slices[1] <= GAP + 1]
-        taken: set[int] = set()
+        going = [lesion for lesion in going if index - lesion.slices[1] <= GAP + 1]
+        overlaps, fresh = _overlaps(here, going, found), []
         for box in range(int((here.scores >= least).sum())):
-            best = _follows(here, box, [lesion for lesion in open_ if id(lesion) not in taken], found)
+            best = int(overlaps[box].argmax()) if going else 0
             score, edges = float(here.scores[box]), here.boxes_xyxy[box].tolist()
-            if best is None:
-                lesions.append(Lesion(0, int(here.labels[box]), score, index, edges, {index: box}))
+            if not going or float(overlaps[box, best]) < OVERLAP:
+                fresh.append(Lesion(0, int(here.labels[box]), score, index, edges, {index: box}))
                 continue
-            taken.add(id(best))
-            best.boxes[index] = box
-            if score > best.score:
-                best.score, best.surest, best.box_xyxy = score, index, edges
+            overlaps[:, best] = 0  # it has its box of this slice
+            lesion = going[best]
+            lesion.boxes[index] = box
+            if score > lesion.score:
+                lesion.score, lesion.surest, lesion.box_xyxy = score, index, edges
+        lesions += fresh
+        going += fresh
     lesions.sort(key=lambda lesion: -lesion.score)
     for number, lesion in enumerate(lesions, start=1):
         lesion.number = number
     return lesions
 
 
-def _follows(here: Found, box: int, lesions: Sequence[Lesion], found: Mapping[int, Found]) -> Lesion | None:
-    """The lesion that a box goes on with."""
-    held = [lesion for lesion in lesions if lesion.label == int(here.labels[box])]
-    if not held:
-        return None
-    last = torch.stack([found[lesion.slices[1]].boxes_xyxy[lesion.boxes[lesion.slices[1]]] for lesion in held])
-    overlaps = box_iou(here.boxes_xyxy[box][None], last)[0]
-    return held[int(overlaps.argmax())] if float(overlaps.max()) >= OVERLAP else None
+def _overlaps(here: Found, lesions: Sequence[Lesion], found: Mapping[int, Found]) -> Tensor:
+    """Of each box with the last one of each lesion, intersection over union, 0 for another class: (box, lesion)."""
+    places = [(lesion.slices[1], lesion) for lesion in lesions]
+    last = torch.stack([torch.zeros(4), *(found[index].boxes_xyxy[lesion.boxes[index]] for index, lesion in places)])
+    labels = torch.tensor([lesion.label for lesion in lesions], dtype=torch.long)
+    return box_iou(here.boxes_xyxy, last[1:]) * (here.labels[:, None] == labels)
