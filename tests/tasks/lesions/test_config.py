@@ -95,9 +95,3 @@ def test_the_command_of_a_run_makes_it_again(tmp_path, data, settings):
     assert task_of(Task(given["task"]), given["data"], given["network"], given["settings"]) == "lesions"
     values = parse_settings(given["settings"], "lesions")
     assert config_for(given["data"], task="lesions", network=given["network"], **values) == config
-
-
-def test_millimetres_take_the_place_of_the_slices_that_suit_the_embedded_volumes():
-    assert config_for("lesions", task="lesions").bag_stride == 2
-    assert config_for("lesions", task="lesions", bag_mm=3.0).bag_stride is None
-    assert config_for("lesions", task="lesions", max_time_s=60.0).epochs is None

@@ -139,7 +139,8 @@ def look(
             chance.append(true.float().mean().item())
             for name, heat in sight.placed(true.shape).items():
                 hits.setdefault(name, []).append(bool(pointing_hits(heat[None], true[None])))
-            away += [_away(weights, index, ready, network) for weights in sight.weights().values()]
+            if network.include_target:
+                away += [_away(weights, index, ready, network) for weights in sight.weights().values()]
     taps = {name: sum(each) / len(each) for name, each in hits.items()}
     return Looked(
         {name: dict(health(torch.cat(held), axes[name])) for name, held in kept.items() if len(held) > 1},
@@ -157,9 +158,7 @@ def look(
 def _away(weights: Tensor, index: int, ready: Ready, network: MaskRCNN) -> float:
     """The weight of the pictures of a bag that show another slice than the target, which stands again beyond an end."""
     bag = bag_slices(index, len(ready), network.bag, ready.bag_stride)
-    if not network.include_target:
-        del bag[network.bag // 2]
-    return sum(weight for other, weight in zip(bag, weights.tolist(), strict=False) if other != index)
+    return sum(weight for other, weight in zip(bag, weights.tolist(), strict=True) if other != index)
 
 
 def covered(ready: Ready, index: int) -> Tensor:
