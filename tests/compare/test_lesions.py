@@ -52,6 +52,13 @@ def test_each_arm_is_measured_on_what_it_looks_at(data: Path, quick: Callable[..
     assert costs["volumetric"]["macs"] > costs["none"]["macs"]
 
 
+def test_a_network_with_a_mechanism_of_its_own_is_no_host_of_a_study(data: Path):
+    study = Study(base=small(data, network="va_mask_rcnn_tiny"), arms=("none", "eca"), seeds=(0,))
+    told = r"^a study takes a plain host, mask_rcnn_\*, of which volumetric is an arm; got va_mask_rcnn_tiny$"
+    with pytest.raises(ValueError, match=told):
+        workers.survey_arms(configs(study), None, {}, report=lambda _: None)
+
+
 @pytest.mark.slow
 def test_the_wider_host_has_the_parameters_of_the_largest_arm(data: Path):
     study = Study(base=small(data), arms=(*ARMS, "wider"), seeds=(0,))

@@ -91,6 +91,15 @@ def test_classes_come_from_the_description_with_their_values(tmp_path: Path):
     stacks = open_stacks(root)
     assert (stacks.classes, stacks.values, stacks.modality) == (["node", "cyst"], [1, 7], "CT")
     assert stacks.splits["train"].stack(0).labels.tolist() == [0, 1]
+    one, both = open_stacks(root, classes=["cyst"]), stacks.splits["train"].stack(0)
+    assert (one.classes, one.values) == (["cyst"], [7])
+    stack = one.splits["train"].stack(0)
+    assert stack.labels.tolist() == [0]
+    assert stack.instances is not None
+    assert both.instances is not None
+    assert torch.equal(stack.instances, (both.instances == 2).int())  # what else is labelled is background
+    with pytest.raises(DataError, match=r"^classes must be some of node, cyst in .*; got 'liver'$"):
+        open_stacks(root, classes=["liver"])
 
 
 def test_instances_are_lesions_whatever_their_numbers(tmp_path: Path):

@@ -1,7 +1,7 @@
 """Stacks: volumes as slices in their order, with the lesions in them, in three splits, wherever they come from."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -125,6 +125,7 @@ def open_stacks(
     *,
     channel: str | None = None,
     labels: Literal["classes", "instances"] = "classes",
+    classes: Sequence[str] | None = None,
     plane: Plane = "axial",
     fold: int | None = None,
     folds: int = 5,
@@ -138,6 +139,7 @@ def open_stacks(
         channel: The name of that which is shown, where volumes have several.
         labels: What the numbers in the label maps of volumes are: classes, of which each connected part is a lesion;
             or lesions, each with a number of its own.
+        classes: The names of those that are lesions; what else is labelled counts as background. Default: all.
         plane: That of the slices which volumes are cut into; cut_along() says how they are shown.
         fold: As in open_volumes, as are `folds` and `split_file`.
 
@@ -153,8 +155,8 @@ def open_stacks(
     if kind == "volumes":
         from foveate.data.volume_stacks import open_volume_stacks
 
-        return open_volume_stacks(data, channel, labels == "instances", plane, fold, folds, split_file)
-    given = {"channel": channel, "fold": fold, "split_file": split_file}
+        return open_volume_stacks(data, channel, labels == "instances", classes, plane, fold, folds, split_file)
+    given = {"channel": channel, "classes": classes, "fold": fold, "split_file": split_file}
     given |= {"labels": labels if labels != "classes" else None, "plane": plane if plane != "axial" else None}
     asked = [name for name, value in given.items() if value is not None]
     if asked:

@@ -28,11 +28,22 @@ class VolumeSplit:
         channel: The number of that which is shown.
         plane: Of the slices.
         instances: Whether the labels number lesions, not classes.
+        kept: The classes that are lesions, by their numbers in the labels.
     """
 
-    def __init__(self, cases: Sequence[Case], volumes: Volumes, channel: int, plane: Plane, instances: bool) -> None:
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        volumes: Volumes,
+        channel: int,
+        plane: Plane,
+        instances: bool,
+        kept: Sequence[int],
+    ) -> None:
         self.cases, self.volumes = list(cases), volumes
         self.channel, self.instances = channel, instances
+        self.numbers = torch.zeros(len(volumes.classes), dtype=torch.long)
+        self.numbers[list(kept)] = torch.arange(1, len(kept) + 1)
         self.plane: Plane = plane
 
     def __len__(self) -> int:
@@ -50,7 +61,7 @@ class VolumeSplit:
             volume = read_case(case, self.volumes)
             if volume.label is None:
                 raise DataError(f"{case.name} has no label, which says where its lesions are")
-            lesions, labels = lesions_in(volume.label)
+            lesions, labels = lesions_in(self.numbers[volume.label.long()])
         return cut_stack(volume, self.channel, self.plane, lesions, labels)
 
 
@@ -58,6 +69,7 @@ def open_volume_stacks(
     path: str | Path,
     channel: str | None,
     instances: bool,
+    classes: Sequence[str] | None,
     plane: Plane,
     fold: int | None,
     folds: int,
@@ -70,10 +82,12 @@ def open_volume_stacks(
     if volumes.spatial_dims != 3:
         raise DataError(f"stacks are cut from volumes, of three axes of space; {path} holds pictures, of two")
     number = _channel(volumes, channel)
-    splits = {split: VolumeSplit(volumes.splits[split], volumes, number, plane, instances) for split in SPLITS}
-    values = _values(volumes.values)
-    names = volumes.modalities
-    return Stacks(str(path), volumes.classes[1:], values, names[number], splits, volumes.rule, modalities=names)
+    kept = _kept(volumes, classes)
+    splits = {split: VolumeSplit(volumes.splits[split], volumes, number, plane, instances, kept) for split in SPLITS}
+    names, values = [volumes.classes[place] for place in kept], _values(volumes.values)
+    held = [values[place - 1] for place in kept]
+    modality = volumes.modalities[number]
+    return Stacks(str(path), names, held, modality, splits, volumes.rule, modalities=volumes.modalities)
 
 
 def cut_stack(
@@ -122,6 +136,15 @@ def lesions_in(label: Tensor) -> tuple[Tensor, Tensor]:
         lesions += np.where(parts > 0, parts + len(labels), 0).astype(np.int32)
         labels += [number - 1] * count
     return torch.from_numpy(lesions), torch.tensor(labels, dtype=torch.long)
+
+
+def _kept(volumes: Volumes, classes: Sequence[str] | None) -> list[int]:
+    """The numbers of the classes that are lesions, in the order of the data."""
+    known = volumes.classes[1:]
+    for name in classes or []:
+        if name not in known:
+            raise DataError(f"classes must be some of {', '.join(known)} in {volumes.source}; got {name!r}")
+    return [place for place, name in enumerate(known, start=1) if classes is None or name in classes]
 
 
 def _channel(volumes: Volumes, name: str | None) -> int:

@@ -412,6 +412,9 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
+LISTS = {int: "[2, 1, 1]", float: "[2.0, 1.0, 1.0]", str: '["a", "b"]'}
+
+
 def _words(kind: Any) -> str:
     origin = get_origin(kind)
     if origin is Literal:
@@ -421,6 +424,6 @@ def _words(kind: Any) -> str:
     if origin is dict:
         return "an object of names and values"
     if origin is list:
-        return f"a list such as {'[2, 1, 1]' if get_args(kind)[0] is int else '[2.0, 1.0, 1.0]'}"
+        return f"a list such as {LISTS[get_args(kind)[0]]}"
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "none"}
     return names[kind]

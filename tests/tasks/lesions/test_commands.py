@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from foveate.cli.app import app
 from foveate.errors import DataError, ExportError
 from foveate.tasks.export import export_run
+from foveate.tasks.lesions import run as runs
 from foveate.tasks.lesions.config import LesionConfig
 from foveate.tasks.lesions.network import load_run
 from foveate.tasks.lesions.tracing import trace
@@ -224,6 +225,25 @@ def test_runs_of_masks_are_measured_on_masks(tmp_path: Path):
     deep_lesion(boxes, [row(1), row(2, split=3)])
     with pytest.raises(DataError, match=r"boxes has boxes alone; the run learned masks, and is measured on data with"):
         evaluate(tmp_path / "run", str(boxes))
+
+
+def test_a_scan_in_which_nothing_is_found_is_told(run: Path, lesions: Path, tmp_path: Path, monkeypatch):
+    whole = load_run(run)
+    whole[0].roi_heads.score_thresh = 1.1
+    monkeypatch.setattr(runs, "load_run", lambda run: whole)
+    with pytest.raises(
+        DataError, match=r"^nothing is found at any score in ball_00, ball_01, so that there is nothing"
+    ):
+        attend(run, [scan(lesions, 0), scan(lesions, 1)], tmp_path)
+
+
+def test_patience_needs_a_lesion_to_validate_with(tmp_path: Path):
+    data = write_lesions(tmp_path / "data", 5)
+    write_volume(data, 3, "ball_03", empty=True)  # which validates
+    with pytest.raises(
+        DataError, match=r"^patience needs a lesion to validate with; .*data has none in its val split$"
+    ):
+        train(small(data, patience=1), tmp_path / "run")
 
 
 def test_the_plain_network_has_nothing_to_look_at(lesions: Path, tmp_path: Path):

@@ -34,6 +34,8 @@ class LesionConfig(TrainingConfig):
         network: A name of the networks' catalogue: mask_rcnn_*, the plain network, or with mechanism="volumetric" that
             with attention over a bag, which va_mask_rcnn_* is by itself.
         labels: Whether the values of label maps are "classes", whose connected parts are the lesions, or "instances".
+        classes: The names of the classes that are lesions, such as ["cancer"]; what else is labelled is background.
+            Default: all.
         channel: Which channel of volumes with several. Default: the only one.
         plane: Along which slices are cut: "axial", "coronal" or "sagittal".
         fold: Which fold of the training volumes is for validation. Default: their last tenth.
@@ -56,7 +58,7 @@ class LesionConfig(TrainingConfig):
         augment: "none", "flips", or "standard" (flips, sizes from 4/5 to 5/4, shifts), alike in a whole bag.
         empty: Slices without a lesion in an epoch for each slice with one; every epoch draws others.
         score: The least score of what goes into label maps and pictures; measures count all scores.
-        validate_every: Epochs between two validations; the last epoch has one too.
+        validate_every: Epochs between two validations; the last epoch has one too. `patience` counts all epochs.
         cache_mib: Memory for prepared volumes, a quarter of it for those of validation. Where the training volumes have
             no room together, an epoch goes through groups of them that have, so that each is read once.
     """
@@ -65,6 +67,7 @@ class LesionConfig(TrainingConfig):
     data: str = EMBEDDED
     network: str = "mask_rcnn_resnet50"
     labels: Literal["classes", "instances"] = "classes"
+    classes: list[str] | None = None
     channel: str | None = None
     plane: Literal["axial", "coronal", "sagittal"] = "axial"
     fold: int | None = None

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from foveate.errors import DataError
+from foveate.networks import catalogue
 from foveate.tasks.lesions.config import LesionConfig
 from foveate.tasks.lesions.job import open_data
 from foveate.tasks.lesions.network import build_network
@@ -21,7 +22,13 @@ def preparation_for(config: LesionConfig) -> Opened:
 
     Raises:
         DataError: If there is no volume to test with, so that nothing could be compared.
+        ValueError: If the network has a mechanism of its own.
     """
+    entry = catalogue.describe(config.network, config.task)
+    if entry.built_in is not None:
+        raise ValueError(
+            f"a study takes a plain host, mask_rcnn_*, of which {entry.built_in} is an arm; got {entry.name}"
+        )
     stacks = open_data(config)
     if not len(stacks.splits["test"]):
         raise DataError(f"{stacks.source} has no volume in its test split, so that nothing can be compared")

@@ -42,6 +42,7 @@ def open_data(config: LesionConfig, data: str | None = None) -> Stacks:
         config.data if data is None else data,
         channel=config.channel,
         labels=config.labels,
+        classes=config.classes,
         plane=config.plane,
         fold=config.fold if data is None else None,
         folds=config.folds,
@@ -70,6 +71,8 @@ class LesionJob(Job):
         check_extra()
         self.stacks = open_data(self.config)
         self.preparation, self.facts = self._prepared(begun)
+        if self.config.patience is not None and not any(held.with_lesion for held in self.facts["val"]):
+            raise DataError(f"patience needs a lesion to validate with; {self.stacks.source} has none in its val split")
         self.network, self.sites = build_network(self.config, self.preparation)
 
     def _prepared(self, begun: Checkpoint | None) -> tuple[Preparation, Facts]:

@@ -122,6 +122,7 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresho
 
     Raises:
         LookupError: The network has no mechanism, or none whose maps have slices or places.
+        DataError: Nothing is found in a scan, whatever the score; told when the others are done.
     """
     given, out = _given(run, inputs, out), Path(out)
     network, config, preparation = load_run(run)
@@ -134,11 +135,13 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresho
     least = config.score if threshold is None else threshold
     written: list[Path] = []
     seen: list[tuple[str, Ready, Drawn]] = []
+    bare: list[str] = []
     with files.world_errors(out), _each(given, preparation) as scans:
         for name, _, stack in scans:
             ready = preparation.prepare(stack)
             found = find_above(network, ready, 0.0, masks=False)
             lesions = trace(found, least) or trace(found, 0.0)[:1]
+            bare += [name] if not lesions else []
             for lesion in lesions[:MOST]:
                 drawn = drawn_on(network, new, ready, lesion)
                 sheet = panels(drawn, ready)
@@ -148,6 +151,8 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresho
                 seen.append((name, ready, drawn))
         if any(drawn.weights for _, _, drawn in seen):
             written.append(write_weights(out / "slices.csv", seen, preparation.classes))
+    if bare:
+        raise DataError(f"nothing is found at any score in {', '.join(bare)}, so that there is nothing to look at")
     return written
 
 
