@@ -6,12 +6,12 @@ import json
 import math
 import shlex
 import types
-import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, Literal, Self
 
 from foveate.errors import RunError
+from foveate.tasks.kinds import fits, kinds, words
 
 __all__ = [
     "DEMO_SETTINGS",
@@ -111,10 +111,10 @@ class TrainingConfig:
     num_workers: int = 0
 
     def __post_init__(self) -> None:
-        for name, kind in _kinds(type(self)).items():
+        for name, kind in kinds(type(self)).items():
             value = getattr(self, name)
-            if not _fits(value, kind):
-                raise ValueError(f"{name} takes {_words(kind)}; got {value!r}")
+            if not fits(value, kind):
+                raise ValueError(f"{name} takes {words(kind)}; got {value!r}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} must be finite; got {value!r}")
         if type(self) is not CONFIGS.get(self.task, lambda: None)():
@@ -124,6 +124,10 @@ class TrainingConfig:
         _check_numbers(self)
         _check_pairs(self)
         self.check()
+
+    REPLACES = types.MappingProxyType(
+        {"max_time_s": "epochs"}
+    )  # a setting, and the suited one that it takes the place of
 
     @classmethod
     def suited(cls, data: str) -> dict[str, Any]:
@@ -302,10 +306,9 @@ def config_for(data: str, *, task: str = "classify", **given: Any) -> TrainingCo
     """The configuration for some data: what was given, else what suits them, else the defaults of the task."""
     kind = kind_of_config(task)
     settings = kind.suited(data)
-    if "max_time_s" in given:
-        settings.pop("epochs", None)
-    if "bag_mm" in given:
-        settings.pop("bag_stride", None)
+    for name, replaced in kind.REPLACES.items():
+        if name in given:
+            settings.pop(replaced, None)
     return kind.from_dict({**settings, "data": data, **given})
 
 
@@ -331,19 +334,19 @@ def parse_setting(text: str, config: type[TrainingConfig] = RunConfig) -> tuple[
         raise ValueError(f"a setting is key=value; got {text!r}")
     name = name.strip().replace("-", "_")
     _check_name(config, name)
-    kind = _kinds(config)[name]
-    if value.lower() in ("none", "null") and _fits(None, kind):
+    kind = kinds(config)[name]
+    if value.lower() in ("none", "null") and fits(None, kind):
         return name, None
-    if _fits(value, kind) and not value.startswith("["):
+    if fits(value, kind) and not value.startswith("["):
         return name, value
     try:
         parsed = json.loads(value.lower() if value.lower() in ("true", "false") else value)
     except ValueError:
         parsed = value
-    if not _fits(parsed, kind) and _fits(value, kind):
+    if not fits(parsed, kind) and fits(value, kind):
         return name, value
-    if not _fits(parsed, kind):
-        raise ValueError(f"{name} takes {_words(kind)}; got {value!r}")
+    if not fits(parsed, kind):
+        raise ValueError(f"{name} takes {words(kind)}; got {value!r}")
     return name, parsed
 
 
@@ -389,41 +392,3 @@ def _check_name(config: type[TrainingConfig], name: str) -> None:
         close = difflib.get_close_matches(name, names, n=1)
         hint = f'did you mean "{close[0]}"?' if close else f"it takes {', '.join(names)}"
         raise LookupError(f'a run has no setting "{name}"; {hint}')
-
-
-def _kinds(config: type[TrainingConfig]) -> dict[str, Any]:
-    return typing.get_type_hints(config)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    origin = get_origin(kind)
-    if origin is Literal:
-        return value in get_args(kind) and isinstance(value, str)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, part) for part in get_args(kind))
-    if origin is dict:
-        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, get_args(kind)[0]) for item in value)
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind)
-
-
-LISTS = {int: "[2, 1, 1]", float: "[2.0, 1.0, 1.0]", str: '["a", "b"]'}
-
-
-def _words(kind: Any) -> str:
-    origin = get_origin(kind)
-    if origin is Literal:
-        return " or ".join(f'"{choice}"' for choice in get_args(kind))
-    if origin in (Union, types.UnionType):
-        return " or ".join(_words(part) for part in get_args(kind))
-    if origin is dict:
-        return "an object of names and values"
-    if origin is list:
-        return f"a list such as {LISTS[get_args(kind)[0]]}"
-    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "none"}
-    return names[kind]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 from typing import Any, Literal
 
 from foveate.tasks.config import TrainingConfig
@@ -92,6 +93,8 @@ class LesionConfig(TrainingConfig):
     score: float = 0.5
     validate_every: int = 10
     cache_mib: int = 4096
+
+    REPLACES = types.MappingProxyType({"max_time_s": "epochs", "bag_mm": "bag_stride"})
 
     @classmethod
     def suited(cls, data: str) -> dict[str, Any]:

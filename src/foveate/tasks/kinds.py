@@ -1,0 +1,47 @@
+"""The kinds of values that settings take: whether a value is of one, and how one is called in a sentence."""
+
+import types
+import typing
+from typing import Any, Literal, Union, get_args, get_origin
+
+__all__ = ["fits", "kinds", "words"]
+
+LISTS = {int: "[2, 1, 1]", float: "[2.0, 1.0, 1.0]", str: '["a", "b"]'}
+
+
+def kinds(config: type) -> dict[str, Any]:
+    """The kind of each field of a configuration, by its name."""
+    return typing.get_type_hints(config)
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a kind; a whole number is a number too, and a truth value is neither."""
+    origin = get_origin(kind)
+    if origin is Literal:
+        return value in get_args(kind) and isinstance(value, str)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, part) for part in get_args(kind))
+    if origin is dict:
+        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    if origin is list:
+        return isinstance(value, list) and all(fits(item, get_args(kind)[0]) for item in value)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def words(kind: Any) -> str:
+    """A kind as a sentence calls it: "a whole number or none"."""
+    origin = get_origin(kind)
+    if origin is Literal:
+        return " or ".join(f'"{choice}"' for choice in get_args(kind))
+    if origin in (Union, types.UnionType):
+        return " or ".join(words(part) for part in get_args(kind))
+    if origin is dict:
+        return "an object of names and values"
+    if origin is list:
+        return f"a list such as {LISTS[get_args(kind)[0]]}"
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "none"}
+    return names[kind]
