@@ -235,7 +235,7 @@ def test_a_forecast_is_read_as_a_table():
         "                      as it runs  maps formed",
         "parameters               960.0 B",
         "inference               24.0 MiB    128.0 GiB",
-        "training step           89.0 MiB    384.1 GiB",
+        "training step           69.0 MiB    384.0 GiB",
         "inference in capture                128.0 GiB",
         "0.gate       32.0 B  (1, 8)",
         "1.weights  64.0 GiB  (1, 32, 64, 64, 32, 64, 64)",

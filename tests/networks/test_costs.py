@@ -131,9 +131,8 @@ def test_a_gaussian_map_is_cheaper_to_multiply_than_its_fused_kernel_which_pads_
     options = {"pairwise": "gaussian", "pool": "before"}
     network = meta("resnet50", mechanism="nonlocal", options=options, blocks=1)
     assert count_parameters(network) == 26_609_192
-    fused = count_macs(network, (1, 3, 224, 224))
+    small, large = (count_macs(network, (1, 3, side, side)) for side in (224, 1024))
     network.get_submodule("layer3.4.mechanism.weights").register_forward_hook(lambda *_: None)
-    formed = count_macs(network, (1, 3, 224, 224))
-    assert formed == 4_232_386_560
-    # 14x14 queries, 7x7 pooled keys: values of 512 channels padded to the 1,024 of queries and keys.
-    assert fused == formed + 14**2 * 7**2 * (1024 - 512)
+    assert small == count_macs(network, (1, 3, 224, 224)) == 4_232_386_560  # of few positions the map is formed
+    # 64x64 queries, 32x32 pooled keys: values of 512 channels padded to the 1,024 of queries and keys.
+    assert large == count_macs(network, (1, 3, 1024, 1024)) + 64**2 * 32**2 * (1024 - 512)
