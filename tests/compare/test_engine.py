@@ -163,10 +163,11 @@ def test_ctrl_c_is_for_the_parent_to_act_on_and_not_for_a_run():
 
 
 PARENT = """
-import sys, jobs
+import signal, sys, jobs
 from pathlib import Path
 from foveate.compare.engine import Job, LocalEngine
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     with LocalEngine(1) as engine:
         list(engine.run([Job(0, jobs.sleep, (Path(sys.argv[1]),))]))
 """

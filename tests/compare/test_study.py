@@ -380,12 +380,14 @@ def test_options_for_an_arm_that_there_is_not_are_refused():
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 import standin
 from foveate.compare import LocalEngine, Study, compare, study
 from foveate.tasks.config import RunConfig
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     study._check_names = lambda *_: None  # they are right, and torch takes seconds
     base = RunConfig(epochs=4, device="cpu", network_options={"seconds": 0.1})
     study = Study(base=base, arms=("none", "se", "placebo"), seeds=(0, 1))
