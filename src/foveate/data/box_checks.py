@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import torch
 
 from foveate.data.boxes import Boxes, BoxSplit
+from foveate.data.faults import raise_faults
 from foveate.data.findings import Finding
 from foveate.data.pictures import SPLITS
 from foveate.errors import DataError
 
 __all__ = ["BoxFacts", "check_boxes"]
-
-MOST_TOLD = 20
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,7 @@ def check_boxes(
             done += 1
             if progress is not None:
                 progress(done, total)
-    if faults:
-        more = [f"and {len(faults) - MOST_TOLD} more"] if len(faults) > MOST_TOLD else []
-        raise DataError("\n".join([*faults[:MOST_TOLD], *more]))
+    raise_faults(faults)
     facts = [_facts(name, boxes.splits[name], len(boxes.classes)) for name in SPLITS]
     found = [
         Finding(name, "pictures that another split has too, kept", len(said), said[0]) for name, said in twins.items()

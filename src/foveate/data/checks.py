@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from foveate.data.faults import raise_faults
 from foveate.data.labels import tally
 from foveate.data.scans import read_case
 from foveate.data.volumes import Case, Volume, Volumes
 from foveate.errors import DataError
 
 __all__ = ["CaseFacts", "check_cases"]
-
-MOST_TOLD = 20
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,7 @@ def check_cases(volumes: Volumes, progress: Callable[[int, int], object] | None 
         if progress is not None:
             progress(done, len(cases))
     faults += [] if faults else _unseen(volumes, facts)
-    if faults:
-        more = [f"and {len(faults) - MOST_TOLD} more"] if len(faults) > MOST_TOLD else []
-        raise DataError("\n".join([*faults[:MOST_TOLD], *more]))
+    raise_faults(faults)
     return facts
 
 

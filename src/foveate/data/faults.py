@@ -1,12 +1,14 @@
 """Files that cannot be read: whatever a decoder raises becomes one sentence that names the file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from foveate.errors import DataError, FoveateError
 
-__all__ = ["read_errors"]
+__all__ = ["raise_faults", "read_errors"]
+
+MOST_TOLD = 20
 
 
 @contextmanager
@@ -25,3 +27,10 @@ def read_errors(path: Path) -> Iterator[None]:
             raise DataError(f"{path} cannot be read: {error.strerror}") from None
         said = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path} is damaged and cannot be read: {said}") from None
+
+
+def raise_faults(faults: Sequence[str]) -> None:
+    """Raise a DataError with a line for each fault, twenty at most; nothing where there is none."""
+    if faults:
+        more = [f"and {len(faults) - MOST_TOLD} more"] if len(faults) > MOST_TOLD else []
+        raise DataError("\n".join([*faults[:MOST_TOLD], *more]))

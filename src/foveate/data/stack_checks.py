@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from foveate.data.faults import raise_faults
 from foveate.data.findings import Finding, Tally
 from foveate.data.pictures import SPLITS
 from foveate.data.stacks import Stack, Stacks
 from foveate.errors import DataError
 
 __all__ = ["StackFacts", "check_stacks"]
-
-MOST_TOLD = 20
 
 
 @dataclass(frozen=True)
@@ -81,9 +80,7 @@ def check_stacks(
             _tell(found, stack.slices, tallies[split], seen)
         if progress is not None:
             progress(done, total)
-    if faults:
-        more = [f"and {len(faults) - MOST_TOLD} more"] if len(faults) > MOST_TOLD else []
-        raise DataError("\n".join([*faults[:MOST_TOLD], *more]))
+    raise_faults(faults)
     odd = [finding for tally in tallies.values() for finding in tally.findings()]
     return facts, [*stacks.findings, *odd, *_unseen(stacks, shown)]
 

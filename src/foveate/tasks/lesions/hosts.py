@@ -9,7 +9,7 @@ from foveate.errors import DataError
 from foveate.networks import catalogue
 from foveate.tasks.lesions.config import LesionConfig
 from foveate.tasks.lesions.job import open_data
-from foveate.tasks.lesions.network import build_network
+from foveate.tasks.lesions.network import build_network, input_shape
 from foveate.tasks.lesions.preparation import Preparation, prepare_for
 
 __all__ = ["build", "preparation_for"]
@@ -47,4 +47,4 @@ def build(
     preparation, size = opened
     with torch.device(device):
         network, sites = build_network(config, preparation)
-    return network, (*((network.bag,) if network.bag > 1 else ()), 3, *size), sites
+    return network, input_shape(network, size), sites

@@ -14,7 +14,7 @@ from foveate.tasks.lesions.config import LesionConfig
 from foveate.tasks.lesions.preparation import KEY, Preparation
 from foveate.tasks.weights import fetch_published, load_into, start_from
 
-__all__ = ["build_network", "learning_modules", "load_run", "mechanism_modules", "preparation_of"]
+__all__ = ["build_network", "input_shape", "learning_modules", "load_run", "mechanism_modules", "preparation_of"]
 
 DECIDED = (
     "num_classes",
@@ -27,8 +27,9 @@ DECIDED = (
     "norm",
     "norm_eps",
     "width",
+    "min_size",
+    "max_size",
 )
-DECIDED += ("min_size", "max_size")
 VOLUMETRIC = "volumetric"
 LEAST_SCORE = 0.01  # of what a network gives: low, for 16 false positives a slice are counted
 COCO = "maskrcnn_resnet50_fpn"
@@ -88,6 +89,11 @@ def _options(config: LesionConfig, preparation: Preparation) -> dict[str, Any]:
         options |= {"bag": config.bag or published.options["bag"], "bag_stride": preparation.bag_stride}
         options["include_target"] = config.include_target
     return options
+
+
+def input_shape(network: MaskRCNN, size: tuple[int, int]) -> tuple[int, ...]:
+    """The shape of one input of (height, width): a picture, or where there is a bag a bag of them."""
+    return (*((network.bag,) if network.bag > 1 else ()), 3, *size)
 
 
 def mechanism_modules(sites: list[dict[str, Any]]) -> list[str]:

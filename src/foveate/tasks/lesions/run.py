@@ -30,7 +30,7 @@ from foveate.tasks.lesions.job import LesionJob as RunJob
 from foveate.tasks.lesions.job import open_data
 from foveate.tasks.lesions.looks import shown
 from foveate.tasks.lesions.montage import lesion_panels
-from foveate.tasks.lesions.network import load_run, mechanism_modules, preparation_of
+from foveate.tasks.lesions.network import input_shape, load_run, mechanism_modules, preparation_of
 from foveate.tasks.lesions.preparation import Preparation, Ready
 from foveate.tasks.lesions.results import results_of
 from foveate.tasks.lesions.scoring import score_split, write_predictions
@@ -208,7 +208,7 @@ def open_run(run: Path) -> tuple[nn.Module, tuple[int, ...]]:
     """The network of a run, and the shape of one picture or bag."""
     network, _, _ = load_run(run)
     side = network.max_size
-    return network, _shape(network, (side, side))
+    return network, input_shape(network, (side, side))
 
 
 def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
@@ -223,7 +223,3 @@ def open_name(network: str, mechanism: str, shape: tuple[int, ...]) -> tuple[nn.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         return catalogue.build(network, **options).eval(), shape
-
-
-def _shape(network: MaskRCNN, size: tuple[int, int]) -> tuple[int, ...]:
-    return (*((network.bag,) if network.bag > 1 else ()), 3, *size)
