@@ -1,4 +1,5 @@
 import math
+import weakref
 
 import pytest
 import torch
@@ -14,6 +15,21 @@ SPACES = [(7,), (5, 3), (3, 1, 5)]
 
 def plain_scale_by_sum(x, channel, position):
     return x * channel.reshape(*channel.shape, *[1] * (x.ndim - 2)) + x * position.unsqueeze(1)
+
+
+def gate_of_both(product):
+    return lambda x, channel, position: x * functional.gate_over_positions(channel, position, x, product=product)
+
+
+def plain_gate_of_both(combine):
+    def form(x, channel, position):
+        return x * combine(channel.reshape(*channel.shape, *[1] * (x.ndim - 2)), position.unsqueeze(1)).sigmoid()
+
+    return form
+
+
+def with_both_gates(shape):
+    return [shape, shape[:2], (shape[0], *shape[2:])]
 
 
 # Each operation with a gradient of its own beside torch's, and what it takes for features of a shape.
@@ -32,8 +48,10 @@ OWN = {
     "scale by sum": (
         gradients.scale_by_sum,
         plain_scale_by_sum,
-        lambda shape: [shape, shape[:2], (shape[0], *shape[2:])],
+        with_both_gates,
     ),
+    "gate of a sum": (gate_of_both(product=False), plain_gate_of_both(torch.add), with_both_gates),
+    "gate of a product": (gate_of_both(product=True), plain_gate_of_both(torch.mul), with_both_gates),
     "one plus gate": (gradients.one_plus_gate, lambda x, gate: x * (1 + gate), lambda shape: [shape, shape]),
 }
 
@@ -186,6 +204,25 @@ def test_what_is_recomputed_is_not_kept_and_has_its_gradients():
     other = x.detach().requires_grad_()
     ((2 * other).square() * (2 * other).exp()).sum().backward()
     torch.testing.assert_close(x.grad, other.grad)
+
+
+def test_what_is_recomputed_serves_two_gradients_and_is_let_go():
+    x = torch.randn(2, 3, 5, requires_grad=True)
+    computed = []
+
+    def double():
+        computed.append(weakref.ref(doubled := x * 2))
+        return doubled
+
+    doubled = double()
+    with gradients.recomputed(doubled, double):
+        y = doubled.square() + doubled.pow(3)
+    del doubled
+    for passes in (1, 2):
+        (found,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
+        torch.testing.assert_close(found, 8 * x + 24 * x.square())
+        assert len(computed) == 1 + passes
+        assert computed[-1]() is None
 
 
 def test_cbam_keeps_one_map_of_features_beside_its_input_and_output():

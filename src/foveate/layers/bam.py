@@ -5,7 +5,6 @@ Park, Woo, Lee, Kweon, "BAM: Bottleneck Attention Module", BMVC 2018, https://ar
 
 from collections import OrderedDict
 
-import torch
 from torch import Tensor, nn
 
 from foveate.capture import Tap
@@ -90,8 +89,8 @@ class BAM(nn.Module):
         functional.check_input("BAM", x, self.channels, self.spatial_dims)
         squeezed = functional.pool(x, "average")  # (batch, channel)
         functional.check_batch_statistics("BAM", self.channel.get_submodule("norm"), squeezed)
-        form = torch.add if self.combine == "sum" else torch.mul
-        gate = functional.gate_over_positions(form, self.channel(squeezed), self.spatial_logits(x).squeeze(1), x)
+        channel, position = self.channel(squeezed), self.spatial_logits(x).squeeze(1)
+        gate = functional.gate_over_positions(channel, position, x, product=self.combine == "product")
         return gradients.one_plus_gate(x, self.gate(gate))
 
     def spatial_logits(self, x: Tensor) -> Tensor:

@@ -157,7 +157,7 @@ class CBAM(nn.Module):
                 return self.gate_channels(x)
             case _:
                 spatial = spatial_logits(self.spatial, x, "CBAM").squeeze(1)
-                return x * self.gate(functional.gate_over_positions(torch.add, self.channel_logits(x), spatial, x))
+                return x * self.gate(functional.gate_over_positions(self.channel_logits(x), spatial, x))
 
     def channel_logits(self, x: Tensor) -> Tensor:
         """The summed answers of the shared perceptron to every pool, (batch, channel)."""

@@ -1,7 +1,6 @@
 """What the gates share: the checks of their arguments and input, the pooling over space, and the scaling by a gate."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -133,17 +132,10 @@ def channel_gate_over_space(gate: Tensor, x: Tensor) -> Tensor:
     return gate.reshape(*gate.shape, *[1] * (x.ndim - 2))
 
 
-def gate_over_positions(
-    form: Callable[[Tensor, Tensor], Tensor], channel: Tensor, position: Tensor, x: Tensor
-) -> Tensor:
-    """The sigmoid of a combination of (batch, channel) and (batch, *space), in the size and memory format of x.
-
-    Of two such tensors torch cannot tell the format, and a product with x would read one of its factors in strides.
-    """
-    if torch.compiler.is_compiling() or x.is_contiguous():
-        return form(channel_gate_over_space(channel, x), position.unsqueeze(1)).sigmoid_()
-    channel = channel.reshape(x.shape[0], *[1] * (x.ndim - 2), -1)
-    return form(channel, position.unsqueeze(-1)).sigmoid_().movedim(-1, 1)
+def gate_over_positions(channel: Tensor, position: Tensor, x: Tensor, *, product: bool = False) -> Tensor:
+    """The sigmoid of the sum or product of (batch, channel) and (batch, *space), in the size and format of x."""
+    last = not torch.compiler.is_compiling() and not x.is_contiguous()
+    return gradients.gate_of_both(channel, position, product=product, last=last)
 
 
 def scale(x: Tensor, gate: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 __all__ = [
     "convolve",
     "convolve_apart",
+    "gate_of_both",
     "is_plain",
     "larger",
     "maximum",
@@ -148,33 +149,92 @@ class _OnePlusGate(torch.autograd.Function):
         return torch.addcmul(grad, grad, gate), grad * x
 
 
+def gate_of_both(channel: Tensor, position: Tensor, *, product: bool, last: bool) -> Tensor:
+    """The sigmoid of gates of (batch, channel) and (batch, *space), added or multiplied: (batch, channel, *space).
+
+    `last` puts the channel last in memory: of two such tensors torch cannot tell, and what multiplies features by the
+    gate would read one of the two in strides.
+    """
+    if _own_gradient(channel, position):
+        return _GateOfBoth.apply(channel, position, product, last)
+    return _gate_of_both(channel, position, product, last)
+
+
+def _gate_of_both(channel: Tensor, position: Tensor, product: bool, last: bool) -> Tensor:
+    ones = [1] * (position.ndim - 1)
+    if last:
+        channel, position = channel.reshape(len(channel), *ones, -1), position.unsqueeze(-1)
+    else:
+        channel, position = channel.reshape(*channel.shape, *ones), position.unsqueeze(1)
+    gate = (channel * position if product else channel + position).sigmoid_()
+    return gate.movedim(-1, 1) if last else gate
+
+
+class _GateOfBoth(torch.autograd.Function):
+    """sigmoid(channel + position) or of their product, whose gradients are sums and products that write no map."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2], output)
+        ctx.product = inputs[2]
+
+    @staticmethod
+    def forward(channel: Tensor, position: Tensor, product: bool, last: bool) -> Tensor:
+        return _gate_of_both(channel, position, product, last)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        channel, position, gate = ctx.saved_tensors
+        of_both = torch.ops.aten.sigmoid_backward(grad, gate).flatten(2)  # (batch, channel, position)
+        if ctx.product:
+            of_channel = (position.flatten(1).unsqueeze(1) @ of_both.mT).squeeze(1)
+            of_position = channel.unsqueeze(1) @ of_both
+        else:
+            of_channel, of_position = of_both.sum(dim=2), of_both.sum(dim=1)
+        return of_channel, of_position.reshape(position.shape), None, None
+
+
 def recomputed(x: Tensor, again: Callable[[], Tensor]) -> AbstractContextManager[Any]:
-    """In this context no gradient keeps x: what it needs of x is computed again, by `again`, in the backward pass."""
+    """In this context no gradient keeps x: the backward pass computes it by `again`, once for each two that need it."""
     if _transformed() or not torch.is_grad_enabled():
         return nullcontext()
 
     kept = weakref.ref(x)  # autograd keeps both functions
+    for_the_next: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor | None:
         return None if tensor is kept() else tensor
 
     def unpack(packed: Tensor | None) -> Tensor:
-        return packed if packed is not None else again()
+        if packed is not None:
+            return packed
+        if for_the_next:
+            return for_the_next.pop()
+        for_the_next.append(again())
+        return for_the_next[0]
 
     return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
 def project_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The convolution of (batch, channel, *space) to one channel, by a weight of (1, channel), without a copy of x."""
-    weight = weight.reshape(*weight.shape, *[1] * (x.ndim - 2))
-    if not _on_processor(x, weight):
-        return CONVOLVE[x.ndim](x, weight, bias)
-    y = _Projection.apply(x, weight)
+    if not _on_processor(x):
+        return CONVOLVE[x.ndim](x, weight.reshape(*weight.shape, *[1] * (x.ndim - 2)), bias)
+    y = _Projection.apply(x, weight) if _own_gradient(x, weight) else _projection(x, weight)
     return y if bias is None else y + bias
 
 
+def _projection(x: Tensor, weight: Tensor) -> Tensor:
+    """The convolution to one channel as one product a sample, (batch, 1, *space)."""
+    if x.is_contiguous():
+        y = torch.bmm(weight.expand(len(x), 1, -1), x.flatten(2))  # matmul would fold the batch into a copy of x
+    else:
+        y = torch.bmm(x.movedim(1, -1).flatten(1, -2), weight.mT.expand(len(x), -1, 1))
+    return y.reshape(len(x), 1, *x.shape[2:])
+
+
 class _Projection(torch.autograd.Function):
-    """A 1x1 convolution to one channel, to whose gradients oneDNN's threads take milliseconds whatever the size."""
+    """A 1x1 convolution to one channel, to which oneDNN takes two to five times as long as products do."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -182,12 +242,13 @@ class _Projection(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor) -> Tensor:
-        return CONVOLVE[x.ndim](x, weight)
+        return _projection(x, weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        of_weight = (grad.flatten(2) @ x.flatten(2).mT).sum(dim=0).reshape(weight.shape)
+        of_weight = (grad.flatten(2) @ x.flatten(2).mT).sum(dim=0)
+        weight = weight.reshape(*weight.shape, *[1] * (x.ndim - 2))
         if torch.is_grad_enabled():
             return grad * weight, of_weight
         return torch.mul(grad, weight, out=torch.empty_like(x)), of_weight  # in the memory format of x
@@ -195,16 +256,18 @@ class _Projection(torch.autograd.Function):
 
 def convolve(conv: Any, x: Tensor) -> Tensor:
     """A convolution of one step with an odd kernel, padded to keep its size and without bias, of few channels."""
-    own = is_plain(conv) and _on_processor(x, conv.weight)
+    own = is_plain(conv) and _on_processor(x) and _own_gradient(x, conv.weight)
     return _Convolution.apply(x, conv.weight) if own else conv(x)
 
 
 def convolve_apart(conv: Any, x: Tensor) -> Tensor:
     """A convolution with its bias added apart: oneDNN takes longer over the bias's gradient than over all else."""
-    if conv.bias is None or not is_plain(conv) or not _on_processor(x, conv.weight):
+    if conv.bias is None or not is_plain(conv) or not _on_processor(x):
         return conv(x)
     if conv.weight[:, 0].numel() == 1:
         return project_channels(x, conv.weight.flatten(1), conv.bias)
+    if not _own_gradient(x, conv.weight):
+        return conv(x)
     return conv._conv_forward(x, conv.weight, None) + conv.bias.reshape(-1, *[1] * (x.ndim - 2))
 
 
@@ -252,6 +315,6 @@ def _overwritable(x: Tensor, other: Tensor) -> bool:
     return not torch.is_grad_enabled() and not _transformed() and x.dtype == other.dtype
 
 
-def _on_processor(x: Tensor, weight: Tensor) -> bool:
-    """Whether a convolution is the processor's in full precision, and a gradient written here is of use."""
-    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and _own_gradient(x, weight)
+def _on_processor(x: Tensor) -> bool:
+    """Whether a convolution is the processor's, in the precision of x."""
+    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not _transformed()
