@@ -5,9 +5,11 @@ gradients are checked to agree before anything is timed; BAM multiplies its bran
 their authors' code does. Batches are of 8, layers train, and both memory layouts are measured.
 
 The least possible time counts the passes over the features that any form must make, reads and writes apart: a gate
-cannot be applied before it is known, nor a gradient. It holds them against the copying of this machine.
+cannot be applied before it is known, nor a gradient. It holds them against the copying of this machine. Compiled, two
+forms of a gate often end in the same code: how far equal code differs is told by a second copy of the published form.
 """
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 BATCH = 8
 SIZES = "256x56,512x28,1024x14"
-OURS, TIMM, PUBLISHED = "foveate", "timm", "published"
+OURS, TIMM, PUBLISHED, AGAIN = "foveate", "timm", "published", "published again"
 # What goes with the published code, where it is not the default.
 OPTIONS = {"bam": {"combine": "product"}, "scse": {"combine": "max"}, "cbam": {"zero_init": False}}
 # Passes over the features: of the forward pass, and of it and the backward pass.
@@ -67,10 +69,13 @@ def main(
                 layers = forms(gate, channels, form)
                 x = features.contiguous(memory_format=form)
                 check(gate, layers, x)
+                if compiled:
+                    layers[AGAIN] = copy.deepcopy(layers[PUBLISHED])
                 torch.compiler.reset()
                 for kind, passes in zip(TARGETS, PASSES[gate], strict=True):
                     times = interleaved(steps(layers, x, backward="backward" in kind, compiled=compiled), turns)
-                    best = min((name for name in times if name != OURS), key=lambda name: times[name].cpu_ms)
+                    peers = [name for name in (TIMM, PUBLISHED) if name in times]
+                    best = min(peers, key=lambda name: times[name].cpu_ms)
                     each = {"gate": gate, "features": size, "layout": layout, "passes": kind, "times": times}
                     each |= {"ratio": times[best].cpu_ms / times[OURS].cpu_ms, "limit_ms": passes * pass_ms}
                     each["wall_ratio"] = times[best].wall_ms / times[OURS].wall_ms
@@ -132,7 +137,8 @@ def timm_form(gate: str, channels: int) -> "nn.Module | None":
 def check(gate: str, layers: dict[str, "nn.Module"], x: "Tensor") -> None:
     """Raise a RuntimeError unless all forms compute the same features and gradients.
 
-    They are told apart by norms: rounding decides which of two nearly equal numbers is the maximum that gets a gradient.
+    They are told apart by norms: which of two nearly equal numbers is the maximum, and gets the gradient, rounding
+    decides.
     """
     import torch
 
@@ -145,7 +151,7 @@ def check(gate: str, layers: dict[str, "nn.Module"], x: "Tensor") -> None:
         for ours, theirs in zip(expected, computed, strict=True):
             difference = ((ours - theirs).norm() / theirs.norm()).item()
             if not difference < 1e-4:
-                raise RuntimeError(f"all forms of {gate} must compute the same; {name} differs by {difference:.2g} of it")
+                raise RuntimeError(f"all forms of {gate} must compute the same; {name} is {difference:.2g} of it away")
 
 
 def steps(
@@ -191,6 +197,11 @@ def ratios(found: list[dict[str, Any]], compiled: bool) -> list[Ratio]:
         against = "the best of timm and the published code"
         lines.append(Ratio(f"{what}: mean", against, mean[0], "" if compiled else target, mean[1]))
         lines.append(Ratio(f"{what}: least, {at}", against, least["ratio"], ">= 1", least["wall_ratio"]))
+        if compiled:
+            twice = [(each["times"][PUBLISHED], each["times"][AGAIN]) for each in these]
+            cpu = min(once.cpu_ms / again.cpu_ms for once, again in twice)
+            wall = min(once.wall_ms / again.wall_ms for once, again in twice)
+            lines.append(Ratio(f"{what}: least of the published code", "a second copy of it", cpu, wall=wall))
     return lines
 
 

@@ -59,7 +59,7 @@ class ECA(nn.Module):
 
     def _across(self, squeezed: Tensor) -> Tensor:
         """The convolution over (batch, channel), as a product: torch's takes longer over one channel than that."""
-        if torch.compiler.is_compiling() or not gradients.is_plain(self.conv):
+        if torch.compiler.is_exporting() or not gradients.is_plain(self.conv):
             return self.conv(squeezed.unsqueeze(1)).squeeze(1)
         size = self.conv.kernel_size[0]
         return F.pad(squeezed, (size // 2, size // 2)).unfold(1, size, 1) @ self.conv.weight.flatten()

@@ -1,8 +1,8 @@
 """Gradients of our own for what gates do to features, because those of torch make several times the passes over them.
 
-Each function computes what torch's operations of its equation compute. Compiled and exported code, and torch.func, get
-these operations, which a compiler fuses better than any gradient of ours. A convolution that is hooked, or no plain one
-any more, is called as it is.
+Each function computes what torch's operations of its equation compute. Compiled code and torch.func get these
+operations, which a compiler fuses better than any gradient of ours; of a convolution to one channel they get the
+product. Exported code gets the convolution. One that is hooked, or no plain one any more, is called as it is.
 """
 
 import math
@@ -227,10 +227,10 @@ def project_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _projection(x: Tensor, weight: Tensor) -> Tensor:
     """The convolution to one channel as one product a sample, (batch, 1, *space)."""
     if x.is_contiguous():
-        y = torch.bmm(weight.expand(len(x), 1, -1), x.flatten(2))  # matmul would fold the batch into a copy of x
+        y = torch.bmm(weight.expand(x.shape[0], 1, -1), x.flatten(2))  # matmul would fold the batch into a copy of x
     else:
-        y = torch.bmm(x.movedim(1, -1).flatten(1, -2), weight.mT.expand(len(x), -1, 1))
-    return y.reshape(len(x), 1, *x.shape[2:])
+        y = torch.bmm(x.movedim(1, -1).flatten(1, -2), weight.mT.expand(x.shape[0], -1, 1))
+    return y.reshape(x.shape[0], 1, *x.shape[2:])
 
 
 class _Projection(torch.autograd.Function):
@@ -262,12 +262,10 @@ def convolve(conv: Any, x: Tensor) -> Tensor:
 
 def convolve_apart(conv: Any, x: Tensor) -> Tensor:
     """A convolution with its bias added apart: oneDNN takes longer over the bias's gradient than over all else."""
-    if conv.bias is None or not is_plain(conv) or not _on_processor(x):
+    if conv.bias is None or not is_plain(conv) or not _on_processor(x) or not _own_gradient(x, conv.weight):
         return conv(x)
     if conv.weight[:, 0].numel() == 1:
         return project_channels(x, conv.weight.flatten(1), conv.bias)
-    if not _own_gradient(x, conv.weight):
-        return conv(x)
     return conv._conv_forward(x, conv.weight, None) + conv.bias.reshape(-1, *[1] * (x.ndim - 2))
 
 
@@ -316,5 +314,5 @@ def _overwritable(x: Tensor, other: Tensor) -> bool:
 
 
 def _on_processor(x: Tensor) -> bool:
-    """Whether a convolution is the processor's, in the precision of x."""
-    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not _transformed()
+    """Whether a convolution is the processor's, in the precision of x, and stays in this process."""
+    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_exporting()
