@@ -165,7 +165,9 @@ class NonLocal(nn.Module):
         form_map, form_sum = FORMS[self.pairwise]
         geometry = (*lead, *query.shape[1:-1], *key.shape[1:-1])
         shape = (*query.shape[:-1], value.shape[-1])
+        same = key is query
         query, key, value = (part.flatten(1, -2) for part in (query, key, value))
+        key = query if same else key  # which halves the work of a softmax
         if not self.weights.watched:
             return form_sum(query, key, value).reshape(shape)
         functional.check_map_size(geometry, value, ADVICE)

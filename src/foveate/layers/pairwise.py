@@ -4,8 +4,9 @@ Each of them weighs every query position against every key position and sums the
 y_i = sum_j w_ij g_j. A function `..._weights` returns the map w; the function without that ending returns y by the
 cheapest exact form, chosen from the shapes:
 
-    gaussian       w = softmax_j(q_i . k_j)      scaled_dot_product_attention: memory grows with N, not with N^2; the
-                                                 map where it is small and queries are wider than values
+    gaussian       w = softmax_j(q_i . k_j)      scaled_dot_product_attention: memory grows with N, not with N^2; half
+                                                 the products where the keys are the queries; the map where it is small
+                                                 and queries are wider than values
     dot_product    w = q_i . k_j / N             q (k^T g) / N where that is less work than (q k^T) g / N
     concatenation  w = relu(q_i + k_j) / N       sorted keys and running sums: N log N + N C instead of N^2 C
 
@@ -20,6 +21,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from foveate.layers import symmetric
 
 __all__ = [
     "FUSE_FROM",
@@ -57,7 +60,7 @@ def dot_product_weights(query: Tensor, key: Tensor) -> Tensor:
     """(query . key) / number of keys."""
     query, key = _widened(query, key)
     with _without_autocast(query):
-        return query @ (key / key.shape[1]).mT
+        return query @ key.mT / key.shape[1]
 
 
 def concatenation_weights(query: Tensor, key: Tensor) -> Tensor:
@@ -80,6 +83,8 @@ def gaussian(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     if query.shape[2] > value.shape[2] and _map_pays(query, key, below=FUSE_FROM):
         return weighted_sum(gaussian_weights(query, key), value)
+    if query is key and query.numel() and _is_plain(query):
+        return symmetric.gaussian(query, value)
     # Fused kernels want one width for all three and contiguous channels; else the map would be formed after all.
     width = max(query.shape[2], value.shape[2])
     one_head = [_filled(x.contiguous(), width).unsqueeze(1) for x in (query, key, value)]
@@ -166,6 +171,13 @@ def _map_pays(query: Tensor, key: Tensor, below: int) -> bool:
     from torch.fx.experimental.symbolic_shapes import statically_known_true  # brings sympy: here it is there anyway
 
     return statically_known_true(less)
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether a tensor is a processor's in full precision, and neither a compiler nor torch.func looks on."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or x.device.type != "cpu":
+        return False
+    return x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
 
 
 def _filled(x: Tensor, width: int) -> Tensor:
