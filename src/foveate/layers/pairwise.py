@@ -84,7 +84,7 @@ def gaussian(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if query.shape[2] > value.shape[2] and _map_pays(query, key, below=FUSE_FROM):
         return weighted_sum(gaussian_weights(query, key), value)
     if query is key and query.numel() and _is_plain(query):
-        return symmetric.gaussian(query, value)
+        return symmetric.gaussian(query.contiguous(), value.contiguous())
     # Fused kernels want one width for all three and contiguous channels; else the map would be formed after all.
     width = max(query.shape[2], value.shape[2])
     one_head = [_filled(x.contiguous(), width).unsqueeze(1) for x in (query, key, value)]

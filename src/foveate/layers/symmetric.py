@@ -42,13 +42,13 @@ class _SymmetricGaussian(torch.autograd.Function):
         y, total = torch.zeros_like(value, memory_format=torch.contiguous_format), x.new_zeros(*x.shape[:2], 1)
         largest = torch.full_like(total, -math.inf)
         sums = list(zip(*_tiles(y, total, largest), strict=True))
-        xs, values = _tiles(x, value)
+        xs, values = _tiles(_to_base_2(x), value)
         for i, j in _pairs(len(xs)):
             products = xs[i] @ xs[j].mT
             if i != j:
                 _add(sums[j], products.mT, values[i])
             _add(sums[i], products, values[j])
-        return y.div_(total), total.log_().add_(largest)
+        return y.div_(total), total.log2_().add_(largest)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,10 +57,10 @@ class _SymmetricGaussian(torch.autograd.Function):
             return _by_the_map(x, value, grad)
         of_x, of_value = (torch.zeros_like(each, memory_format=torch.contiguous_format) for each in (x, value))
         mean = (grad * y).sum(dim=2, keepdim=True)
-        xs, of_xs = _tiles(x, of_x)
+        xs, of_xs, scaled = _tiles(x, of_x, _to_base_2(x))
         parts = list(zip(*_tiles(value, of_value, grad, mean, log_total), strict=True))
         for i, j in _pairs(len(xs)):
-            products = xs[i] @ xs[j].mT
+            products = scaled[i] @ scaled[j].mT
             of_products = _slope(products, parts[i], parts[j])
             if i != j:
                 of_products += _slope(products.mT, parts[j], parts[i]).mT
@@ -76,6 +76,11 @@ def _tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return (tensor.split(max(1, math.ceil(positions / max(1, runs))), dim=1) for tensor in tensors)
 
 
+def _to_base_2(x: Tensor) -> Tensor:
+    """Features whose products are logarithms to base 2: torch.exp takes ten times as long where it underflows."""
+    return math.log2(math.e) ** 0.5 * x
+
+
 def _pairs(runs: int) -> Iterator[tuple[int, int]]:
     return combinations_with_replacement(range(runs), 2)
 
@@ -84,8 +89,8 @@ def _add(sums: tuple[Tensor, ...], products: Tensor, value: Tensor) -> None:
     """Add what some keys give to some queries, to sums relative to the largest product of each query."""
     y, total, largest = sums
     most = torch.maximum(largest, products.amax(dim=2, keepdim=True))
-    kept = (largest - most).exp_()
-    weights = (products - most).exp_()
+    kept = (largest - most).exp2_()
+    weights = (products - most).exp2_()
     total.mul_(kept).add_(weights.sum(dim=2, keepdim=True))
     _add_product(y.mul_(kept), weights, value)
     largest.copy_(most)
@@ -95,7 +100,7 @@ def _slope(products: Tensor, query: tuple[Tensor, ...], key: tuple[Tensor, ...])
     """The gradient to the products of some queries with some keys; adds that to the values of the keys."""
     _, _, grad, mean, log_total = query
     value, of_value = key[:2]
-    weights = (products - log_total).exp_()
+    weights = (products - log_total).exp2_()
     _add_product(of_value, weights.mT, grad)
     return (grad @ value.mT).sub_(mean).mul_(weights)
 
