@@ -1,5 +1,4 @@
 import math
-import weakref
 
 import pytest
 import torch
@@ -7,7 +6,6 @@ from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.utils.parametrize import register_parametrization
 
-from foveate.compare.cost import LiveBytes
 from foveate.layers import BAM, CBAM, ScSE, catalogue, functional, gradients
 
 SPACES = [(7,), (5, 3), (3, 1, 5)]
@@ -184,53 +182,6 @@ def test_many_equal_maxima_of_halves_share_the_gradient():
     x = torch.zeros(1, 1, 5000, dtype=torch.bfloat16, requires_grad=True)
     gradients.maximum(x, (2,)).backward(torch.ones(1, 1, dtype=torch.bfloat16))
     torch.testing.assert_close(x.grad, torch.full_like(x, 1 / 5000))
-
-
-def test_what_is_recomputed_is_not_kept_and_has_its_gradients():
-    x = torch.randn(2, 3, 5, requires_grad=True)
-    computed = []
-
-    def double():
-        computed.append(x * 2)
-        return computed[-1]
-
-    doubled = double()
-    with gradients.recomputed(doubled, double):
-        y = doubled.square() * doubled.exp()
-    del doubled
-    assert len(computed) == 1
-    y.sum().backward()
-    assert len(computed) == 2  # once more, for the square; the exponential keeps what it gave
-    other = x.detach().requires_grad_()
-    ((2 * other).square() * (2 * other).exp()).sum().backward()
-    torch.testing.assert_close(x.grad, other.grad)
-
-
-def test_what_is_recomputed_serves_two_gradients_and_is_let_go():
-    x = torch.randn(2, 3, 5, requires_grad=True)
-    computed = []
-
-    def double():
-        computed.append(weakref.ref(doubled := x * 2))
-        return doubled
-
-    doubled = double()
-    with gradients.recomputed(doubled, double):
-        y = doubled.square() + doubled.pow(3)
-    del doubled
-    for passes in (1, 2):
-        (found,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
-        torch.testing.assert_close(found, 8 * x + 24 * x.square())
-        assert len(computed) == 1 + passes
-        assert computed[-1]() is None
-
-
-def test_cbam_keeps_one_map_of_features_beside_its_input_and_output():
-    layer, x = CBAM(64), torch.randn(1, 64, 16, 16, requires_grad=True)
-    with LiveBytes([x, *layer.parameters(), *layer.buffers()]) as live:
-        before = live.bytes
-        y = layer(x)
-    assert y.untyped_storage().nbytes() <= live.bytes - before < 1.2 * y.untyped_storage().nbytes()
 
 
 @pytest.mark.parametrize("layer", [BAM(6), CBAM(6, zero_init=False), ScSE(6), ScSE(6, combine="max")])

@@ -155,10 +155,10 @@ def test_each_position_is_where_the_drawing_has_it(kind, stride):
     block = trained(block).eval()
     mirror = Mirror(5)
     x = pictures(2, channels, 7, 11)
-    branch, shortcut = block.residual(x), x if stride == 1 else block.downsample(x)
+    branch, shortcut = block.last_norm(block.residual(x)), x if stride == 1 else block.downsample(x)
     expected = {
         "standard": (mirror(branch) + shortcut).relu(),
-        "pre": (block.residual(mirror(x)) + shortcut).relu(),
+        "pre": (block.last_norm(block.residual(mirror(x))) + shortcut).relu(),
         "post": mirror((branch + shortcut).relu()),
         "identity": (branch + mirror(shortcut)).relu(),
     }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.capture import Tap
-from foveate.layers import functional, gradients
+from foveate.layers import functional, gradients, recomputing
 
 __all__ = ["CBAM", "SpatialGate"]
 
@@ -149,7 +149,8 @@ class CBAM(nn.Module):
             case "channel_first":
                 gate = self.channel_gate(self.channel_logits(x).sigmoid())
                 gated = functional.scale(x, gate)
-                with gradients.recomputed(gated, lambda: functional.scale(x, gate)):
+                source = recomputing.held(x)
+                with recomputing.recomputed(gated, lambda: functional.scale(source(), gate)):
                     return self.gate_positions(gated, own=True)
             case "spatial_first":
                 return self.gate_channels(self.gate_positions(x))

@@ -6,9 +6,6 @@ product. Exported code gets the convolution. One that is hooked, or no plain one
 """
 
 import math
-import weakref
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -24,9 +21,9 @@ __all__ = [
     "maximum",
     "one_plus_gate",
     "project_channels",
-    "recomputed",
     "scale_by_sum",
     "scale_positions",
+    "transformed",
 ]
 
 CONVOLVE = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
@@ -38,6 +35,11 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 def is_plain(module: nn.Module) -> bool:
     """Whether a module is torch's own, unparametrised and without hooks, so that its weight says all that it does."""
     return type(module).__module__.startswith("torch.nn.modules.") and not any(getattr(module, name) for name in HOOKS)
+
+
+def transformed() -> bool:
+    """Whether torch.compile, torch.export or torch.func look on, which see through torch's own operations alone."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def maximum(x: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -194,28 +196,6 @@ class _GateOfBoth(torch.autograd.Function):
         return of_channel, of_position.reshape(position.shape), None, None
 
 
-def recomputed(x: Tensor, again: Callable[[], Tensor]) -> AbstractContextManager[Any]:
-    """In this context no gradient keeps x: the backward pass computes it by `again`, once for each two that need it."""
-    if _transformed() or not torch.is_grad_enabled():
-        return nullcontext()
-
-    kept = weakref.ref(x)  # autograd keeps both functions
-    for_the_next: list[Tensor] = []
-
-    def pack(tensor: Tensor) -> Tensor | None:
-        return None if tensor is kept() else tensor
-
-    def unpack(packed: Tensor | None) -> Tensor:
-        if packed is not None:
-            return packed
-        if for_the_next:
-            return for_the_next.pop()
-        for_the_next.append(again())
-        return for_the_next[0]
-
-    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
-
-
 def project_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The convolution of (batch, channel, *space) to one channel, by a weight of (1, channel), without a copy of x."""
     if not _on_processor(x):
@@ -300,17 +280,12 @@ def _same(x: Tensor, weight: Tensor, kernel: tuple[int, ...]) -> Tensor:
 
 def _own_gradient(*tensors: Tensor) -> bool:
     """Whether a gradient written here is of use."""
-    return torch.is_grad_enabled() and not _transformed() and any(tensor.requires_grad for tensor in tensors)
-
-
-def _transformed() -> bool:
-    """Whether torch.compile, torch.export or torch.func look on, which see through torch's own operations alone."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return torch.is_grad_enabled() and not transformed() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _overwritable(x: Tensor, other: Tensor) -> bool:
     """Whether x can take what it is combined to with another tensor: no gradient will ask for what it was."""
-    return not torch.is_grad_enabled() and not _transformed() and x.dtype == other.dtype
+    return not torch.is_grad_enabled() and not transformed() and x.dtype == other.dtype
 
 
 def _on_processor(x: Tensor) -> bool:

@@ -20,9 +20,12 @@ changes. A mechanism M can stand at five positions of a block (the names are tho
 """
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from typing import Literal
 
 from torch import Tensor, nn
+
+from foveate.layers import recomputing
 
 __all__ = ["BasicBlock", "Bottleneck", "Position", "ResidualBlock", "Shortcut", "StrideIn"]
 
@@ -52,31 +55,44 @@ class ResidualBlock(nn.Module, ABC):
         self.channels |= dict.fromkeys(("identity", "standard", "post"), out_channels)
         self.position: Position | None = None
         self.mechanism = None
+        self.branch_relu = self.recompute = False
         self.relu = nn.ReLU(inplace=True)
 
     @abstractmethod
     def residual(self, x: Tensor) -> Tensor:
-        """F(x), up to its last normalisation."""
+        """F(x), up to its last convolution."""
 
     @property
     @abstractmethod
     def last_norm(self) -> nn.BatchNorm2d:
         """The last normalisation of F."""
 
-    def place(self, mechanism: nn.Module, position: Position) -> None:
-        """Put the mechanism at a position of this block."""
-        self.mechanism, self.position = mechanism, position
+    def place(self, mechanism: nn.Module, position: Position, recompute: bool = False) -> None:
+        """Put the mechanism at a position of this block.
+
+        recompute, at position "standard": what it reads is not kept for its gradient but normalised again.
+        """
+        if recompute and (position != "standard" or self.branch_relu):
+            found = "with branch_relu=True" if self.branch_relu else f"at position={position!r}"
+            raise ValueError(f"recompute is for a mechanism behind a block's last normalisation; got one {found}")
+        self.mechanism, self.position, self.recompute = mechanism, position, recompute
 
     def at(self, position: Position, x: Tensor) -> Tensor:
         """What the mechanism makes of x if it stands at this position; else x."""
         return self.mechanism(x) if self.mechanism is not None and self.position == position else x
 
     def extra_repr(self) -> str:
-        return f"position={self.position!r}" if self.position is not None else ""
+        recompute = ", recompute=True" if self.recompute else ""
+        return f"position={self.position!r}{recompute}" if self.position is not None else ""
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = self.at("identity", x if self.downsample is None else self.downsample(x))
-        branch = self.at("standard", self.residual(self.at("pre", x)))
+        features = self.residual(self.at("pre", x))
+        branch = self.last_norm(features)
+        if self.branch_relu:
+            branch = self.relu(branch)
+        with recomputing.normalised_again(self.last_norm, features, branch) if self.recompute else nullcontext():
+            branch = self.at("standard", branch)
         return self.at("post", self.relu(branch + shortcut))
 
 
@@ -128,8 +144,7 @@ class BasicBlock(ResidualBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         x = self.at("after_3x3", self.relu(self.bn1(self.conv1(x))))
-        x = self.bn2(self.conv2(x))
-        return self.relu(x) if self.branch_relu else x
+        return self.conv2(x)
 
     def extra_repr(self) -> str:
         return ", ".join(filter(None, (super().extra_repr(), "branch_relu=True" if self.branch_relu else "")))
@@ -182,7 +197,7 @@ class Bottleneck(ResidualBlock):
     def residual(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.at("after_3x3", self.relu(self.bn2(self.conv2(x))))
-        return self.bn3(self.conv3(x))
+        return self.conv3(x)
 
     @property
     def last_norm(self) -> nn.BatchNorm2d:

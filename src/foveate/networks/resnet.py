@@ -62,6 +62,9 @@ class ResNet(nn.Module):
         blocks: Put it into these blocks only: pairs (stage from 1, block from 0); or 1, 5 or 10, the blocks that
             non_local_blocks names. Default: as published: every block; the last block of every stage but the last for
             bam; non_local_blocks(depths, 5) for nonlocal.
+        recompute: Do not keep what mechanisms read for their gradients; the backward pass normalises it again from what
+            the normalisation keeps. A training step holds one map less for each block, and takes a little longer. For
+            position "standard".
         stem: "imagenet" (7x7, stride 2), "deep" (three 3x3, the first with stride 2), "cifar" (3x3, stride 1) or "tiny"
             (3x3, stride 2).
         stem_channels: Channels of the stem, three numbers for the deep one. Default: base_width, and half of it in the
@@ -101,6 +104,7 @@ class ResNet(nn.Module):
         position: Position | None = None,
         stages: Sequence[int] | None = None,
         blocks: Sequence[tuple[int, int]] | int | None = None,
+        recompute: bool = False,
         stem: Stem = "imagenet",
         stem_channels: int | Sequence[int] | None = None,
         stem_pool: StemPool | None = None,
@@ -155,7 +159,7 @@ class ResNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)
         self._draw(zero_init_last)
-        self.sites = self.place(mechanism, options, position, stages, blocks)
+        self.sites = self.place(mechanism, options, position, stages, blocks, recompute)
 
     def _draw(self, zero_init_last: bool) -> None:
         """The host's initial weights; runs before any mechanism is in place."""
@@ -174,10 +178,12 @@ class ResNet(nn.Module):
         position: Position | None = None,
         stages: Sequence[int] | None = None,
         blocks: Sequence[tuple[int, int]] | int | None = None,
+        recompute: bool = False,
     ) -> dict[str, int]:
         """Build the mechanisms where they go; the name of each and its channels."""
         if mechanism is None:
             given = {"options": options, "position": position, "stages": stages, "blocks": blocks}
+            given["recompute"] = recompute or None
             idle = [name for name, value in given.items() if value is not None]
             if idle:
                 raise ValueError(f"{', '.join(idle)} need a mechanism; got mechanism=None")
@@ -190,7 +196,7 @@ class ResNet(nn.Module):
         sites = {}
         for stage, index in chosen_blocks(self.depths, place, stages, blocks):
             block = cast(ResidualBlock, self.get_submodule(f"layer{stage}.{index}"))
-            block.place(builders[stage - 1](block.channels[position]), position)
+            block.place(builders[stage - 1](block.channels[position]), position, recompute)
             sites[f"layer{stage}.{index}.mechanism"] = block.channels[position]
         return sites
 
@@ -251,6 +257,7 @@ class Settings(TypedDict, total=False):
     position: Position | None
     stages: Sequence[int] | None
     blocks: Sequence[tuple[int, int]] | int | None
+    recompute: bool
     stem: Stem
     stem_channels: int | Sequence[int] | None
     stem_pool: StemPool | None
