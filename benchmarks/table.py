@@ -25,7 +25,7 @@ from timing import Ratio
 
 HERE = Path(__file__).parent
 PACKAGES = ("foveate", "torch", "torchvision", "timm", "monai", "transformers", "numpy")
-HEADINGS = ("what", "against", "ratio", "by wall time", "peer", "target", "reached")
+HEADINGS = ("what", "against", "ratio", "by wall time", "peer", "limit", "target", "reached")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def rows_of(part: Part, quick: bool, threads: int) -> Iterator[tuple[str, ...]]:
     """The lines of one part, or the one that says why it has none."""
     name = " ".join((part.script, *part.options))
     if part.needs is not None and find_spec(part.needs) is None:
-        yield name, part.needs, "", "", "", "", f"{part.needs} is not installed"
+        yield name, part.needs, "", "", "", "", "", f"{part.needs} is not installed"
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "found.json"
@@ -109,7 +109,7 @@ def rows_of(part: Part, quick: bool, threads: int) -> Iterator[tuple[str, ...]]:
         environment |= WARM if part.warm else {}
         command = [sys.executable, str(HERE / f"{part.script}.py"), *given]
         if subprocess.run(command, env=environment, stdout=sys.stderr, check=False).returncode:
-            yield name, "", "", "", "", "", "failed; what it printed says why"
+            yield name, "", "", "", "", "", "", "failed; what it printed says why"
             return
         for each in json.loads(file.read_text())["ratios"]:
             yield row(Ratio(**each))
@@ -117,7 +117,9 @@ def rows_of(part: Part, quick: bool, threads: int) -> Iterator[tuple[str, ...]]:
 
 def row(ratio: Ratio) -> tuple[str, ...]:
     """The cells of one line."""
-    numbers = [f"{value:.3g}" if value is not None else "" for value in (ratio.value, ratio.wall, ratio.peer)]
+    numbers = [
+        f"{value:.3g}" if value is not None else "" for value in (ratio.value, ratio.wall, ratio.peer, ratio.limit)
+    ]
     reached = {True: "yes", False: "no", None: ""}[ratio.reached]
     return ratio.what, ratio.against, *numbers, ratio.target, reached
 

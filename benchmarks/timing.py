@@ -47,6 +47,7 @@ class Ratio:
         target: The bound that it should reach, as ">= 1.6"; empty where there is none.
         wall: The same ratio by wall time; None where it is not one of times.
         peer: What the peer reaches where `value` is ours over our own plain network.
+        limit: What no form could pass on this machine, measured in the same turns.
     """
 
     what: str
@@ -55,6 +56,7 @@ class Ratio:
     target: str = ""
     wall: float | None = None
     peer: float | None = None
+    limit: float | None = None
 
     @property
     def reached(self) -> bool | None:
@@ -66,10 +68,16 @@ class Ratio:
 
 
 def time_ratio(
-    what: str, against: str, over: Times, under: Times, target: str = "", peer: float | None = None
+    what: str,
+    against: str,
+    over: Times,
+    under: Times,
+    target: str = "",
+    peer: float | None = None,
+    limit: float | None = None,
 ) -> Ratio:
     """The line of one time over another."""
-    return Ratio(what, against, over.cpu_ms / under.cpu_ms, target, over.wall_ms / under.wall_ms, peer)
+    return Ratio(what, against, over.cpu_ms / under.cpu_ms, target, over.wall_ms / under.wall_ms, peer, limit)
 
 
 def geometric_mean(values: Iterable[float]) -> float:
