@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -17,6 +18,14 @@ def environment(name, *, report):
 
 def process(*, report):
     return os.getpid()
+
+
+def nap(seconds, *, report):
+    time.sleep(seconds)
+
+
+def is_imported(name, *, report):
+    return name in sys.modules
 
 
 def fail(*, report):

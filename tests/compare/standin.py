@@ -119,7 +119,7 @@ class InlineEngine:
     def __exit__(self, *_):
         pass
 
-    def run(self, jobs):
+    def run(self, jobs, following=0):
         for job in jobs:
             self.done.append(job.key)
             yield Event(job.key, "started")

@@ -64,6 +64,21 @@ def test_one_worker_does_many_jobs_and_stays_for_more():
     assert first[0] != ("finished", os.getpid())
 
 
+@pytest.mark.parametrize(("warm", "found"), [("colorsys", True), (None, False)])
+def test_a_worker_without_a_job_imports_what_following_jobs_need(warm, found):
+    with LocalEngine(2, warm=warm) as engine:
+        list(engine.run([Job(0, jobs.nap, (1.0,))], following=2))
+        assert len(engine._team) == 2
+        ended = last(engine.run([Job(number, jobs.is_imported, ("colorsys",)) for number in range(2)]))
+    assert any(value for _, value in ended.values()) == found
+
+
+def test_what_cannot_be_imported_beforehand_is_left_to_the_jobs():
+    with LocalEngine(2, warm="no_such_module") as engine:
+        list(engine.run([Job(0, jobs.nap, (0.5,))], following=2))
+        assert last(engine.run([Job(1, jobs.square, (3,))])) == {1: ("finished", 9)}
+
+
 def test_two_workers_work_at_the_same_time(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     with LocalEngine(2) as engine:

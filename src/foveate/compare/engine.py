@@ -2,10 +2,12 @@
 
 An engine takes jobs and yields what happens to them. A job is a function that can be imported by name, with its
 arguments; it gets one more, `report`, through which it tells how far it is. Importing Lightning takes seconds, so a
-worker is kept for many jobs. Threads are counted before torch is loaded, because OpenMP reads their number once.
+worker is kept for many jobs, and imports it while it waits for the first. Threads are counted before torch is loaded,
+because OpenMP reads their number once.
 """
 
 import contextlib
+import importlib
 import io
 import multiprocessing
 import os
@@ -29,6 +31,7 @@ __all__ = ["Engine", "Event", "Job", "LocalEngine", "RayEngine", "explain"]
 ATTEMPTS = 2  # a job whose worker was killed is done once more; the kill may have been meant for another
 PATIENCE_S = 5.0  # between asking a worker to end and ending it
 WATCH_S = 1.0  # how often to look after workers that are silent
+IDLE_S = 0.1  # without a job, after which a worker imports what jobs will need
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,11 @@ class Engine(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Event]:
-        """Do the jobs, the first ones first; yield their events until each has finished or failed."""
+    def run(self, jobs: Sequence[Job], following: int = 0) -> Iterator[Event]:
+        """Do the jobs, the first ones first; yield their events until each has finished or failed.
+
+        So many jobs will follow: an engine may make ready for them meanwhile.
+        """
         ...
 
 
@@ -100,10 +106,16 @@ class LocalEngine:
         threads: Threads of each.
         log: A file for what the workers print, and for tracebacks. Default: they print where this process prints.
         gpus: GPUs as CUDA_VISIBLE_DEVICES takes them; a worker sees one, shared if need be. Default: all that we see.
+        warm: A module that a worker imports while it has no job.
     """
 
     def __init__(
-        self, workers: int | None = None, threads: int = 1, log: Path | None = None, gpus: Sequence[str] = ()
+        self,
+        workers: int | None = None,
+        threads: int = 1,
+        log: Path | None = None,
+        gpus: Sequence[str] = (),
+        warm: str | None = None,
     ) -> None:
         if threads < 1 or (workers is not None and workers < 1):
             raise ValueError(f"workers and threads must be 1 or more; got workers={workers}, threads={threads}")
@@ -113,6 +125,7 @@ class LocalEngine:
         self.threads = threads
         self.log = log
         self.gpus = tuple(gpus)
+        self.warm = warm
         self._team: list[Worker] = []
 
     def __enter__(self) -> Self:
@@ -120,9 +133,8 @@ class LocalEngine:
 
     def __exit__(self, *_: object) -> None:
         for worker in self._team:
-            worker.connection.close()  # an idle worker ends at that
-            if worker.job is not None or not worker.ready:
-                worker.process.terminate()
+            worker.connection.close()
+            worker.process.terminate()
         for worker in self._team:
             worker.process.join(PATIENCE_S)
             if worker.process.is_alive():
@@ -130,8 +142,10 @@ class LocalEngine:
                 worker.process.join()
         self._team.clear()
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Event]:
-        """Do the jobs in the workers; a job whose worker dies is done once more, then it has failed.
+    def run(self, jobs: Sequence[Job], following: int = 0) -> Iterator[Event]:
+        """Do the jobs in the workers, and start those that what follows will need.
+
+        A job whose worker dies is done once more, then it has failed.
 
         Raises:
             RunError: If a worker dies before it can take a job.
@@ -139,7 +153,7 @@ class LocalEngine:
         waiting = deque(jobs)
         attempts: Counter[int] = Counter()
         while waiting or any(worker.job for worker in self._team):
-            yield from self._hand_out(waiting, attempts)
+            yield from self._hand_out(waiting, attempts, following)
             wait([end for worker in self._team for end in (worker.connection, worker.process.sentinel)], WATCH_S)
             for worker in list(self._team):
                 dead = not worker.process.is_alive()  # asked before listening, so that its last words are heard
@@ -147,9 +161,9 @@ class LocalEngine:
                 if dead:
                     yield from self._bury(worker, waiting, attempts)
 
-    def _hand_out(self, waiting: deque[Job], attempts: Counter[int]) -> Iterator[Event]:
+    def _hand_out(self, waiting: deque[Job], attempts: Counter[int], following: int) -> Iterator[Event]:
         busy = sum(worker.job is not None for worker in self._team)
-        while len(self._team) < min(self.workers, busy + len(waiting)):
+        while len(self._team) < min(self.workers, max(busy + len(waiting), following)):
             self._team.append(self._start())
         for worker in self._team:
             if waiting and worker.ready and worker.job is None:
@@ -164,7 +178,7 @@ class LocalEngine:
         gpu = min(self.gpus, key=taken.count, default=None)  # shared where there are more workers than GPUs
         ours, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
-        process = context.Process(target=_serve, args=(theirs, self.log), name="foveate worker")
+        process = context.Process(target=_serve, args=(theirs, self.log, self.warm), name="foveate worker")
         with _environment(_variables(self.threads) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})):
             process.start()
         theirs.close()
@@ -201,7 +215,7 @@ class LocalEngine:
             yield Event(worker.job.key, "failed", f"its worker process {how}, {ATTEMPTS} times")
 
 
-def _serve(connection: Connection, log: Path | None) -> None:
+def _serve(connection: Connection, log: Path | None, warm: str | None) -> None:
     """What a worker does: one job after another, until its parent ends or lets go of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -210,6 +224,10 @@ def _serve(connection: Connection, log: Path | None) -> None:
     connection.send(("ready", None))
     while True:
         try:
+            if warm is not None and not connection.poll(IDLE_S):
+                with contextlib.suppress(Exception):  # a job that needs it will say what is wrong
+                    importlib.import_module(warm)
+                warm = None
             job = connection.recv()
         except EOFError:
             _leave(0)
@@ -337,7 +355,7 @@ class RayEngine:
             self._ray.shutdown()
             self._joined = False
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Event]:
+    def run(self, jobs: Sequence[Job], following: int = 0) -> Iterator[Event]:
         """Do the jobs as tasks; one whose process or node is lost is done once more, then it has failed."""
         from ray.util.queue import Queue
 

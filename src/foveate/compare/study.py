@@ -40,6 +40,7 @@ from foveate.tasks.summary import Summary
 __all__ = ["Study", "compare"]
 
 OWN = ("arm", "mechanism", "options", "where", "seed", "width")  # what runs of one study may differ in
+TRAINING = "foveate.tasks.job"  # what every run imports, Lightning with it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -237,7 +238,7 @@ class _Session:
         asked = asked_runs(self.study, self.plan)
         left = unfinished_runs(self.study, self.out, self.plan)
         value = None
-        for event in engine.run([job]):
+        for event in engine.run([job], following=len(left)):
             if event.kind == "failed":
                 raise RunError(event.value)
             value = event.value
@@ -316,5 +317,5 @@ def _suited_engine(base: TrainingConfig, workers: int | None = None) -> LocalEng
         count = torch.cuda.device_count()
         gpus = names.split(",")[:count] if names else [str(index) for index in range(count)]
     if base.devices > 1:  # a run takes several
-        return LocalEngine(workers or 1, base.threads or 1)
-    return LocalEngine(workers, base.threads or 1, gpus=gpus)
+        return LocalEngine(workers or 1, base.threads or 1, warm=TRAINING)
+    return LocalEngine(workers, base.threads or 1, gpus=gpus, warm=TRAINING)
