@@ -4,12 +4,13 @@ python benchmarks/non_local.py, or make bench. Both have the same weights; that 
 before anything is timed. Softmax kinds are measured in a forward pass, the others in a forward and a backward pass of
 the whole layer. The map of a concatenation is formed of sums of one number a position, not of pairs of embeddings,
 which no memory would hold. Softmax kinds are measured at two widths: at the larger one the products take most of the
-time, in both forms. Where the maps would take more than --limit-gib, the explicit form is left out.
+time, in both forms. The limit is what is left when nothing but the two products is timed, at the best rate of torch's
+matrix products here. Where the maps would take more than --limit-gib, the explicit form is left out.
 """
 
 import gc
 from collections.abc import Callable
-from itertools import product
+from itertools import product as combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,9 +24,10 @@ from timing import Ratio, interleaved, save, set_threads, time_ratio
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-OURS, EXPLICIT = "foveate", "explicit"
+OURS, EXPLICIT, PRODUCT = "foveate", "explicit", "product"
+RATED = 4096, 512  # rows and columns of the square, and of what it is multiplied by, that tell the rate of products
 SOFTMAX, PRODUCTS = ("embedded_gaussian", "gaussian"), ("dot_product", "concatenation")
-# What the explicit form should cost, in multiples of ours; at fewer than 1,000 positions no less.
+# What the explicit form should cost, in multiples of ours; of products at fewer than 1,000 positions no less.
 TARGETS = {(kind, 12544): ">= 2" for kind in SOFTMAX} | {(kind, 32768): ">= 2" for kind in SOFTMAX}
 TARGETS |= {("dot_product", 12544): ">= 6", ("concatenation", 12544): ">= 4"}
 TARGETS |= {("dot_product", 6272): ">= 2.5", ("concatenation", 6272): ">= 1.7"}
@@ -65,7 +67,7 @@ def main(
     cases = [
         (kind, width, count)
         for kinds, widths, counts in ((SOFTMAX, softmax_channels, softmax_positions), (PRODUCTS, channels, positions))
-        for kind, width, count in product(kinds, map(int, widths.split(",")), map(int, counts.split(",")))
+        for kind, width, count in combinations(kinds, map(int, widths.split(",")), map(int, counts.split(",")))
     ]
     for kind, width, count in cases:
         backward = kind in PRODUCTS
@@ -77,7 +79,7 @@ def main(
         steps = {name: passes(layer, x, backward) for name, layer in layers.items()}
         check(kind, steps)
         many = turns if count**2 * 4 < GIB / 2 else max(2, turns // 3)
-        times = interleaved(steps, many, warmup=1)
+        times = interleaved(steps | ({} if backward else {PRODUCT: product()}), many, warmup=1)
         memory = {name: peak_of_tensors(step, [x, *layers[name].parameters()]) for name, step in steps.items()}
         gc.collect()
         found.append({"kind": kind, "channels": width, "positions": count, "times": times, "memory": memory})
@@ -145,6 +147,14 @@ def explicit(ours: Any) -> "nn.Module":
     return Explicit()
 
 
+def product() -> "Callable[[], Tensor]":
+    """The product whose time tells the rate of products."""
+    import torch
+
+    square, rows = torch.rand(RATED[0], RATED[0]), torch.rand(RATED)
+    return lambda: square @ rows
+
+
 def passes(layer: "nn.Module", x: "Tensor", backward: bool) -> "Callable[[], list[Tensor]]":
     """What makes a forward pass, or a forward and a backward pass, and gives the output and the input's gradient."""
     import torch
@@ -186,11 +196,15 @@ def compared(found: dict[str, Any], kind: str | None = None) -> float | None:
 def lines(kind: str, width: int, count: int, found: dict[str, Any]) -> list[Ratio]:
     """The lines of the table for one number of positions that has a target."""
     times, memory = found["times"], found["memory"]
-    target = ">= 1" if count <= 784 else TARGETS.get((kind, count), "")
-    if not target or EXPLICIT not in times:
+    target = TARGETS.get((kind, count), ">= 1" if count <= 784 and kind in PRODUCTS else "")
+    if EXPLICIT not in times or (count > 784 and not target):
         return []
     what = f"NonLocal, {kind}, {count:,} positions of {width}"
-    made = [time_ratio(what, "the map formed", times[EXPLICIT], times[OURS], target)]
+    # Two products of the map with rows of half the width: of the one with itself, half the tiles count with all of it.
+    work = 2 * (count / RATED[0]) ** 2 * (width / 2 / RATED[1])
+    least = work * times[PRODUCT].cpu_ms if PRODUCT in times else None
+    limit = times[EXPLICIT].cpu_ms / least if least and count > 784 else None
+    made = [time_ratio(what, "the map formed", times[EXPLICIT], times[OURS], target, limit=limit)]
     if kind in SOFTMAX and count > 784:
         made.append(Ratio(f"{what}: memory", "the map formed", memory[EXPLICIT] / memory[OURS], ">= 10"))
     return made
