@@ -121,6 +121,8 @@ def row(ratio: Ratio) -> tuple[str, ...]:
         f"{value:.3g}" if value is not None else "" for value in (ratio.value, ratio.wall, ratio.peer, ratio.limit)
     ]
     reached = {True: "yes", False: "no", None: ""}[ratio.reached]
+    if ratio.reached is False and ratio.possible is False:
+        reached = "no: beyond the limit"
     return ratio.what, ratio.against, *numbers, ratio.target, reached
 
 

@@ -61,10 +61,18 @@ class Ratio:
     @property
     def reached(self) -> bool | None:
         """Whether the bound is reached; None where there is none."""
+        return self._within(self.value)
+
+    @property
+    def possible(self) -> bool | None:
+        """Whether the limit leaves the bound to be reached; None where there is no limit or no bound."""
+        return None if self.limit is None else self._within(self.limit)
+
+    def _within(self, value: float) -> bool | None:
         if not self.target:
             return None
         sign, bound = self.target.split()
-        return {">=": operator.ge, "<=": operator.le}[sign](self.value, float(bound))
+        return {">=": operator.ge, "<=": operator.le}[sign](value, float(bound))
 
 
 def time_ratio(
