@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from foveate import networks
+from foveate import networks, to_publisher
 from foveate.compare.cost import LiveBytes
 from foveate.layers import CBAM, recomputing
 
@@ -173,6 +173,13 @@ def test_only_what_stands_behind_a_last_normalisation_is_recomputed(settings, fo
     wanted = f"^recompute is for a mechanism behind a block's last normalisation; got one {found}$"
     with pytest.raises(ValueError, match=wanted):
         networks.ResNet("basic", (1, 1, 1), mechanism="se", recompute=True, **settings)
+
+
+def test_a_network_that_recomputes_goes_to_a_publisher_as_any_other():
+    plain, again = (networks.resnet50(mechanism="se", recompute=recompute) for recompute in (False, True))
+    again.load_state_dict(plain.state_dict())
+    theirs = [to_publisher(network, "timm") for network in (plain, again)]
+    assert theirs[0].keys() == theirs[1].keys()
 
 
 def test_a_network_without_mechanisms_recomputes_nothing():

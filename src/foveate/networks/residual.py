@@ -82,8 +82,7 @@ class ResidualBlock(nn.Module, ABC):
         return self.mechanism(x) if self.mechanism is not None and self.position == position else x
 
     def extra_repr(self) -> str:
-        recompute = ", recompute=True" if self.recompute else ""
-        return f"position={self.position!r}{recompute}" if self.position is not None else ""
+        return f"position={self.position!r}" if self.position is not None else ""
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = self.at("identity", x if self.downsample is None else self.downsample(x))
