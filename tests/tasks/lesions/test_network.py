@@ -1,5 +1,8 @@
 """Networks of runs that detect in volumes: what stands where, and the weights that they start from."""
 
+import dataclasses
+import warnings
+
 import pytest
 import torch
 from tests.tasks.lesions.stacks import preparation
@@ -92,6 +95,34 @@ def test_weights_of_a_resnet_fill_the_body(tmp_path):
     torch.save(resnet18().state_dict(), tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="does not fit"):
         build_network(tiny(network="mask_rcnn_resnet50", init=str(tmp_path / "other.pth")), preparation(norm="frozen"))
+
+
+def test_a_network_of_boxes_starts_from_one_with_masks_and_leaves_them(tmp_path):
+    made, _ = build_network(tiny(norm="group", seed=3), preparation(norm="group"))
+    save_checkpoint(made, tmp_path / "made.safetensors")
+    boxes = preparation(norm="group", masks=False)
+    left = "has weights for masks, which are left: the data have boxes alone$"
+    with pytest.warns(UserWarning, match=f"made.safetensors {left}"):
+        network, _ = build_network(tiny(init=str(tmp_path / "made.safetensors")), boxes)
+    own = made.state_dict()
+    assert not any("mask" in name for name in network.state_dict())
+    assert all(value.equal(own[name]) for name, value in network.state_dict().items())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_checkpoint(network, tmp_path / "boxes.safetensors")
+        build_network(tiny(init=str(tmp_path / "boxes.safetensors")), boxes)
+        build_network(tiny(init=str(tmp_path / "made.safetensors")), preparation(norm="group"))
+
+
+@pytest.mark.slow
+def test_the_published_weights_of_coco_start_a_network_of_boxes(monkeypatch):
+    coco = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict()
+    monkeypatch.setattr("foveate.tasks.lesions.network.fetch_published", lambda name: dict(coco))
+    config = tiny(network="mask_rcnn_resnet50", pretrained=True)
+    prepared = dataclasses.replace(prepare_for(config, stacks()), masks=False)
+    with pytest.warns(UserWarning, match="the published maskrcnn_resnet50_fpn has weights for masks, which are left"):
+        network, _ = build_network(config, prepared)
+    assert network.backbone.body.conv1.weight.equal(coco["backbone.body.conv1.weight"])
 
 
 def test_a_run_that_goes_on_from_another_keeps_its_normalisation(tmp_path):

@@ -1,5 +1,7 @@
 """Build the network of a run that detects in slices."""
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ DECIDED = (
 VOLUMETRIC = "volumetric"
 LEAST_SCORE = 0.01  # of what a network gives: low, for 16 false positives a slice are counted
 COCO = "maskrcnn_resnet50_fpn"
+MASKS = ("roi_heads.mask_head", "roi_heads.mask_predictor")
 BACKBONES = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101"}
 """torchvision's names of the bottleneck networks that weights are published for."""
 
@@ -114,7 +117,16 @@ def _start_from(network: MaskRCNN, path: str, new: list[str]) -> None:
             raise CheckpointError(f"{path} has keys of {found.publisher}, but {found.problems[0]}")
         _load_body(network, dict(found.state), path, new)
     else:
-        start_from(network, path, new, network.head_names, ours=True)
+        start_from(network, path, new, [*network.head_names, *_left(network, found.state or {}, path)], ours=True)
+
+
+def _left(network: MaskRCNN, state: Mapping[str, Any], source: str) -> tuple[str, ...]:
+    """The modules of a Mask R-CNN's masks where a network of boxes starts from one; says so."""
+    here, there = (any(key.startswith(MASKS) for key in given) for given in (network.state_dict(), state))
+    if here or not there:
+        return ()
+    warnings.warn(f"{source} has weights for masks, which are left: the data have boxes alone", stacklevel=3)
+    return MASKS
 
 
 def _load_body(network: MaskRCNN, state: dict[str, Any], source: str, new: list[str]) -> None:
@@ -129,7 +141,8 @@ def _load_published(network: MaskRCNN, config: LesionConfig, new: list[str]) -> 
     if name is None or set(backbone) != {"block", "depths"}:
         raise ValueError(f"no weights are published for the backbone of {config.network}: {dict(backbone)}")
     if name == "resnet50":
-        load_into(network, fetch_published(COCO), f"the published {COCO}", new, network.head_names)
+        state, source = fetch_published(COCO), f"the published {COCO}"
+        load_into(network, state, source, new, [*network.head_names, *_left(network, state, source)])
     else:
         _load_body(network, fetch_published(name), f"the published {name}", new)
 
