@@ -4,8 +4,8 @@ python benchmarks/non_local.py, or make bench. Both have the same weights; that 
 before anything is timed. Softmax kinds are measured in a forward pass, the others in a forward and a backward pass of
 the whole layer. The map of a concatenation is formed of sums of one number a position, not of pairs of embeddings,
 which no memory would hold. Softmax kinds are measured at two widths: at the larger one the products take most of the
-time, in both forms. The limit is what is left when nothing but the two products is timed, at the best rate of torch's
-matrix products here. Where the maps would take more than --limit-gib, the explicit form is left out.
+time, in both forms. The limit is what is left when nothing but the two products is timed, at the rate of one large
+product of torch. Where the maps would take more than --limit-gib, the explicit form is left out.
 """
 
 import gc

@@ -47,7 +47,7 @@ class Ratio:
         target: The bound that it should reach, as ">= 1.6"; empty where there is none.
         wall: The same ratio by wall time; None where it is not one of times.
         peer: What the peer reaches where `value` is ours over our own plain network.
-        limit: What no form could pass on this machine, measured in the same turns.
+        limit: What the arithmetic that all forms share would reach alone, measured in the same turns.
     """
 
     what: str

@@ -67,10 +67,21 @@ def test_one_worker_does_many_jobs_and_stays_for_more():
 @pytest.mark.parametrize(("warm", "found"), [("colorsys", True), (None, False)])
 def test_a_worker_without_a_job_imports_what_following_jobs_need(warm, found):
     with LocalEngine(2, warm=warm) as engine:
-        list(engine.run([Job(0, jobs.nap, (1.0,))], following=2))
-        assert len(engine._team) == 2
+        while sum(worker.ready for worker in engine._team) < 2:
+            list(engine.run([Job(0, jobs.nap, (0.5,))], following=2))
         ended = last(engine.run([Job(number, jobs.is_imported, ("colorsys",)) for number in range(2)]))
     assert any(value for _, value in ended.values()) == found
+
+
+def test_a_worker_that_dies_over_its_imports_is_not_started_again_and_again(tmp_path, monkeypatch):
+    deaths = tmp_path / "deaths"
+    fatal = f"import os\nwith open({str(deaths)!r}, 'a') as file:\n    file.write('.')\nos._exit(1)\n"
+    (tmp_path / "fatal_import.py").write_text(fatal)
+    monkeypatch.syspath_prepend(tmp_path)
+    with LocalEngine(3, warm="fatal_import") as engine:
+        ended = last(engine.run([Job(0, jobs.nap, (4.0,))], following=3))
+    assert ended[0][0] == "finished"
+    assert len(deaths.read_text()) == 2
 
 
 def test_what_cannot_be_imported_beforehand_is_left_to_the_jobs():

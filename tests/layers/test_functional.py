@@ -178,6 +178,17 @@ def test_gradients_of_our_own_are_those_of_torch_with_ties_in_both_layouts(name,
     assert found[0][1].is_contiguous(memory_format=layout) or not batch
 
 
+@pytest.mark.parametrize("product", [False, True])
+def test_gates_of_two_precisions_have_gradients(product):
+    channel = torch.randn(2, 3, dtype=torch.bfloat16, requires_grad=True)
+    position = torch.randn(2, 5, requires_grad=True)
+    gate = gradients.gate_of_both(channel, position, product=product, last=False)
+    gate.sum().backward()
+    assert (channel.grad.dtype, position.grad.dtype) == (torch.bfloat16, torch.float32)
+    for last in (False, True):
+        assert gradients.gate_of_both(channel[:0], position[:0], product=product, last=last).shape == (0, 3, 5)
+
+
 def test_many_equal_maxima_of_halves_share_the_gradient():
     x = torch.zeros(1, 1, 5000, dtype=torch.bfloat16, requires_grad=True)
     gradients.maximum(x, (2,)).backward(torch.ones(1, 1, dtype=torch.bfloat16))

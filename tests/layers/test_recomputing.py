@@ -2,6 +2,7 @@ import weakref
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -107,6 +108,86 @@ def test_what_is_normalised_again_has_its_gradients_to_the_second_order(norm, sp
     assert gradgradcheck(gated, x)
 
 
+def recomputing_network(mechanism, recompute, **settings):
+    torch.manual_seed(0)
+    return networks.resnet18(width=0.25, num_classes=5, mechanism=mechanism, recompute=recompute, **settings)
+
+
+@pytest.mark.parametrize("mechanism", ["se", "cbam"])
+def test_parameters_given_for_a_call_are_those_of_its_gradients(mechanism):
+    x, found = torch.randn(2, 3, 32, 32), []
+    for recompute in (False, True):
+        network = recomputing_network(mechanism, recompute)
+        given = {name: value.detach() + 0.1 for name, value in network.named_parameters()}
+        given = {name: value.requires_grad_() for name, value in given.items()}
+        y = torch.func.functional_call(network, given, (x,))
+        found.append(torch.autograd.grad(y.square().sum(), list(given.values())))
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+def test_statistics_that_move_on_do_not_change_a_gradient():
+    norm = nn.BatchNorm2d(3).eval().requires_grad_(False)  # a frozen host: nothing of it is in the graph
+    x, gate = torch.randn(4, 3, 5, 5), torch.rand(1, 3, 1, 1, requires_grad=True)
+    y = norm(x)
+    expected = y.sum(dim=(0, 2, 3), keepdim=True)
+    with recomputing.normalised_again(norm, x, y):
+        z = y * gate
+    del y
+    norm.running_mean.add_(1.0)
+    torch.testing.assert_close(torch.autograd.grad(z.sum(), gate)[0], expected)
+
+
+class InPlace(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.relu, self.conv = nn.LeakyReLU(inplace=True), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x):
+        return self.conv(self.relu(x))
+
+
+def test_what_a_mechanism_changes_in_place_is_kept():
+    x, found = torch.randn(2, 3, 32, 32), []
+    for recompute in (False, True):
+        network = recomputing_network(InPlace, recompute)
+        network(x).square().sum().backward()
+        found.append([each.grad for each in network.parameters()])
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("mechanism", ["cbam", "spatial"])
+def test_features_that_come_again_in_other_bits_still_have_their_maximum(monkeypatch, mechanism, layout):
+    exact = recomputing.F.batch_norm
+    x, found = torch.randn(2, 3, 64, 64).contiguous(memory_format=layout), []
+    for recompute in (False, True):
+        network = recomputing_network(mechanism, recompute)
+        y = network.to(memory_format=layout)(x)
+        with monkeypatch.context() as patch:
+            patch.setattr(recomputing.F, "batch_norm", lambda *args, **options: exact(*args, **options) * (1 + 1e-6))
+            y.square().sum().backward()
+        found.append([each.grad for each in network.parameters()])
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpointed_network_recomputes_too(reentrant):
+    x, found = torch.randn(2, 3, 32, 32, requires_grad=True), []
+    for recompute in (False, True):
+        network = recomputing_network("cbam", recompute)
+        y = torch.utils.checkpoint.checkpoint(network, x, use_reentrant=reentrant)
+        y.square().sum().backward()
+        found.append([each.grad for each in network.parameters()])
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+def test_a_torch_that_does_not_tell_of_other_hooks_has_the_same_gradients(monkeypatch):
+    layer, x = CBAM(8, zero_init=False), torch.randn(2, 8, 6, 5, requires_grad=True)
+    expected = torch.autograd.grad(layer(x).square().sum(), x)
+    monkeypatch.delattr(torch._C._autograd, "_top_saved_tensors_default_hooks")
+    torch.testing.assert_close(torch.autograd.grad(layer(x).square().sum(), x), expected)
+
+
 def test_a_batch_is_counted_once():
     norm, x = nn.BatchNorm2d(3), torch.randn(4, 3, 5, 5, requires_grad=True)
     y = norm(x)
@@ -130,15 +211,13 @@ def test_other_normalisations_are_kept(norm):
     assert x.grad is not None
 
 
+@pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("mechanism", ["se", "eca", "cbam", "bam", "scse", "nonlocal"])
-def test_a_network_that_recomputes_has_the_same_gradients(mechanism):
-    built = []
-    for recompute in (False, True):
-        torch.manual_seed(0)
-        built.append(
-            networks.resnet18(width=0.25, num_classes=5, mechanism=mechanism, position="standard", recompute=recompute)
-        )
+def test_a_network_that_recomputes_has_the_same_gradients(mechanism, last):
+    built = [recomputing_network(mechanism, recompute, position="standard") for recompute in (False, True)]
     x = torch.randn(4, 3, 64, 64)
+    if last:
+        x = x.contiguous(memory_format=torch.channels_last)
     found = []
     for network in built:
         for each in network.modules():

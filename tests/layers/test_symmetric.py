@@ -45,6 +45,14 @@ def test_features_that_lie_in_any_order_in_memory_give_the_same(monkeypatch):
     torch.testing.assert_close(found, expected)
 
 
+def test_a_backward_pass_under_autocast_keeps_its_precision():
+    x, value = draw(1, 9, dtype=torch.float32)
+    y = symmetric.gaussian(x, value)
+    expected = torch.autograd.grad(y.sum(), [x, value], retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(torch.autograd.grad(y.sum(), [x, value]), expected)
+
+
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
 def test_products_of_any_size_neither_overflow_nor_vanish(monkeypatch, size):
     monkeypatch.setattr(symmetric, "TILE", 16)

@@ -159,6 +159,8 @@ class LocalEngine:
                 dead = not worker.process.is_alive()  # asked before listening, so that its last words are heard
                 yield from self._hear(worker)
                 if dead:
+                    if worker.job is None:
+                        following = 0  # it died over what it imports, and so would the next
                     yield from self._bury(worker, waiting, attempts)
 
     def _hand_out(self, waiting: deque[Job], attempts: Counter[int], following: int) -> Iterator[Event]:
@@ -225,7 +227,7 @@ def _serve(connection: Connection, log: Path | None, warm: str | None) -> None:
     while True:
         try:
             if warm is not None and not connection.poll(IDLE_S):
-                with contextlib.suppress(Exception):  # a job that needs it will say what is wrong
+                with contextlib.suppress(Exception, SystemExit):  # a job that needs it will say what is wrong
                     importlib.import_module(warm)
                 warm = None
             job = connection.recv()
@@ -239,6 +241,8 @@ def _serve(connection: Connection, log: Path | None, warm: str | None) -> None:
             message = ("failed", explain(error))
         except SystemExit:  # Lightning's answer to SIGTERM
             _leave(1)
+        sys.stdout.flush()  # the parent may end this process at any time now
+        sys.stderr.flush()
         connection.send(message)
 
 

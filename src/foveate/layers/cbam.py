@@ -36,7 +36,7 @@ def spatial_logits(branch: nn.Sequential, x: Tensor, layer: str) -> Tensor:
     """The logits of a spatial gate, (batch, 1, *space). The maximum comes first as released; the paper has it last."""
     conv, norm = branch
     functional.check_batch_statistics(layer, norm, x)
-    return norm(gradients.convolve(conv, torch.stack([gradients.maximum(x, (1,)), functional.mean(x, (1,))], dim=1)))
+    return norm(gradients.convolve(conv, torch.stack([functional.maximum(x, (1,)), functional.mean(x, (1,))], dim=1)))
 
 
 class SpatialGate(nn.Module):

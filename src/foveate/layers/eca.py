@@ -6,7 +6,6 @@ CVPR 2020, https://arxiv.org/abs/1910.03151.
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -59,7 +58,7 @@ class ECA(nn.Module):
 
     def _across(self, squeezed: Tensor) -> Tensor:
         """The convolution over (batch, channel), as a product: torch's takes longer over one channel than that."""
-        if torch.compiler.is_exporting() or not gradients.is_plain(self.conv):
+        if gradients.exporting() or not gradients.is_plain(self.conv):
             return self.conv(squeezed.unsqueeze(1)).squeeze(1)
         size = self.conv.kernel_size[0]
         return F.pad(squeezed, (size // 2, size // 2)).unfold(1, size, 1) @ self.conv.weight.flatten()

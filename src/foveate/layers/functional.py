@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
-from foveate.layers import gradients
+from foveate.layers import gradients, recomputing
 
 __all__ = [
     "BATCH_NORMS",
@@ -22,6 +22,7 @@ __all__ = [
     "check_map_size",
     "check_spatial_dims",
     "gate_over_positions",
+    "maximum",
     "mean",
     "pool",
     "scale",
@@ -109,11 +110,16 @@ def pool(x: Tensor, kind: str) -> Tensor:
         case "average":
             return mean(x, space)
         case "max":
-            return gradients.maximum(x, space)
+            return maximum(x, space)
         case "lp":
             return vector_norm(x, dim=space)  # its gradient at zero is 0, where that of sqrt is infinite
         case _:
             return x.logsumexp(dim=space)
+
+
+def maximum(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The maximum over some axes."""
+    return gradients.maximum(x, dims, again=recomputing.takes(x))
 
 
 def mean(x: Tensor, dims: tuple[int, ...]) -> Tensor:

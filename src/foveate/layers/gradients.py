@@ -1,8 +1,8 @@
 """Gradients of our own for what gates do to features, because those of torch make several times the passes over them.
 
 Each function computes what torch's operations of its equation compute. Compiled code and torch.func get these
-operations, which a compiler fuses better than any gradient of ours; of a convolution to one channel they get the
-product. Exported code gets the convolution. One that is hooked, or no plain one any more, is called as it is.
+operations, which a compiler fuses better than any gradient of ours; of a convolution to one channel on a processor they
+get the product. Exported code gets the convolution. One that is hooked, or no plain one any more, is called as it is.
 """
 
 import math
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 __all__ = [
     "convolve",
     "convolve_apart",
+    "exporting",
     "gate_of_both",
     "is_plain",
     "larger",
@@ -42,9 +43,17 @@ def transformed() -> bool:
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
-def maximum(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """The maximum over some axes; equal maxima share the gradient, as those of Tensor.amax do."""
-    return (_Maximum.apply(x, dims) if _own_gradient(x) else x.amax(dim=dims, keepdim=True)).squeeze(dims)
+def exporting() -> bool:
+    """Whether torch.export looks on; torch before 2.7 tells it from no other compiler."""
+    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
+
+
+def maximum(x: Tensor, dims: tuple[int, ...], *, again: bool = False) -> Tensor:
+    """The maximum over some axes; equal maxima share the gradient, as those of Tensor.amax do.
+
+    again: The backward pass may get x in other bits, as where it is computed anew; it looks for the maximum there.
+    """
+    return (_Maximum.apply(x, dims, again) if _own_gradient(x) else x.amax(dim=dims, keepdim=True)).squeeze(dims)
 
 
 class _Maximum(torch.autograd.Function):
@@ -53,19 +62,21 @@ class _Maximum(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0], output)
-        ctx.dims = inputs[1]
+        ctx.dims, ctx.again = inputs[1:]
 
     @staticmethod
-    def forward(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    def forward(x: Tensor, dims: tuple[int, ...], again: bool) -> Tensor:
         return x.amax(dim=dims, keepdim=True)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, most = (tensor.detach() for tensor in ctx.saved_tensors)
+        if ctx.again:
+            most = x.amax(dim=ctx.dims, keepdim=True)
         share = torch.eq(x, most, out=torch.empty_like(x))  # ones and zeros
         count = share.sum(dim=ctx.dims, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         given = (grad / count).to(x.dtype)
-        return (share * given if torch.is_grad_enabled() else share.mul_(given)), None
+        return (share * given if torch.is_grad_enabled() else share.mul_(given)), None, None
 
 
 def larger(a: Tensor, b: Tensor) -> Tensor:
@@ -165,7 +176,7 @@ def gate_of_both(channel: Tensor, position: Tensor, *, product: bool, last: bool
 def _gate_of_both(channel: Tensor, position: Tensor, product: bool, last: bool) -> Tensor:
     ones = [1] * (position.ndim - 1)
     if last:
-        channel, position = channel.reshape(len(channel), *ones, -1), position.unsqueeze(-1)
+        channel, position = channel.reshape(len(channel), *ones, channel.shape[1]), position.unsqueeze(-1)
     else:
         channel, position = channel.reshape(*channel.shape, *ones), position.unsqueeze(1)
     gate = (channel * position if product else channel + position).sigmoid_()
@@ -189,7 +200,8 @@ class _GateOfBoth(torch.autograd.Function):
         channel, position, gate = ctx.saved_tensors
         of_both = torch.ops.aten.sigmoid_backward(grad, gate).flatten(2)  # (batch, channel, position)
         if ctx.product:
-            of_channel = (position.flatten(1).unsqueeze(1) @ of_both.mT).squeeze(1)
+            channel, of_each = channel.to(of_both.dtype), position.flatten(1).to(of_both.dtype)
+            of_channel = (of_each.unsqueeze(1) @ of_both.mT).squeeze(1)
             of_position = channel.unsqueeze(1) @ of_both
         else:
             of_channel, of_position = of_both.sum(dim=2), of_both.sum(dim=1)
@@ -290,4 +302,4 @@ def _overwritable(x: Tensor, other: Tensor) -> bool:
 
 def _on_processor(x: Tensor) -> bool:
     """Whether a convolution is the processor's, in the precision of x, and stays in this process."""
-    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_exporting()
+    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not exporting()

@@ -191,7 +191,7 @@ def _projected(x: Tensor, layer: nn.Linear, *, first: bool | None = None) -> Ten
         first = x.stride(-1) != 1
     if not first or torch.compiler.is_compiling() or not gradients.is_plain(layer):
         return layer(x)
-    channels_first = x.flatten(1, -2).mT.contiguous()  # else the convolution copies it once for each pass
+    channels_first = x.flatten(1, -2).mT
     return F.conv1d(channels_first, layer.weight.unsqueeze(2), layer.bias).mT.unflatten(1, x.shape[1:-1])
 
 

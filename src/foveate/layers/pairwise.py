@@ -5,8 +5,8 @@ y_i = sum_j w_ij g_j. A function `..._weights` returns the map w; the function w
 cheapest exact form, chosen from the shapes:
 
     gaussian       w = softmax_j(q_i . k_j)      scaled_dot_product_attention: memory grows with N, not with N^2; half
-                                                 the products where the keys are the queries; the map where it is small
-                                                 and queries are wider than values
+                                                 of the q_i . k_j where the keys are the queries; the map where it is
+                                                 small and queries are wider than values
     dot_product    w = q_i . k_j / N             q (k^T g) / N where that is less work than (q k^T) g / N
     concatenation  w = relu(q_i + k_j) / N       sorted keys and running sums: N log N + N C instead of N^2 C
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from foveate.layers import gradients
 
-__all__ = ["held", "normalised_again", "recomputed"]
+__all__ = ["held", "normalised_again", "recomputed", "takes"]
 
 
 def recomputed(x: Tensor, again: Callable[[], Tensor]) -> AbstractContextManager[Any]:
-    """In this context no gradient keeps x: the backward pass computes it by `again`, once for all that need it."""
+    """In this context no gradient keeps x: a backward pass computes it by `again`, once for all that took it."""
     if gradients.transformed() or not torch.is_grad_enabled():
         return nullcontext()
     kept = _Recomputed(x, again)
@@ -31,13 +31,17 @@ class _Recomputed:
     """What takes x out of the graph and puts it there again. Other tensors go the way that they went without it."""
 
     def __init__(self, x: Tensor, again: Callable[[], Tensor]) -> None:
-        self.kept, self.again = weakref.ref(x), again
+        self.kept, self.version, self.again = weakref.ref(x), x._version, again
         self.outer = _hooks()
         self.taken = self.given = 0
         self.current: Tensor | None = None
 
+    def takes(self, tensor: Tensor) -> bool:
+        """Whether it is x, as `again` will give it: not what something has made of it in place."""
+        return tensor is self.kept() and tensor._version == self.version
+
     def pack(self, tensor: Tensor) -> Any:
-        if tensor is not self.kept():
+        if not self.takes(tensor):
             return self.outer[0](tensor) if self.outer else tensor
         self.taken += 1
         return self
@@ -54,7 +58,8 @@ class _Recomputed:
 
 def _hooks() -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]] | None:
     """What packs and unpacks saved tensors here, where anything does."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(True)  # pyright: ignore[reportAttributeAccessIssue]
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # pyright: ignore[reportAttributeAccessIssue]
+    return None if top is None else top(True)  # torch before 2.8 does not tell
 
 
 def held(x: Tensor) -> Callable[[], Tensor]:
@@ -66,12 +71,20 @@ def held(x: Tensor) -> Callable[[], Tensor]:
     return lambda: unpack(packed)
 
 
+def takes(x: Tensor) -> bool:
+    """Whether a context is open that takes x out of what gradients keep."""
+    hooks = None if gradients.transformed() else _hooks()
+    owner = getattr(hooks[0], "__self__", None) if hooks else None
+    return isinstance(owner, _Recomputed) and owner.takes(x)
+
+
 def normalised_again(norm: nn.Module, x: Tensor, y: Tensor) -> AbstractContextManager[Any]:
     """In this context no gradient keeps y = norm(x): a plain batch normalisation is repeated from x, which it keeps."""
     if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) or not gradients.is_plain(norm):
         return nullcontext()
-    of_batch = norm.training or norm.running_mean is None  # without a second step of the running mean
-    mean, variance = (None, None) if of_batch else (norm.running_mean, norm.running_var)
-    return recomputed(
-        y, lambda: F.batch_norm(x, mean, variance, norm.weight, norm.bias, training=of_batch, eps=norm.eps)
-    )
+    mean, variance = norm.running_mean, norm.running_var
+    of_batch = norm.training or mean is None or variance is None
+    if mean is not None and variance is not None:  # which may move on before the backward pass
+        mean, variance = (None, None) if of_batch else (mean.clone(), variance.clone())
+    weight, bias, eps = norm.weight, norm.bias, norm.eps
+    return recomputed(y, lambda: F.batch_norm(x, mean, variance, weight, bias, training=of_batch, eps=eps))

@@ -21,7 +21,7 @@ from torch import Tensor
 __all__ = ["TILE", "gaussian"]
 
 TILE = 2**20
-"""Products in a tile, of all samples of a batch together: 4 MiB in float32."""
+"""Products in a tile, of all samples of a batch together, but one for each sample at least: 4 MiB in float32."""
 
 
 def gaussian(x: Tensor, value: Tensor) -> Tensor:
@@ -55,18 +55,8 @@ class _SymmetricGaussian(torch.autograd.Function):
         x, value, y, log_total = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _by_the_map(x, value, grad)
-        of_x, of_value = (torch.zeros_like(each, memory_format=torch.contiguous_format) for each in (x, value))
-        mean = (grad * y).sum(dim=2, keepdim=True)
-        xs, of_xs, scaled = _tiles(x, of_x, _to_base_2(x))
-        parts = list(zip(*_tiles(value, of_value, grad, mean, log_total), strict=True))
-        for i, j in _pairs(len(xs)):
-            products = scaled[i] @ scaled[j].mT
-            of_products = _slope(products, parts[i], parts[j])
-            if i != j:
-                of_products += _slope(products.mT, parts[j], parts[i]).mT
-            _add_product(of_xs[i], of_products, xs[j])
-            _add_product(of_xs[j], of_products.mT, xs[i])
-        return of_x, of_value
+        with torch.autocast("cpu", enabled=False):
+            return _by_tiles(x, value, grad, y, log_total)
 
 
 def _tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -107,6 +97,22 @@ def _slope(products: Tensor, query: tuple[Tensor, ...], key: tuple[Tensor, ...])
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     torch.baddbmm(total, a, b, out=total)  # counters of operations do not know baddbmm_
+
+
+def _by_tiles(x: Tensor, value: Tensor, grad: Tensor, y: Tensor, log_total: Tensor) -> tuple[Tensor, Tensor]:
+    """Both gradients, from what the forward pass gave."""
+    of_x, of_value = (torch.zeros_like(each, memory_format=torch.contiguous_format) for each in (x, value))
+    mean = (grad * y).sum(dim=2, keepdim=True)
+    xs, of_xs, scaled = _tiles(x, of_x, _to_base_2(x))
+    parts = list(zip(*_tiles(value, of_value, grad, mean, log_total), strict=True))
+    for i, j in _pairs(len(xs)):
+        products = scaled[i] @ scaled[j].mT
+        of_products = _slope(products, parts[i], parts[j])
+        if i != j:
+            of_products += _slope(products.mT, parts[j], parts[i]).mT
+        _add_product(of_xs[i], of_products, xs[j])
+        _add_product(of_xs[j], of_products.mT, xs[i])
+    return of_x, of_value
 
 
 def _by_the_map(x: Tensor, value: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
