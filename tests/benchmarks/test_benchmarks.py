@@ -3,11 +3,13 @@
 import importlib.util
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 import typer
+from torch.utils import tensorboard
 
 from foveate import networks
 from foveate.layers import catalogue as layers
@@ -285,22 +287,27 @@ def test_starts_are_timed(load, monkeypatch, tmp_path, capsys):
 
 def test_a_comparison_is_held_against_its_time_in_fit(load, monkeypatch, tmp_path, capsys):
     script = prepare(load, monkeypatch, "study")
-    ran = []
+    ran, began = [], time.time()
 
     def run(command, **given):
         ran.append(command)
         for seed in (0, 1):
             folder = Path(command[-1]) / "runs" / "se" / f"seed{seed}"
             folder.mkdir(parents=True)
-            (folder / "summary.json").write_text(json.dumps({"training_seconds": 40.0}))
+            (folder / "summary.json").write_text(json.dumps({"training_seconds": 32.0}))
+            with tensorboard.SummaryWriter(folder / "tensorboard") as writer:
+                writer.add_scalar("loss", 1.0, 1, walltime=began + 40.0 + seed)
 
-    seconds = iter((0.0, 46.0))
+    seconds = iter((0.0, 44.55))
     monkeypatch.setattr(script.subprocess, "run", run)
     monkeypatch.setattr(script.time, "perf_counter", lambda: next(seconds))
     script.main("se", seeds=2, seconds=40, workers=2, json_file=tmp_path / "found.json")
     assert " ".join(ran[0][3:-2]) == "compare classify --mechanisms se --seeds 2 --max-time 40s --workers 2"
-    assert lines_of(tmp_path / "found.json")["compare, 2 runs of 40 s: wall time"]["value"] == pytest.approx(1.15)
-    assert "46.0 s, of which 40.0 s in fit" in capsys.readouterr().out
+    in_fit, trained = json.loads((tmp_path / "found.json").read_text())["ratios"]
+    assert in_fit["against"] == "time in fit"
+    assert in_fit["value"] == pytest.approx(1.1, rel=0.01)  # of 40.5 seconds
+    assert trained["value"] == pytest.approx(44.55 / 32)
+    assert "of which 40.5 s in fit, 32.0 s of training" in capsys.readouterr().out
 
 
 @pytest.mark.slow
