@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PICTURES = Path(__file__).parents[1] / "docs" / "figures"
-KINDS = {f"nonlocal, {kind.replace('_', ' ')}": kind for kind in non_local.SOFTMAX[:1] + non_local.PRODUCTS}
+KINDS = {f"nonlocal, {kind.replace('_', ' ')}": kind for kind in non_local.SOFTMAX + non_local.PRODUCTS}
 ALONE = ("spatial", "eca-spatial", "placebo")
 PLACE = "positions (height x width)"
 COLUMNS = 6
