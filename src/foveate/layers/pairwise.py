@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveate.layers import symmetric
+from foveate.layers import gradients, symmetric
 
 __all__ = [
     "FUSE_FROM",
@@ -84,7 +84,7 @@ def gaussian(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
     The fused kernel of the CPU has no second derivative: take it under sdpa_kernel(SDPBackend.MATH).
     """
-    by_tiles = query is key and _is_plain(query) and query.numel() > 0
+    by_tiles = query is key and _suits_tiles(query) and query.numel() > 0
     least = TILE_FROM if by_tiles else FUSE_FROM
     if query.shape[2] > value.shape[2] and _map_pays(query, key, below=least):
         return weighted_sum(gaussian_weights(query, key), value)
@@ -178,9 +178,9 @@ def _map_pays(query: Tensor, key: Tensor, below: int) -> bool:
     return statically_known_true(less)
 
 
-def _is_plain(x: Tensor) -> bool:
+def _suits_tiles(x: Tensor) -> bool:
     """Whether a tensor is a processor's in full precision, and neither a compiler nor torch.func looks on."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or x.device.type != "cpu":
+    if gradients.transformed() or x.device.type != "cpu":
         return False
     return x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
 
