@@ -19,34 +19,18 @@ class Records(nn.Module):
         return x.contiguous() * torch.arange(1.0, 1 + x.shape[1]).reshape(1, -1, *[1] * (x.ndim - 2))
 
 
-def test_alpha_blends_the_mechanism_in():
-    child = Inserted(Double())
-    x = torch.randn(2, 3, 5)
-    assert torch.equal(child(x), x)
-    nn.init.constant_(child.alpha, 0.25)
-    torch.testing.assert_close(child(x), x + 0.25 * (2 * x - x))
-    nn.init.constant_(child.alpha, -1.5)
-    torch.testing.assert_close(child(x), x - 1.5 * (2 * x - x))
-
-
-def test_the_blend_has_exact_gradients():
-    child = Inserted(Double()).double()
-    nn.init.constant_(child.alpha, 0.3)
-    x = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
-
-    def blend(x, alpha):
-        return torch.func.functional_call(child, {"alpha": alpha}, x)
-
-    assert torch.autograd.gradcheck(blend, (x, child.alpha))
-    assert torch.autograd.gradgradcheck(blend, (x, child.alpha))
-
-
-def test_the_published_start_has_no_alpha():
+def test_the_published_start_is_not_blended():
     child = Inserted(Double(), start="published")
     x = torch.randn(2, 3, 5)
     assert torch.equal(child(x), 2 * x)
-    assert (child.start, Inserted(Double()).start) == ("published", "identity")
+    assert (child.start, child.strength, child.alpha) == ("published", 1.0, None)
     assert not list(child.parameters())
+
+
+def test_what_begins_as_the_identity_is_blended_unless_it_is_the_identity_itself():
+    assert Inserted(Double()).strength == 0.0
+    assert Inserted(nn.Identity(), blend=False).start == "identity"
+    assert Inserted(nn.Identity(), blend=False).strength == 1.0
 
 
 @pytest.mark.parametrize(("shape", "seen"), [((2, 5, 7, 3), (2, 3, 5, 7)), ((2, 5, 3), (2, 3, 5))])

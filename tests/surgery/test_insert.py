@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from foveate.layers import BAM, CBAM, ECA, SE, NonLocal, ScSE
-from foveate.surgery import Inserted, insert, inserted, load_host, rehearse, remove
+from foveate.surgery import Blend, Inserted, insert, inserted, load_host, rehearse, remove
 
 
 def se(channels):
@@ -78,7 +78,7 @@ def test_class_keys_and_statistics_of_the_host_stay_as_they_are(host):
     assert {key for key in after if key not in before} == {
         f"stage.{index}.inserted.{key}"
         for index in (0, 1)
-        for key in ("alpha", *(f"mechanism.{key}" for key in se(5).state_dict()))
+        for key in (*Blend().state_dict(), *(f"mechanism.{key}" for key in se(5).state_dict()))
     }
 
 
@@ -94,7 +94,7 @@ def test_a_failed_insertion_changes_nothing(host):
 
 
 def test_the_first_step_moves_alpha_and_the_second_the_mechanism(host, x):
-    insert(host, "stage.*", se)
+    insert(host.train(), "stage.*", se)
     optimizer = torch.optim.SGD(host.parameters(), lr=0.1)
     children = inserted(host).values()
 

@@ -106,7 +106,7 @@ class Study:
         """What study.json says before anything is known of the arms."""
         config = {name: value for name, value in dataclasses.asdict(self.base).items() if name not in OWN}
         budget = {"epochs": self.base.epochs, "max_time_s": self.base.max_time_s}
-        identity = isinstance(self.base, RunConfig) and self.base.identity
+        identity = getattr(dataclasses.replace(self.base, mechanism="se"), "identity", False)
         return {
             "version": VERSION,
             "task": self.base.task,

@@ -64,7 +64,8 @@ class VolumetricAttention(nn.Module):
         detach: Whether the gradient stops at the bag's features; W1, W2 and the convolution get that of the bag too.
 
     Shape:
-        x (batch, channel, height, width) and bag (batch, slice, channel, height, width) -> as x.
+        x (batch, channel, height, width) and bag (batch, slice, channel, height, width), or what `embed` made of the
+        bag -> as x.
 
     Taps:
         channel_weights: (batch, slice), w; over the slices they sum to one.
@@ -128,8 +129,10 @@ class VolumetricAttention(nn.Module):
             self.spatial_weights = Tap("batch slice")
             self.spatial_gate = Tap("batch *space")
 
-    def forward(self, x: Tensor, bag: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bag: Tensor | Embedded) -> Tensor:
         functional.check_input("VolumetricAttention", x, self.channels, 2)
+        if isinstance(bag, Embedded):
+            return self.attend(x, bag)
         self._check_bag(bag)
         if bag.shape[0] != x.shape[0] or bag.shape[2:] != x.shape[1:]:
             wanted = f"({x.shape[0]}, slice, {', '.join(map(str, x.shape[1:]))})"

@@ -120,7 +120,7 @@ class Pyramid(nn.Module):
         passed = dict(features)
         for level, name in self.attended.items():
             x, module = features[level], self.attention[name]
-            passed[level] = module.attend(x, bag[level]) if isinstance(module, VolumetricAttention) else module(x)
+            passed[level] = module(x, bag[level]) if isinstance(module, VolumetricAttention) else module(x)
         return passed
 
 

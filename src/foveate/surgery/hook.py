@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+
+from foveate.surgery.blend import Blended
 
 __all__ = ["Inserted", "Layout", "Start", "attach", "detach", "inserted", "inserted_in", "is_compiled", "unwrapped"]
 
@@ -12,36 +12,35 @@ Layout = Literal["channels_first", "channels_last"]
 Start = Literal["identity", "published"]
 
 
-class Inserted(nn.Module):
-    """Apply a mechanism as x + alpha * (mechanism(x) - x), with alpha learned from 0, or plainly as mechanism(x).
+class Inserted(Blended):
+    """A mechanism behind a module of a host, blended in from the identity, or applied plainly as mechanism(x).
 
     It lives as the child `inserted` of the module that it follows. Mechanisms see (batch, channel, *space) whatever the
     layout of the host; a sequence of tokens (batch, token, channel) is (batch, channel, token) to them.
 
     Args:
         mechanism: A module whose output has the shape of its input.
-        start: "identity" blends by alpha; "published" has no alpha.
+        start: "identity" or "published".
         layout: Where the host keeps its channels.
+        blend: Whether start="identity" needs a blend. A mechanism that is the identity by a zero of its own needs none:
+            two zeros in a row would never get a gradient.
 
     Shape:
         (batch, channel, *space), or (batch, *space, channel) with layout="channels_last" -> the same.
     """
 
-    alpha: nn.Parameter | None
-
-    def __init__(self, mechanism: nn.Module, start: Start = "identity", layout: Layout = "channels_first") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        mechanism: nn.Module,
+        start: Start = "identity",
+        layout: Layout = "channels_first",
+        *,
+        blend: bool = True,
+    ) -> None:
+        super().__init__(start == "identity" and blend)
         self.mechanism = mechanism
+        self.start: Start = start
         self.layout: Layout = layout
-        self.register_parameter("alpha", nn.Parameter(torch.zeros(())) if start == "identity" else None)
-        # The handle goes through deepcopy and pickle together with its hook and, when loaded, reserves the hook's
-        # number. Without it the next hook that anybody sets on the host module could take the place of ours.
-        self.handle: RemovableHandle | None = None
-
-    @property
-    def start(self) -> Start:
-        """How the mechanism came in."""
-        return "published" if self.alpha is None else "identity"
 
     def forward(self, x: Tensor) -> Tensor:
         if self.layout == "channels_last":
@@ -49,10 +48,7 @@ class Inserted(nn.Module):
             attended = self.mechanism(x.movedim(-1, 1)).movedim(1, -1).contiguous()
         else:
             attended = self.mechanism(x)
-        attended = attended.to(x.dtype)  # under autocast a mechanism may answer in another precision
-        if self.alpha is None:
-            return attended
-        return torch.lerp(x, attended, self.alpha.to(x.dtype))  # x + alpha * (attended - x)
+        return self.blend(x, attended.to(x.dtype))  # under autocast a mechanism may answer in another precision
 
     def extra_repr(self) -> str:
         return f"start={self.start!r}, layout={self.layout!r}"

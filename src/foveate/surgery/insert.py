@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from foveate.surgery.built_in import is_identity
 from foveate.surgery.dry_run import Call, dry_run, inputs_of, run_on_something, traceless
 from foveate.surgery.example import examples_for
 from foveate.surgery.hook import Inserted, Layout, Start, attach, detach, inserted, inserted_in, is_compiled, unwrapped
@@ -25,12 +26,14 @@ def insert(
     layout: Literal["auto"] | Layout = "auto",
     example: object = None,
 ) -> list[Site]:
-    """Let a mechanism follow every module of the host that `where` describes: x + alpha * (mechanism(x) - x).
+    """Let a mechanism follow every module of the host that `where` describes, beginning as the identity.
 
-    alpha starts at 0, so that the host computes what it computed, bit for bit on finite features, and is learned: the
-    first step moves alpha, the following ones the mechanism too. Class, parameter names and keys of the host stay as
-    they are; what is new is called `<site>.inserted.mechanism` and `<site>.inserted.alpha`. If anything is refused, the
-    host is left as it was. Insert before torch.compile, DistributedDataParallel and the making of the optimizer.
+    The host computes what it computed, bit for bit on finite features. In training the mechanism is blended in over the
+    first 50 optimizer steps, whatever the optimizer: see foveate.surgery.Inserted. A mechanism that is the identity by
+    itself when it is built, such as a non-local block, is not blended: it learns from there. Class, parameter names and
+    keys of the host stay as they are; what is new is called `<site>.inserted.mechanism` and `<site>.inserted.alpha`, with
+    three buffers beside it. If anything is refused, the host is left as it was. Insert before torch.compile, DistributedDataParallel and the making
+    of the optimizer, and train in training mode: in evaluation mode nothing is blended in.
 
     Args:
         host: Any network.
@@ -138,11 +141,21 @@ def _build(mechanism: Callable[..., nn.Module], site: Site, call: Call, start: S
     module = mechanism(site.channels, **_spatial_dims(mechanism, len(site.shape) - 2))
     if not isinstance(module, nn.Module):
         raise TypeError(f"mechanism takes a function from channels to a module; it gave {type(module).__name__}")
-    child = Inserted(module, start, site.layout).to(call.device, call.dtype)
     features = torch.randn(call.shape, generator=torch.Generator().manual_seed(0)).to(call.device, call.dtype)
     features = features.movedim(-1, 1) if site.layout == "channels_last" else features
+    module.to(call.device, call.dtype)
+    attended = _try(module, site, features)
+    several = torch.cat([features, features])  # statistics of a batch may need more than one sample
+    blend = start == "identity" and not (attended.equal(features) and is_identity(module, several))
+    child = Inserted(module, start, site.layout, blend=blend).to(call.device, call.dtype)
+    child.fit_gain(features, attended)
+    return child.train(training)
+
+
+def _try(module: nn.Module, site: Site, features: Tensor) -> Tensor:
+    """Run a mechanism in evaluation on the features of a site, and refuse one that does not keep shape and input."""
     before = features.clone()
-    with traceless(child):
+    with traceless(module):
         try:
             attended = module(features)
         except Exception as error:  # whatever a mechanism raises at features that it does not take
@@ -154,7 +167,7 @@ def _build(mechanism: Callable[..., nn.Module], site: Site, call: Call, start: S
         raise ValueError(
             f"a mechanism leaves its input as it is; at {site.name!r} {type(module).__name__} writes on it"
         )
-    return child.train(training)
+    return attended
 
 
 def _spatial_dims(mechanism: Callable[..., nn.Module], rank: int) -> dict[str, int]:

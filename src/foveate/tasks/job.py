@@ -14,6 +14,7 @@ from foveate.files import write_atomic
 from foveate.networks.published import header, packed, read_file
 from foveate.tasks import files
 from foveate.tasks.config import TrainingConfig
+from foveate.tasks.effects import mark_dead, watch_effects
 from foveate.tasks.environment import environment, pick_device
 from foveate.tasks.fit import fit, steady
 from foveate.tasks.learner import Learner
@@ -109,7 +110,10 @@ class Job(abc.ABC):
         config, standing = self.config, ended.standing
         self.network.load_state_dict(self.trained(ended))
         write_atomic(self.out / files.MODEL, packed(self.network.state_dict(), self.metadata | header(self.network)))
-        found, measured = environment(), self.measure(ended)
+        with watch_effects(self.network, self.sites) as watched:
+            found, measured = environment(), self.measure(ended)
+        effects = {name: effect.to_dict() for name, effect in watched.items()}
+        mark_dead(measured.gate_health, effects)
         device = {"threads": standing.threads, "device": str(pick_device(config.device))}
         summary = Summary(
             task=config.task,
@@ -119,7 +123,7 @@ class Job(abc.ABC):
             seed=config.seed,
             start=self.start,
             metrics=measured.metrics,
-            sites=self.sites,
+            sites=[site | effects[site["name"]] for site in self.sites],
             parameters=sum(parameter.numel() for parameter in self.network.parameters()),
             epochs=round(standing.step / self.steps_per_epoch, 6),
             steps=standing.step,

@@ -11,6 +11,7 @@ from foveate.errors import CheckpointError
 from foveate.networks.architecture import Architecture
 from foveate.networks.inflation import inflate_state
 from foveate.networks.published import Inspection, inspect, read_file
+from foveate.surgery import blended
 
 __all__ = [
     "check_decisive",
@@ -146,8 +147,17 @@ def load_into(
             if keys
         ]
         raise CheckpointError(f"{source} does not fit: of its keys {' and '.join(told)}")
+    _check_blends(network, fitting, source)
     network.load_state_dict(fitting, strict=False)
     return [name for name in head if any(key.startswith(f"{name}.") and key not in fitting for key in own)]
+
+
+def _check_blends(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights of a trained mechanism where it is to begin as the identity, and so would be lost."""
+    for name in blended(network):
+        own = [key for key in state if key.startswith(f"{name}.")]
+        if own and not any(key.startswith(f"{name}.blend.") for key in own):
+            raise CheckpointError(f"{source} has weights of the mechanism at {name}; start=published goes on with them")
 
 
 def head_of(network: nn.Module, num_classes: int) -> str:

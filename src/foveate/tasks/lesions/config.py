@@ -34,6 +34,8 @@ class LesionConfig(TrainingConfig):
             volumes; foveate.data.open_stacks says how they are laid out.
         network: A name of the networks' catalogue: mask_rcnn_*, the plain network, or with mechanism="volumetric" that
             with attention over a bag, which va_mask_rcnn_* is by itself.
+        start: "identity" lets the mechanism begin as the identity, "published" as its paper says, "auto" is identity if
+            the run starts from weights (init or pretrained) and published otherwise.
         labels: Whether the values of label maps are "classes", whose connected parts are the lesions, or "instances".
         classes: The names of the classes that are lesions, such as ["cancer"]; what else is labelled is background.
             Default: all.
@@ -67,6 +69,7 @@ class LesionConfig(TrainingConfig):
     task: str = "lesions"
     data: str = EMBEDDED
     network: str = "mask_rcnn_resnet50"
+    start: Literal["auto", "identity", "published"] = "auto"
     labels: Literal["classes", "instances"] = "classes"
     classes: list[str] | None = None
     channel: str | None = None
@@ -131,3 +134,8 @@ class LesionConfig(TrainingConfig):
     def trained(self) -> bool:
         """Whether the run starts from weights."""
         return self.pretrained or self.init is not None
+
+    @property
+    def identity(self) -> bool:
+        """Whether the mechanism begins as the identity, "auto" resolved."""
+        return self.start == "identity" or (self.start == "auto" and self.trained)

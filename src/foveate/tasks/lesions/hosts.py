@@ -45,6 +45,7 @@ def build(
     On "meta" nothing is computed: for counting only.
     """
     preparation, size = opened
-    with torch.device(device):
+    # Where a mechanism begins as the identity, it is tried out, which "meta" cannot do.
+    with torch.device("cpu" if config.identity and config.mechanism != "none" else device):
         network, sites = build_network(config, preparation)
     return network, input_shape(network, size), sites

@@ -1,5 +1,6 @@
 """Build the network of a run that detects in slices."""
 
+import dataclasses
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 import torch
 
 from foveate.errors import CheckpointError
+from foveate.layers import VolumetricAttention
 from foveate.networks import MaskRCNN, catalogue
 from foveate.networks.published import inspect
+from foveate.surgery import blend_in
 from foveate.tasks import files
 from foveate.tasks.finished import fill, kept
 from foveate.tasks.lesions.config import LesionConfig
@@ -60,12 +63,24 @@ def build_network(
         network = catalogue.build(config.network, **_options(config, preparation))
     assert isinstance(network, MaskRCNN)
     sites = [{"name": name, "channels": channels} for name, channels in network.sites.items()]
+    if config.identity:
+        _begin_as_identity(network)
     new = mechanism_modules(sites)
     if start and config.init is not None:
         _start_from(network, config.init, new)
     elif start and config.pretrained:
         _load_published(network, config, new)
     return network, sites
+
+
+def _begin_as_identity(network: MaskRCNN) -> None:
+    """Blend in every mechanism between the pyramid and what reads it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for name, channels in network.sites.items():
+            module = network.get_submodule(name)
+            x, bag = torch.randn(2, channels, 16, 16), torch.randn(2, 3, channels, 16, 16)
+            blend_in(module, x, *((bag,) if isinstance(module, VolumetricAttention) else ()))
 
 
 def _options(config: LesionConfig, preparation: Preparation) -> dict[str, Any]:
@@ -152,7 +167,8 @@ def load_run(run: Path) -> tuple[MaskRCNN, LesionConfig, Preparation]:
     preparation = preparation_of(run)
     config = LesionConfig.from_file(Path(run) / files.CONFIG)
     # The trained weights are in the folder: where the run started from need not exist any more.
-    network, _ = build_network(config, preparation, start=False)
+    start = "identity" if config.identity else "published"
+    network, _ = build_network(dataclasses.replace(config, start=start), preparation, start=False)
     fill(network, run)
     return network.eval(), config, preparation
 

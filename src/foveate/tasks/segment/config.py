@@ -15,6 +15,8 @@ class SegmentConfig(TrainingConfig):
     Args:
         data: A folder in the layout of the Medical Segmentation Decathlon or nnU-Net, or pairs of folders.
         network: A name of the networks' catalogue, such as "attention_unet", or "monai/NAME" for one of MONAI's.
+        start: "identity" lets the mechanism begin as the identity, "published" as its paper says, "auto" is identity if
+            the run starts from weights (init) and published otherwise.
         fold: Which fold of the training cases is for validation. Default: their last tenth.
         folds: How many there are.
         split_file: A JSON file of "train", "val" and "test", or nnU-Net's splits_final.json with a fold.
@@ -43,6 +45,7 @@ class SegmentConfig(TrainingConfig):
     task: str = "segment"
     data: str = ""
     network: str = "attention_unet"
+    start: Literal["auto", "identity", "published"] = "auto"
     fold: int | None = None
     folds: int = 5
     split_file: str | None = None
@@ -88,3 +91,10 @@ class SegmentConfig(TrainingConfig):
             raise ValueError(f'batch_dice belongs to the loss "dice_ce"; loss is "{self.loss}"')
         if self.flip_axes is not None and self.augment == "none":
             raise ValueError(f'flip_axes {self.flip_axes} need augmentation; augment is "none"')
+
+    @property
+    def identity(self) -> bool:
+        """Whether the mechanism begins as the identity, "auto" resolved."""
+        return self.mechanism != "none" and (
+            self.start == "identity" or (self.start == "auto" and self.init is not None)
+        )

@@ -38,7 +38,8 @@ def build(
     Raises:
         TrainingError: If a training step needs more memory than is free.
     """
-    with torch.device(device):
+    # Where a mechanism begins as the identity, it is tried out, which "meta" cannot do.
+    with torch.device("cpu" if config.identity else device):
         network, sites = build_network(config, preparation)
     channels, patch = len(preparation.modalities), preparation.patch_size
     if device != "meta":

@@ -4,13 +4,16 @@ import dataclasses
 import difflib
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from foveate.errors import MissingExtra
-from foveate.networks import catalogue
+from foveate.layers import AttentionGate
+from foveate.networks import UNet, catalogue
+from foveate.networks.skip import Skip
+from foveate.surgery import blend_in
 from foveate.tasks import files
 from foveate.tasks.finished import fill, kept
 from foveate.tasks.segment.config import SegmentConfig
@@ -34,9 +37,27 @@ def build_network(config: SegmentConfig, preparation: Preparation) -> tuple[nn.M
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = build(config, preparation)
+    if config.identity:
+        _begin_as_identity(network, preparation.spatial_dims)
     if config.init is not None:
         start_from(network, config.init, new_modules(network), ("heads", "final"), ours=build is _own)
     return network, sites_of(network, config.mechanism)
+
+
+def _begin_as_identity(network: nn.Module, spatial_dims: int) -> None:
+    """Blend in every mechanism; a gated skip connection as a whole, with what stands behind its gates."""
+    skips = network.skips.items() if isinstance(network, UNet) else ()
+    gated = {f"skips.{level}": skip for level, skip in skips if len(cast(Skip, skip).gates) > 0}
+    sites: dict[str, int] = getattr(network, "sites", {})
+    alone = {name: channels for name, channels in sites.items() if name.rpartition(".")[0] not in gated}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for skip in (cast(Skip, skip) for skip in gated.values()):
+            gate = cast(AttentionGate, skip.gates[0])
+            x, g = (torch.randn(2, size, *[16] * spatial_dims) for size in (skip.channels, gate.gating_channels))
+            blend_in(skip, x, g)
+        for name, channels in alone.items():
+            blend_in(network.get_submodule(name), torch.randn(2, channels, *[16] * spatial_dims))
 
 
 def _own(config: SegmentConfig, preparation: Preparation) -> nn.Module:
@@ -106,7 +127,7 @@ def _reason(error: Exception) -> str:
 def new_modules(network: nn.Module) -> list[str]:
     """The names of the modules that a plain U-Net of the same widths does not have, and of those that give classes."""
     sites: dict[str, int] = getattr(network, "sites", {})
-    gates = [name for name, _ in network.named_modules() if name.endswith((".gates", ".combine", "gating"))]
+    gates = [name for name, _ in network.named_modules() if name.endswith((".gates", ".combine", "gating", ".blend"))]
     return [*sites, *gates]
 
 
@@ -122,7 +143,8 @@ def load_run(run: Path) -> tuple[nn.Module, SegmentConfig, Preparation]:
     preparation = preparation_of(run)
     config = SegmentConfig.from_file(Path(run) / files.CONFIG)
     # The trained weights are in the folder: where the run started from need not exist any more.
-    network, _ = build_network(dataclasses.replace(config, init=None), preparation)
+    start = "identity" if config.identity else "published"
+    network, _ = build_network(dataclasses.replace(config, start=start, init=None), preparation)
     fill(network, run)
     if config.channels_last:
         arrange(network)

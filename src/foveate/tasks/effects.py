@@ -1,0 +1,75 @@
+"""How much each mechanism of a trained network changes what passes through it, and at which strength."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveate.surgery import Blend, Blended, Inserted
+from foveate.surgery.hook import inserted_in
+
+__all__ = ["Effect", "mark_dead", "watch_effects"]
+
+
+class Effect:
+    """The relative change that one mechanism makes, over all the features that it has seen.
+
+    Args:
+        mechanism: The module that takes the features and gives them back.
+    """
+
+    def __init__(self, mechanism: nn.Module) -> None:
+        blend = mechanism if isinstance(mechanism, Inserted) else getattr(mechanism, "blend", None)
+        self.blend = blend if isinstance(blend, Blended) and blend.alpha is not None else None
+        self.changed, self.whole = 0.0, 0.0
+
+    def see(self, _module: nn.Module, args: tuple, output: object) -> None:
+        """Add the features of one call, as a forward hook."""
+        x = args[0]
+        if isinstance(x, Tensor) and isinstance(output, Tensor) and x.shape == output.shape:
+            self.changed += (output.detach() - x.detach()).double().square().sum().item()
+            self.whole += x.detach().double().square().sum().item()
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return strength (None if it is not blended in) and change, |output - input| / |input| (None if not seen)."""
+        strength = None if self.blend is None else round(self.blend.strength, 6)
+        ramp = None if self.blend is None else round(self.blend.ramp.item(), 6)
+        return {
+            "strength": strength,
+            "ramp": ramp,
+            "change": (self.changed / self.whole) ** 0.5 if self.whole > 0 else None,
+        }
+
+
+@contextmanager
+def watch_effects(network: nn.Module, sites: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Effect]]:
+    """Measure the effect of the mechanisms at some sites while the network is used; by the name of the site."""
+    with ExitStack() as hooks:
+        effects = {}
+        for site in sites:
+            mechanism = _mechanism_at(network, site["name"])
+            effects[site["name"]] = effect = Effect(mechanism)
+            hooks.callback(mechanism.register_forward_hook(effect.see).remove)
+        with torch.no_grad():
+            yield effects
+
+
+def _mechanism_at(network: nn.Module, name: str) -> nn.Module:
+    """Return what is inserted at a site, else the outermost module around the site that is blended in, else the site."""
+    module = network.get_submodule(name)
+    if (child := inserted_in(module)) is not None:
+        return child
+    parts = name.split(".")
+    around = [network.get_submodule(".".join(parts[: count + 1])) for count in range(len(parts))]
+    return next((each for each in around if isinstance(getattr(each, "blend", None), Blend)), module)
+
+
+def mark_dead(health: dict[str, dict[str, Any]], effects: Mapping[str, Mapping[str, Any]]) -> None:
+    """Call the maps of a mechanism dead that changes nothing, however lively they are."""
+    for site, effect in effects.items():
+        if effect["change"] == 0:
+            for tap, entry in health.items():
+                if tap.startswith(f"{site}."):
+                    entry["alive"] = False

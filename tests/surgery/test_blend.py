@@ -1,0 +1,259 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.checkpoint import checkpoint
+
+from foveate.layers import SE, NonLocal
+from foveate.surgery import Blend, blend_in, blended, insert, inserted, load_host, remove
+from foveate.surgery.blend import RAMP_STEPS
+
+
+def half(channels):
+    """A gate that is one half everywhere until it learns."""
+    gate = SE(channels, reduction=1)
+    nn.init.zeros_(gate.fc2.weight)
+    nn.init.zeros_(gate.fc2.bias)
+    return gate
+
+
+def steps(host, x, count, optimizer=None, passes=1):
+    """Train on the same batch; every step takes the gradients of several forward passes."""
+    optimizer = optimizer or torch.optim.AdamW(host.parameters(), lr=1e-3)
+    for _ in range(count):
+        optimizer.zero_grad()
+        for _ in range(passes):
+            (host(x).square().mean() / passes).backward()
+        optimizer.step()
+    host(x)  # a step is counted by the pass after it
+
+
+def only(host):
+    (child,) = inserted(host).values()
+    return child
+
+
+def test_the_blend_is_its_equation():
+    blend = Blend().eval()
+    x, attended = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
+    assert torch.equal(blend(x, attended), x)
+    for value, buffer in ((1.8, blend.gain), (0.3, blend.ramp), (0.02, blend.alpha.data)):
+        buffer.fill_(value)
+    torch.testing.assert_close(blend(x, attended), 0.7 * x + 1.8 * 0.32 * attended)
+    assert blend.strength == pytest.approx(0.32)
+    blend.ramp.fill_(1)
+    torch.testing.assert_close(blend(x, attended), 1.8 * 1.02 * attended)
+
+
+def test_the_blend_has_exact_gradients():
+    blend = Blend().double().eval()
+    blend.ramp.fill_(0.4)
+    x = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
+
+    def function(x, attended, alpha):
+        return torch.func.functional_call(blend, {"alpha": alpha}, (x, attended))
+
+    arguments = (x, torch.randn_like(x, requires_grad=True), blend.alpha)
+    assert torch.autograd.gradcheck(function, arguments)
+    assert torch.autograd.gradgradcheck(function, arguments)
+
+
+def test_the_gain_brings_the_size_to_within_a_tenth_and_no_further():
+    x = torch.randn(2, 3, 5)
+    for factor, gain in ((0.5, 1.8), (0.95, 1.0), (1.0, 1.0), (2.0, 0.55), (0.0, 1.0)):
+        blend = Blend()
+        blend.fit_gain(x, factor * x)
+        assert blend.gain.item() == pytest.approx(gain)
+
+
+def test_the_ramp_reaches_one_after_fifty_steps_and_rests(host, x):
+    insert(host.train(), "stage.0", half)
+    steps(host, x, 10)
+    assert only(host).ramp.item() == pytest.approx(10 / RAMP_STEPS)
+    steps(host, x, RAMP_STEPS)
+    assert only(host).ramp.item() == 1
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+def test_the_ramp_counts_steps_and_not_forward_passes(host, x, passes):
+    insert(host.train(), "stage.0", half)
+    steps(host, x, 7, passes=passes)
+    for _ in range(5):
+        host(x)
+    assert only(host).ramp.item() == pytest.approx(7 / RAMP_STEPS)
+
+
+def test_a_checkpointed_pass_counts_once(host, x):
+    insert(host.train(), "stage.0", half)
+    optimizer = torch.optim.AdamW(host.parameters(), lr=1e-3)
+    for _ in range(4):
+        optimizer.zero_grad()
+        features = checkpoint(host.stage, host.stem(x), use_reentrant=False)
+        host.head(features.mean((2, 3))).square().mean().backward()
+        optimizer.step()
+    host(x)
+    assert only(host).ramp.item() == pytest.approx(4 / RAMP_STEPS)
+
+
+def test_evaluation_and_frozen_mechanisms_do_not_move_it(host, x):
+    insert(host, "stage.0", half)
+    plain = copy.deepcopy(host)
+    with torch.no_grad():
+        only(host).alpha.fill_(0.1)
+    host.eval()(x)
+    assert only(host).ramp.item() == 0
+    for parameter in only(plain).parameters():
+        parameter.requires_grad_(False)
+    steps(plain.train(), x, 3, torch.optim.SGD([p for p in plain.parameters() if p.requires_grad], lr=1e-3))
+    assert only(plain).strength == 0
+
+
+def test_a_step_that_a_gradient_scaler_skips_does_not_count(host, x):
+    insert(host.train(), "stage.0", half)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    optimizer = torch.optim.SGD(host.parameters(), lr=1e-3)
+    scaler.scale(host(x).square().mean() * float("inf")).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    host(x)
+    assert only(host).ramp.item() == 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda parameters: torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.1),
+        lambda parameters: torch.optim.AdamW(parameters, lr=1e-5),
+        lambda parameters: torch.optim.SGD(parameters, lr=1e-2, momentum=0.9, weight_decay=1e-4),
+        lambda parameters: torch.optim.RMSprop(parameters, lr=1e-4),
+    ],
+)
+def test_any_plain_optimizer_brings_it_to_full_strength(host, x, make):
+    insert(host.train(), "stage.0", half)
+    steps(host, x, RAMP_STEPS + 1, make(host.parameters()))
+    assert only(host).ramp.item() == 1
+    assert 0.5 < only(host).strength < 1.5
+
+
+def test_clipped_gradients_do_not_slow_it(host, x):
+    insert(host.train(), "stage.0", half)
+    optimizer = torch.optim.SGD(host.parameters(), lr=1e-3)
+    for _ in range(5):
+        optimizer.zero_grad()
+        host(x).square().mean().backward()
+        nn.utils.clip_grad_norm_(host.parameters(), 1e-4)
+        optimizer.step()
+    host(x)
+    assert only(host).ramp.item() == pytest.approx(5 / RAMP_STEPS)
+
+
+def test_it_resumes_to_the_same_bits(host, x):
+    insert(host.train(), "stage.0", half)
+    optimizer = torch.optim.AdamW(host.parameters(), lr=1e-3)
+    steps(host, x, 5, optimizer)
+    other = copy.deepcopy(host)
+    with torch.no_grad():
+        for value in other.state_dict().values():
+            value.zero_()
+    other.load_state_dict(host.state_dict())
+    resumed = torch.optim.AdamW(other.parameters(), lr=1e-3)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    steps(host, x, 5, optimizer)
+    steps(other, x, 5, resumed)
+    assert all(value.equal(other.state_dict()[key]) for key, value in host.state_dict().items())
+
+
+def test_an_average_of_weights_has_the_strength_of_its_weights(host, x):
+    insert(host.train(), "stage.0", half)
+    average = AveragedModel(host, use_buffers=True)
+    optimizer = torch.optim.AdamW(host.parameters(), lr=1e-3)
+    for _ in range(10):
+        steps(host, x, 1, optimizer)
+        average.update_parameters(host)
+    assert 0 < only(average.module).ramp.item() < only(host).ramp.item() + 1e-6
+
+
+def test_the_strength_lies_in_the_state_of_the_host(host):
+    insert(host, "stage.0", half)
+    own = {key.removeprefix("stage.0.inserted.") for key in host.state_dict() if ".inserted." in key}
+    assert {key for key in own if not key.startswith("mechanism.")} == {"alpha", "gain", "ramp", "last_alpha"}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_it_reaches_full_strength_in_half_precision(host, x, dtype):
+    insert(host.to(dtype).train(), "stage.0", half)
+    blend = only(host)
+    for step in range(RAMP_STEPS + 1):
+        with torch.no_grad():
+            blend.alpha.fill_(1e-3 * (step % 2 + 1))
+        blend.blend(x.to(dtype), x.to(dtype))
+    assert blend.ramp.item() == pytest.approx(1, abs=0.02)
+
+
+def test_loading_the_host_and_removal_leave_the_plain_host(host, x):
+    plain = copy.deepcopy(host)
+    insert(host.train(), "stage.0", half)
+    steps(host, x, 3)
+    strength = only(host).strength
+    load_host(host, plain.state_dict())
+    assert only(host).strength == strength > 0
+    remove(host)
+    assert torch.equal(host.eval()(x), plain(x))
+
+
+def test_a_mechanism_with_a_zero_of_its_own_is_not_blended(host, x):
+    insert(host, "stage.0", NonLocal)
+    assert only(host).alpha is None
+    before = copy.deepcopy(only(host).state_dict())
+    steps(host.train(), x, 4)
+    still = [key for key, value in only(host).named_parameters() if value.equal(before[key])]
+    assert not still
+
+
+def test_a_mechanism_that_is_the_identity_on_small_features_alone_is_blended(host):
+    insert(host, "stage.0", lambda channels: nn.Hardtanh(-100, 100))
+    assert only(host).alpha is not None
+
+
+def test_a_mechanism_that_is_the_identity_in_evaluation_alone_is_blended(host):
+    insert(host, "stage.0", lambda channels: nn.Dropout(0.5))
+    assert only(host).alpha is not None
+
+
+@pytest.mark.slow
+def test_a_compiled_host_counts_its_steps(host, x):
+    insert(host.train(), "stage.0", half)
+    twin = copy.deepcopy(host)
+    steps(twin, x, 4)
+    torch.compiler.reset()
+    compiled = torch.compile(host, fullgraph=True, backend="aot_eager")
+    steps(compiled, x, 4, torch.optim.AdamW(host.parameters(), lr=1e-3))
+    assert only(host).ramp.equal(only(twin).ramp)
+
+
+class Gated(nn.Module):
+    """A gate of two inputs, as that of a skip connection."""
+
+    def forward(self, x, g):
+        return x * g.sigmoid()
+
+
+def test_what_is_built_in_begins_as_the_identity_of_its_first_input():
+    gate, x, g = Gated(), torch.randn(2, 3, 5), torch.zeros(2, 3, 5)
+    assert blend_in(gate, x, g)
+    assert list(blended(nn.ModuleDict({"gate": gate}))) == ["gate"]
+    assert torch.equal(gate(x, g), x)
+    twin = copy.deepcopy(gate)
+    twin.blend.ramp.fill_(1)
+    torch.testing.assert_close(twin.eval()(x, g), 0.9 * x)
+    assert torch.equal(gate(x, g), x)
+    with pytest.raises(ValueError, match="blend_in takes a module without an attribute 'blend'; Gated has one"):
+        blend_in(gate, x, g)
+
+
+def test_what_is_built_in_and_the_identity_by_itself_is_left_alone():
+    layer = NonLocal(5)
+    assert not blend_in(layer, torch.randn(2, 5, 7, 3))
+    assert not hasattr(layer, "blend")
