@@ -1,13 +1,13 @@
-"""The variance of a difference where every training is tested on the same cases: seeds and cases as crossed random effects.
+"""The variance of a difference over trainings that are tested on the same cases: two crossed random effects.
 
 Difference of two arms at seed s and case c = mean + training s + case c + residual. "Training" is how two trainings
-happened to end; "case" is what an arm does on that case in every training. Both are random: another study would have other
-trainings and other cases. The variance of the mean over S seeds and C cases is
+happened to end; "case" is what an arm does on that case in every training. Both are random: another study would have
+other trainings and other cases. The variance of the mean over S seeds and C cases is
 
     training / S + case / C + residual / (S C).
 
-Its first and last part together are the variance over seeds of the mean over cases; the second comes from the mean
-squares of the two-way table.
+The variance over seeds of the mean over cases estimates the first part and the last; the variance over cases of the
+mean over seeds estimates the second and the last. The residual's part, which both hold, is subtracted once.
 
 Cornfield and Tukey, "Average values of mean squares in factorials", Ann. Math. Statist. 1956,
 https://doi.org/10.1214/aoms/1177728067: expected mean squares of crossed random effects.
@@ -22,17 +22,18 @@ from foveate.compare.moderated import Variance, satterthwaite
 __all__ = ["crossed_variance"]
 
 
-def crossed_variance(differences: np.ndarray, over_seeds: Variance) -> Variance:
+def crossed_variance(differences: np.ndarray, over_seeds: Variance, over_cases: Variance) -> Variance:
     """Return the variance of the mean difference, over trainings and over cases.
 
     Args:
         differences: (seed, case), two seeds and two cases or more.
-        over_seeds: The variance of the mean due to the seeds, which holds the residual's part too.
+        over_seeds: The variance of the mean that the seeds show: training / S + residual / (S C).
+        over_cases: The variance of the mean that the cases show: case / C + residual / (S C).
     """
     seeds, cases = differences.shape
-    by_case, by_seed = differences.mean(axis=0), differences.mean(axis=1)
-    residuals = differences - by_case - by_seed[:, None] + differences.mean()
-    residual = float((residuals**2).sum()) / ((seeds - 1) * (cases - 1))
-    case = float(by_case.var(ddof=1)) - residual / seeds
-    over_seeds = Variance(max(over_seeds.value, residual / (seeds * cases)), over_seeds.df)
-    return satterthwaite([over_seeds, Variance(max(case, 0.0) / cases, cases - 1)])
+    residuals = differences - differences.mean(axis=0) - differences.mean(axis=1)[:, None] + differences.mean()
+    residual = float((residuals**2).sum()) / ((seeds - 1) * (cases - 1)) / (seeds * cases)
+    # Few seeds may lie close by chance; their variance is never less than the residual's part, which is known well.
+    training = Variance(max(over_seeds.value, residual), over_seeds.df)
+    case = Variance(max(over_cases.value - residual, 0.0), over_cases.df)
+    return satterthwaite([training, case])

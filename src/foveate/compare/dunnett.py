@@ -2,11 +2,11 @@
 
 Dunnett, "A multiple comparison procedure for comparing several treatments with a control", JASA 1955,
 https://doi.org/10.1080/01621459.1955.10501294: differences to one shared baseline have correlation 0.5.
-Sidak, "Rectangular confidence regions for the means of multivariate normal distributions", JASA 1967: correlation 0 bounds
-the error of any other set of differences.
+Sidak, "Rectangular confidence regions for the means of multivariate normal distributions", JASA 1967,
+https://doi.org/10.1080/01621459.1967.10482935: correlation 0 bounds the error of any other set of differences.
 
-Both need the distribution of the largest of k t statistics with one scale in common, a double integral over the shared
-normal variable and over the scale. It is computed by fixed quadrature, so the same study always gives the same numbers.
+Both need the distribution of the largest of k t statistics with one scale in common, a double integral over the
+shared normal variable and over the scale. The quadrature is fixed, so the same study always gives the same numbers.
 """
 
 import functools

@@ -1,8 +1,8 @@
 """Each arm's variance over trainings, moderated by the variances of the other arms.
 
 Value of arm a at seed s = arm + seed + residual, where the residual of each arm has a variance of its own. Arm and seed
-are fitted by least squares; with few seeds an arm's own residuals say little about its variance, so every arm's estimate
-is drawn towards the pool of all arms.
+are fitted by least squares. With few seeds an arm's own residuals say little about its variance, so every arm's
+estimate is drawn towards the pool of all arms.
 
 Smyth, "Linear models and empirical Bayes methods for assessing differential expression in microarray experiments",
 Stat. Appl. Genet. Mol. Biol. 2004, https://doi.org/10.2202/1544-6115.1027: moderated variances. Smyth estimates the
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["ModeratedVariances", "Variance", "fit_variances", "satterthwaite"]
+__all__ = ["ModeratedVariances", "Variance", "fit_balanced_variances", "fit_variances", "satterthwaite"]
 
 POOL_DF = 1.0  # degrees of freedom that the pool of all arms counts for
 SMALLEST_SHARE = 0.1  # an arm's variance is at least this share of its moderated residual mean square
@@ -47,10 +47,10 @@ class ModeratedVariances:
     by_arm: Mapping[str, Variance]
     df: float
 
-    def of_difference(self, arm: str, other: str, seeds: int) -> Variance:
-        """Return the variance of the mean difference of two arms over `seeds` shared seeds."""
+    def of_difference(self, arm: str, other: str, count: int) -> Variance:
+        """Return the variance of the mean difference of two arms over `count` shared seeds, or cases."""
         total = satterthwaite([self.by_arm[arm], self.by_arm[other]])
-        return Variance(total.value / seeds, min(total.df, self.df))
+        return Variance(total.value / count, min(total.df, self.df))
 
 
 def fit_variances(values: Mapping[str, Mapping[int, float]]) -> ModeratedVariances:
@@ -69,11 +69,31 @@ def fit_variances(values: Mapping[str, Mapping[int, float]]) -> ModeratedVarianc
     residuals[np.abs(residuals) <= ROUNDING * np.abs(y).max()] = 0.0
     member = (arm_of == np.arange(len(arms))[:, None]).astype(float)  # (arm, cell)
     squares, df = member @ residuals**2, member @ np.diag(maker)
-    pool = squares.sum() / max(df.sum(), 1e-12)
-    moderated = (POOL_DF * pool + squares) / (POOL_DF + df)
-    # The expected mean square of an arm's residuals mixes the variances of all arms, since all estimate the seed effects.
+    # The mean square of an arm's residuals mixes the variances of all arms, since all estimate the seed effects.
     mixing = member @ maker**2 @ member.T / np.maximum(df, 1e-12)[:, None]
     mixing[df < 1e-9] = 1 / len(arms)
+    return _moderated(arms, squares, df, mixing)
+
+
+def fit_balanced_variances(arms: Sequence[str], table: np.ndarray) -> ModeratedVariances:
+    """Fit as `fit_variances` does, where every arm has the same seeds, or the same cases.
+
+    Args:
+        arms: Two or more.
+        table: (arm, seed or case).
+    """
+    count, columns = table.shape
+    residuals = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+    df = np.full(count, (columns - 1) * (count - 1) / count)
+    mixing = np.full((count, count), 1 / (count * (count - 1)))
+    np.fill_diagonal(mixing, (count - 1) / count)
+    return _moderated(arms, (residuals**2).sum(axis=1), df, mixing)
+
+
+def _moderated(arms: Sequence[str], squares: np.ndarray, df: np.ndarray, mixing: np.ndarray) -> ModeratedVariances:
+    """Draw each arm's mean square towards the pool, then take the variances of single arms out of the mixture."""
+    pool = squares.sum() / max(df.sum(), 1e-12)
+    moderated = (POOL_DF * pool + squares) / (POOL_DF + df)
     separate = np.linalg.lstsq(mixing, moderated, rcond=1e-6)[0]
     separate = np.maximum(separate, SMALLEST_SHARE * moderated)
     by_arm = {arm: Variance(float(separate[i]), POOL_DF + float(df[i])) for i, arm in enumerate(arms)}

@@ -1,9 +1,9 @@
 """All arms of a study against its baseline: simultaneous intervals, adjusted p values and verdicts.
 
-Arms that are trained with the same seeds are paired by seed. The variance of a difference is that of its two arms' residuals
-after the seed's effect, moderated by the other arms (`foveate.compare.moderated`); critical values are Dunnett's, over all
-arms (`foveate.compare.dunnett`). Where every training is tested on the same cases, seeds and cases are crossed random
-effects (`foveate.compare.crossed`). docs/statistics.md has the equations, error rates and power.
+Arms that are trained with the same seeds are paired by seed. The variance of a difference is that of its two arms'
+residuals after the seed's effect, moderated by the other arms (`foveate.compare.moderated`); critical values are
+Dunnett's, over all arms (`foveate.compare.dunnett`). If every training is tested on the same cases, seeds and cases are
+crossed random effects (`foveate.compare.crossed`). docs/statistics.md has the equations, error rates and power.
 
 The 95 % intervals are simultaneous: in 95 % of studies all of them hold the true difference. An arm is called better or
 worse exactly where its interval excludes zero, which is where its adjusted p is below 0.05.
@@ -20,7 +20,7 @@ from scipy.special import stdtrit
 
 from foveate.compare.crossed import crossed_variance
 from foveate.compare.dunnett import adjusted_p, critical_value
-from foveate.compare.moderated import Variance, fit_variances
+from foveate.compare.moderated import Variance, fit_balanced_variances, fit_variances
 
 __all__ = ["ALPHA", "BETTER", "POWER", "UNSHOWN", "WORSE", "Difference", "Interval"]
 __all__ += ["compare_pairs", "compare_pairs_by_case", "compare_to_baseline", "compare_to_baseline_by_case"]
@@ -184,24 +184,41 @@ def _compare_by_case(
     found = [_paired(means, arm, other) for arm, other in pairs]
     if all_cases and not cases:
         return [dataclasses.replace(each, remark="no case that every run has") for each in found]
-    if cases < all_cases:
-        told = f"{cases} of {all_cases} cases are in every run"
-        found = [dataclasses.replace(each, remark=_joined(each.remark, told)) for each in found]
+    told = "" if cases == all_cases else f"{cases} of {all_cases} cases are in every run"
+    found = [
+        dataclasses.replace(each, cases=cases if each.seeds else 0, remark=_joined(each.remark, told)) for each in found
+    ]
     if cases == 1:
         return [
-            dataclasses.replace(each, cases=1, remark=_joined(each.remark, "one case: no interval"), low=None, high=None, p=None)
+            dataclasses.replace(each, low=None, high=None, p=None, remark=_joined(each.remark, "one case: no interval"))
             for each in found
         ]
-    fitted = fit_variances(means)
-    variances = []
+    return _judged(found, _crossed_variances(rows, means, pairs, found), correlation, higher_is_better)
+
+
+def _crossed_variances(
+    rows: Mapping[str, Mapping[int, np.ndarray]],
+    means: Mapping[str, Mapping[int, float]],
+    pairs: Sequence[tuple[str, str]],
+    found: Sequence[Difference],
+) -> list[Variance | None]:
+    """Return the variance over seeds and cases of each difference that needs an interval."""
+    trained = [arm for arm, by_seed in rows.items() if by_seed]
+    if len(trained) < 2:
+        return [None for _ in pairs]
+    over_seeds = fit_variances(means)
+    over_cases = fit_balanced_variances(
+        trained, np.array([np.mean(list(rows[arm].values()), axis=0) for arm in trained])
+    )
+    variances: list[Variance | None] = []
     for (arm, other), each in zip(pairs, found, strict=True):
-        variance = None
-        if _is_open(each):
-            table = np.array([rows[arm][seed] - rows[other][seed] for seed in rows[arm] if seed in rows[other]])
-            variance = crossed_variance(table, fitted.of_difference(arm, other, each.seeds))
-        variances.append(variance)
-    judged = _judged(found, variances, correlation, higher_is_better)
-    return [dataclasses.replace(each, cases=cases if each.seeds else 0) for each in judged]
+        if not _is_open(each):
+            variances.append(None)
+            continue
+        table = np.array([rows[arm][seed] - rows[other][seed] for seed in rows[arm] if seed in rows[other]])
+        parts = over_seeds.of_difference(arm, other, len(table)), over_cases.of_difference(arm, other, table.shape[1])
+        variances.append(crossed_variance(table, *parts))
+    return variances
 
 
 def _known(values: Mapping[Key, float | None]) -> dict[Key, float]:
