@@ -289,7 +289,7 @@ def _with_interval(
     widening = WIDENING
     if difference.seeds == 2:
         widening, told = WIDENING_TWO_SEEDS, _joined(told, "two seeds: a wider interval")
-    df = max(1.0, math.floor(variance.df / DF_STEP) * DF_STEP)
+    df = max(1.0, math.floor(variance.df / DF_STEP + ROUNDING) * DF_STEP)
     error = widening * math.sqrt(variance.value)
     critical = critical_value(comparisons, df, correlation)
     low, high = mean - critical * error, mean + critical * error

@@ -67,9 +67,10 @@ def _measured(difference: Difference, comparisons: int, words: dict[str, str], u
     """Return a difference with its interval, p and verdict in words."""
     if difference.mean is None:
         return f"{difference.remark}, so nothing can be told"
-    points, seeds = f"{signed(difference.mean * 100)} points", "one seed"
-    if difference.seeds > 1:
-        seeds = f"{difference.seeds} seeds"
+    points = f"{signed(difference.mean * 100)} points"
+    seeds = "one seed" if difference.seeds == 1 else f"{difference.seeds} seeds"
+    if difference.cases:
+        seeds = f"{difference.cases} cases and {seeds}"
     if difference.p is None:
         reason = "" if difference.seeds == 1 else f" ({difference.remark})"
         return f"{points} at {seeds}, which cannot be told from chance{reason}"

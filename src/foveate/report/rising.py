@@ -36,7 +36,7 @@ def gain_at_end(values: Sequence[float]) -> float | None:
     """Return the mean of the last quarter minus the mean of the quarter before; None for fewer than two values."""
     if len(values) < 2:
         return None
-    quarter = math.ceil(len(values) / 4)
+    quarter = max(1, len(values) // 4)
     return statistics.fmean(values[-quarter:]) - statistics.fmean(values[-2 * quarter : -quarter])
 
 
