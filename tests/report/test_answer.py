@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from foveate.cli.compare import print_result
 from foveate.compare.result import ArmResult, summarise
 from foveate.compare.statistics import BETTER, UNSHOWN, WORSE
 from foveate.report.answer import answer
+from foveate.report.html import write_report
 from foveate.report.read import read_study
 
 
@@ -99,14 +101,17 @@ def test_curves_that_were_still_rising_are_told_first(study: Path) -> None:
         rows = [f"{epoch},{epoch},{0.5 + 0.05 * epoch + 0.001 * len(run.parts[-3])}" for epoch in range(1, 7)]
         run.write_text("\n".join(["epoch,step,val_accuracy", *rows]))
     result = dataclasses.replace(summarise(study), arms=(arm("none"), arm("se", 0.0)))
-    about, told = answer(read_study(study), result).findings[0]
-    assert about == "Training had not ended"
-    assert told.startswith("validation accuracy rose by 5.0 points from the third to the last quarter of training")
+    told = answer(read_study(study), result).warning
+    assert told.startswith(
+        "Training ended too early: validation accuracy rose by 5.0 points from the third to the last"
+    )
     assert "speed of learning, not quality" in told
+    page = write_report(study).read_text(encoding="utf-8")
+    assert page.index("Training ended too early") < page.index('<p class="answer">')
 
 
 def test_curves_that_had_settled_are_not_told(study: Path) -> None:
-    assert "Training had not ended" not in said(study, arm("none"), arm("se", 0.0))[1]
+    assert answer(read_study(study), summarise(study)).warning == ""
 
 
 def test_a_shown_difference_is_told_with_its_interval(study: Path) -> None:
@@ -164,3 +169,12 @@ def test_places_and_costs_are_told_from_the_runs(study: Path) -> None:
         "the latency of one inference against none goes from +10\N{NO-BREAK SPACE}% (eca)"
         " to +61\N{NO-BREAK SPACE}% (cbam)."
     )
+
+
+def test_a_terminal_shows_the_answer_too(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_result(summarise(study))
+    shown = " ".join(capsys.readouterr().out.split())
+    told = answer(read_study(study), summarise(study))
+    assert told.sentence in shown.replace("\N{NO-BREAK SPACE}", " ")
+    assert f"What is ruled out: {dict(told.findings)['What is ruled out']}" in shown
+    assert "Controls:" not in shown

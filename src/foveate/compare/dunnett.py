@@ -52,9 +52,10 @@ def critical_value(comparisons: int, df: float, correlation: float, alpha: float
         correlation: Likewise.
         alpha: The probability of one false claim or more.
     """
-    return float(
-        optimize.brentq(lambda t: adjusted_p(t, comparisons, df, correlation) - alpha, 0.5, LARGEST, xtol=1e-10)
+    found = optimize.root_scalar(
+        lambda t: adjusted_p(t, comparisons, df, correlation) - alpha, bracket=(0.5, LARGEST), xtol=1e-10
     )
+    return float(found.root)
 
 
 @functools.lru_cache(maxsize=4096)

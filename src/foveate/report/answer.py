@@ -18,16 +18,16 @@ __all__ = ["Answer", "answer", "max_time_of"]
 
 @dataclass(frozen=True)
 class Answer:
-    """The sentence, and findings as (what about, sentence)."""
+    """The sentence, findings as (what about, sentence), and a warning to read before both; empty if there is none."""
 
     sentence: str
     findings: tuple[tuple[str, str], ...]
+    warning: str = ""
 
 
 def answer(study: Study, result: StudyResult) -> Answer:
     """What may be said, and nothing more. A winner is named only where `result` gives a verdict."""
     found = (
-        _rising(study),
         _ruled_out(result),
         _detectable(result),
         _two_seeds(result),
@@ -38,7 +38,8 @@ def answer(study: Study, result: StudyResult) -> Answer:
         _place(study, result),
         _cost(study),
     )
-    return Answer(_sentence(study, result), tuple(finding for finding in found if finding is not None))
+    findings = tuple(finding for finding in found if finding is not None)
+    return Answer(_sentence(study, result), findings, _warning(study))
 
 
 def max_time_of(study: Study) -> float | None:
@@ -111,19 +112,17 @@ def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
 
-def _rising(study: Study) -> tuple[str, str] | None:
+def _warning(study: Study) -> str:
     """Return a warning if training ended while the validation curves were rising."""
     rising = still_rising(study.runs.values())
     if rising is None:
-        return None
+        return ""
     measure = words_for(study.plan.get("task")).names[rising.measure]
-    told = (
-        f"{measure[0].lower()}{measure[1:]} rose by {rising.gain * 100:.1f} points from the third to the last quarter"
-    )
+    measure = f"{measure[0].lower()}{measure[1:]}"
     return (
-        "Training had not ended",
-        f"{told} of training (mean of {rising.runs} runs). Short runs compare the speed of learning, not quality:"
-        " with more epochs the differences below may shrink, vanish or turn.",
+        f"Training ended too early: {measure} rose by {rising.gain * 100:.1f} points from the third"
+        f" to the last quarter of training (mean of {rising.runs} runs). Short runs compare the speed of learning, not"
+        " quality: with more epochs the differences may shrink, vanish or turn."
     )
 
 
