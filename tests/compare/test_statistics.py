@@ -8,7 +8,6 @@ from scipy import stats
 from foveate.compare.statistics import (
     BETTER,
     UNSHOWN,
-    WIDENING,
     WORSE,
     Difference,
     compare_pairs,
@@ -56,12 +55,12 @@ def test_no_value_has_no_interval():
 
 
 def test_two_arms_have_the_paired_t_interval_widened():
-    # differences 1, 2, 3: t = 2 / 0.57735 = 3.4641 of two degrees of freedom, divided by the widening of 1.05
+    # differences 1, 2, 3: t = 2 / 0.57735 = 3.4641 of two degrees of freedom, divided by 1 + 0.2 / 2 arms
     found = compare_to_baseline({"none": {0: 2.0, 1: 3.0, 2: 4.0}, "se": {0: 3.0, 1: 5.0, 2: 7.0}}, "none")["se"]
-    t = 2 * math.sqrt(3) / WIDENING
+    t = 2 * math.sqrt(3) / 1.1
     assert (found.mean, found.by_seed, found.seeds, found.trainings) == (2.0, (1.0, 2.0, 3.0), 3, 6)
     assert found.p == pytest.approx(1 - t / math.sqrt(t**2 + 2), abs=1e-9)
-    assert found.low == pytest.approx(2 - 1.05 * 4.3026527 * 0.5773503, abs=1e-6)
+    assert found.low == pytest.approx(2 - 1.1 * 4.3026527 * 0.5773503, abs=1e-6)
 
 
 def test_an_arm_is_better_exactly_where_its_interval_excludes_zero():
@@ -173,7 +172,7 @@ def test_small_values_are_not_taken_for_rounding():
     found = compare_to_baseline(
         {"none": dict.fromkeys(range(3), 1.0e-7), "se": {0: 1.1e-7, 1: 1.3e-7, 2: 1.2e-7}}, "none"
     )
-    assert found["se"].p == pytest.approx(2 * stats.t.sf(2 * math.sqrt(3) / WIDENING, 2), rel=1e-6)
+    assert found["se"].p == pytest.approx(2 * stats.t.sf(2 * math.sqrt(3) / 1.1, 2), rel=1e-6)
 
 
 def test_pairs_are_compared_with_the_variances_of_all_arms():
@@ -205,7 +204,7 @@ def test_cases_that_agree_still_vary_by_training():
     arms = cases({"none": {0: [0.5, 0.6], 1: [0.5, 0.6], 2: [0.5, 0.6]},
                   "se": {0: [0.51, 0.61], 1: [0.55, 0.65], 2: [0.53, 0.63]}})  # fmt: skip
     found = compare_to_baseline_by_case(arms, "none")["se"]
-    reach = WIDENING * stats.t.ppf(0.975, 2) * stats.sem([0.01, 0.05, 0.03])
+    reach = 1.1 * stats.t.ppf(0.975, 2) * stats.sem([0.01, 0.05, 0.03])
     assert (found.low, found.high) == pytest.approx((0.03 - reach, 0.03 + reach), rel=1e-6)
 
 

@@ -29,8 +29,8 @@ __all__ += ["mean_interval"]
 ALPHA = 0.05
 POWER = 0.8
 BETTER, WORSE, UNSHOWN = "better", "worse", "no difference shown"
-WIDENING = 1.05  # of every interval: arms may differ in spread
-WIDENING_TWO_SEEDS = 1.2  # of the interval of two seeds, which lean most on the spread of other arms
+WIDENING = 0.2  # share by which intervals are widened, divided by the number of arms: few arms make a poor pool
+WIDENING_TWO_SEEDS = 0.2  # share for two seeds, which lean most on the pool
 ROUNDING = 1e-9  # differences below this share of the largest value are zero: 0.92 - 0.91 is not 0.93 - 0.92
 SHARED_BASELINE, ANY_PAIRS = 0.5, 0.0  # correlation of the differences
 DF_STEP = 0.05  # degrees of freedom are rounded down to a multiple, so that critical values can be remembered
@@ -173,7 +173,7 @@ def _compare(
         fitted.of_difference(arm, other, each.seeds) if _is_open(each) else None
         for (arm, other), each in zip(pairs, found, strict=True)
     ]
-    return _judged(found, variances, correlation, higher_is_better)
+    return _judged(found, variances, _repeated(known), correlation, higher_is_better)
 
 
 def _compare_by_case(
@@ -193,7 +193,8 @@ def _compare_by_case(
             dataclasses.replace(each, low=None, high=None, p=None, remark=_joined(each.remark, "one case: no interval"))
             for each in found
         ]
-    return _judged(found, _crossed_variances(rows, means, pairs, found), correlation, higher_is_better)
+    variances = _crossed_variances(rows, means, pairs, found)
+    return _judged(found, variances, _repeated(means), correlation, higher_is_better)
 
 
 def _crossed_variances(
@@ -269,26 +270,42 @@ def _is_open(difference: Difference) -> bool:
     return difference.seeds > 1 and difference.low is None
 
 
+def _repeated(values: Mapping[str, Mapping[int, float]]) -> int:
+    """Return the number of arms with two seeds or more."""
+    return sum(len(by_seed) > 1 for by_seed in values.values())
+
+
 def _judged(
-    found: Sequence[Difference], variances: Sequence[Variance | None], correlation: float, higher_is_better: bool
+    found: Sequence[Difference],
+    variances: Sequence[Variance | None],
+    arms: int,
+    correlation: float,
+    higher_is_better: bool,
 ) -> list[Difference]:
     """Give every difference with a variance its simultaneous interval, its adjusted p and its verdict."""
     comparisons = sum(variance is not None for variance in variances)
     return [
-        each if variance is None else _with_interval(each, variance, comparisons, correlation, higher_is_better)
+        each
+        if variance is None
+        else _with_interval(each, variance, 1 + WIDENING / arms, comparisons, correlation, higher_is_better)
         for each, variance in zip(found, variances, strict=True)
     ]
 
 
 def _with_interval(
-    difference: Difference, variance: Variance, comparisons: int, correlation: float, higher_is_better: bool
+    difference: Difference,
+    variance: Variance,
+    widening: float,
+    comparisons: int,
+    correlation: float,
+    higher_is_better: bool,
 ) -> Difference:
+    """Give a difference its interval, adjusted p and verdict; without any variance there is none."""
     mean, told = difference.mean or 0.0, difference.remark
     if variance.value == 0:
         return dataclasses.replace(difference, remark=_joined(told, "equal differences: no spread to judge by"))
-    widening = WIDENING
     if difference.seeds == 2:
-        widening, told = WIDENING_TWO_SEEDS, _joined(told, "two seeds: a wider interval")
+        widening, told = 1 + WIDENING_TWO_SEEDS, _joined(told, "two seeds: a wider interval")
     df = max(1.0, math.floor(variance.df / DF_STEP + ROUNDING) * DF_STEP)
     error = widening * math.sqrt(variance.value)
     critical = critical_value(comparisons, df, correlation)
