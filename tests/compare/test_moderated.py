@@ -53,6 +53,12 @@ def test_equal_variances_are_found_on_average(missing):
     assert sums / 400 == pytest.approx([4.0] * 4, rel=0.12)
 
 
+def test_the_noise_of_one_arm_is_not_put_down_to_the_others():
+    table = np.random.default_rng(3).normal(size=(3, 400)) * np.array([[1.0], [1.0], [3.0]])
+    found = fit_balanced_variances("abc", table)
+    assert [found.by_arm[arm].value for arm in "abc"] == pytest.approx([1.0, 1.0, 9.0], abs=0.5)
+
+
 def test_degrees_of_freedom_of_a_sum_are_satterthwaites():
     found = satterthwaite([Variance(1.0, 4.0), Variance(1.0, 4.0)])
     assert (found.value, found.df) == (2.0, 8.0)

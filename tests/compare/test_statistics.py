@@ -149,6 +149,11 @@ def test_a_placebo_differs_by_exactly_nothing(seeds):
     assert found.remark == "equal to none in every seed"
 
 
+def test_differences_of_rounding_alone_are_none():
+    found = compare_to_baseline({"none": {0: 0.1 + 0.2, 1: 0.3}, "placebo": {0: 0.3, 1: 0.1 + 0.2}}, "none")["placebo"]
+    assert (found.mean, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
 @pytest.mark.parametrize("seeds", [2, 3, 10])
 def test_equal_differences_are_no_proof_by_their_missing_variance(seeds):
     # 0.3 - 0.2 and 0.4 - 0.3 differ in the last bits: a t test of them would have p = 1e-15

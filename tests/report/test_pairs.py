@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from foveate.compare.result import ArmResult, summarise
-from foveate.compare.statistics import BETTER, UNSHOWN
+from foveate.compare.statistics import BETTER, UNSHOWN, compare_to_baseline
 from foveate.layers.catalogue import MECHANISMS
 from foveate.report.answer import answer
 from foveate.report.pairs import FIRST_PARTS
@@ -102,10 +102,11 @@ def test_a_gain_is_corrected_for_every_mechanism_that_could_have_gained(study: P
     others = [arm(name, 0.79 + shift, 0.8, 0.81) for name, shift in (("se", 0.01), ("eca", -0.01))]
     alone = findings(study, none, gained, wider)["More than size"]
     told = findings(study, none, gained, *others, wider)["More than size"]
-    assert "over wider: +2.0 points" in alone
-    assert "points [" in told
     assert ", p 0." in alone
-    assert ", corrected p 0." in told
+    compared = {each.arm: dict(enumerate(each.values)) for each in (gained, *others, wider)}
+    expected = compare_to_baseline(compared, "wider")["cbam"].p
+    assert "cbam over wider: +2.0 points [" in told
+    assert f", corrected p {expected:.3f}, at 3 seeds" in told
     assert "se over" not in told
 
 
