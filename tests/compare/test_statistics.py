@@ -149,6 +149,21 @@ def test_a_placebo_differs_by_exactly_nothing(seeds):
     assert found.remark == "equal to none in every seed"
 
 
+def test_a_placebo_does_not_change_what_is_said_of_the_others():
+    alone = compare_to_baseline({"none": NONE, "se": SE, "eca": ECA}, "none")
+    beside = compare_to_baseline({"none": NONE, "placebo": dict(NONE), "se": SE, "eca": ECA}, "none")
+    assert {arm: beside[arm] for arm in alone} == alone
+    rows = {"none": {0: [0.5, 0.6], 1: [0.52, 0.61]}, "se": {0: [0.6, 0.71], 1: [0.6, 0.7]}}
+    alone = compare_to_baseline_by_case(cases(rows), "none")
+    assert compare_to_baseline_by_case(cases({**rows, "placebo": rows["none"]}), "none")["se"] == alone["se"]
+
+
+def test_pairs_with_a_placebo_have_the_variances_of_its_baseline():
+    arms = {"none": NONE, "placebo": dict(NONE), "se": SE, "eca": ECA}
+    first, second = compare_pairs(arms, [("se", "placebo"), ("se", "none")])
+    assert (first.low, first.high) == (second.low, second.high)
+
+
 def test_differences_of_rounding_alone_are_none():
     found = compare_to_baseline({"none": {0: 0.1 + 0.2, 1: 0.3}, "placebo": {0: 0.3, 1: 0.1 + 0.2}}, "none")["placebo"]
     assert (found.mean, found.low, found.high) == (0.0, 0.0, 0.0)

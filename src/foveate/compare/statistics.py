@@ -168,9 +168,10 @@ def _compare(
 ) -> list[Difference]:
     known = {arm: _known(by_seed) for arm, by_seed in values.items()}
     found = [_paired(known, arm, other) for arm, other in pairs]
-    fitted = fit_variances(known)
+    first = _first_of_equal(known)
+    fitted = fit_variances({arm: known[arm] for arm in first.values()})
     variances = [
-        fitted.of_difference(arm, other, each.seeds) if _is_open(each) else None
+        fitted.of_difference(first[arm], first[other], each.seeds) if _is_open(each) else None
         for (arm, other), each in zip(pairs, found, strict=True)
     ]
     return _judged(found, variances, _repeated(known), correlation, higher_is_better)
@@ -204,10 +205,11 @@ def _crossed_variances(
     found: Sequence[Difference],
 ) -> list[Variance | None]:
     """Return the variance over seeds and cases of each difference that needs an interval."""
-    trained = [arm for arm, by_seed in rows.items() if by_seed]
+    first = _first_of_equal(means)
+    trained = [arm for arm in dict.fromkeys(first.values()) if rows[arm]]
     if len(trained) < 2:
         return [None for _ in pairs]
-    over_seeds = fit_variances(means)
+    over_seeds = fit_variances({arm: means[arm] for arm in trained})
     over_cases = fit_balanced_variances(
         trained, np.array([np.mean(list(rows[arm].values()), axis=0) for arm in trained])
     )
@@ -217,7 +219,11 @@ def _crossed_variances(
             variances.append(None)
             continue
         table = np.array([rows[arm][seed] - rows[other][seed] for seed in rows[arm] if seed in rows[other]])
-        parts = over_seeds.of_difference(arm, other, len(table)), over_cases.of_difference(arm, other, table.shape[1])
+        seeds, cases = table.shape
+        parts = [
+            over_seeds.of_difference(first[arm], first[other], seeds),
+            over_cases.of_difference(first[arm], first[other], cases),
+        ]
         variances.append(crossed_variance(table, *parts))
     return variances
 
@@ -270,9 +276,21 @@ def _is_open(difference: Difference) -> bool:
     return difference.seeds > 1 and difference.low is None
 
 
+def _first_of_equal(values: Mapping[str, Mapping[int, float]]) -> dict[str, str]:
+    """Return for each arm the first arm with equal values at two shared seeds or more, or the arm itself.
+
+    A placebo repeats its baseline's noise, which must not count as the noise of two arms.
+    """
+    first: dict[str, str] = {}
+    for arm in values:
+        same = (other for other in first.values() if len(_paired(values, arm, other).by_seed) > 1)
+        first[arm] = next((other for other in same if not any(_paired(values, arm, other).by_seed)), arm)
+    return first
+
+
 def _repeated(values: Mapping[str, Mapping[int, float]]) -> int:
-    """Return the number of arms with two seeds or more."""
-    return sum(len(by_seed) > 1 for by_seed in values.values())
+    """Return the number of different arms with two seeds or more."""
+    return sum(len(values[arm]) > 1 for arm in set(_first_of_equal(values).values()))
 
 
 def _judged(
