@@ -262,7 +262,7 @@ def draw_power(found: dict[str, dict[str, list[float]]]) -> "Figure":
         panel.axhline(0.05, color="0.6", linewidth=0.8)
         finish(panel, title, "true difference / sd of a paired difference")
     panels[0].set_ylabel("share of studies that call it")
-    panels[0].legend(loc="lower right", fontsize=8)
+    panels[-1].legend(loc="lower right", fontsize=8)
     figure.suptitle("Power: spreads of the arms differ by e^0.5; the grey line is 5 %", x=0.01, ha="left")
     return figure
 

@@ -103,7 +103,7 @@ def test_only_seeds_that_both_have_are_paired():
     assert found.verdict == BETTER
 
 
-@pytest.mark.parametrize("missing", [None, math.nan, math.inf])
+@pytest.mark.parametrize("missing", [None, math.nan, math.inf, -1e300])
 def test_a_value_that_is_no_number_is_a_run_that_is_not_there(missing):
     arms = {"none": NONE, "se": {**SE, 3: missing}, "eca": ECA}
     without = {"none": NONE, "se": {seed: SE[seed] for seed in (0, 1, 2)}, "eca": ECA}

@@ -231,3 +231,9 @@ def test_a_baseline_without_any_arm_in_the_plan_compares_nothing(tmp_path):
     write_study(tmp_path, {"none": {0: 0.5, 1: 0.6}, "se": {0: 0.6, 1: 0.8}}, seeds=(0, 1))
     write_json(tmp_path / "study.json", read_json(tmp_path / "study.json") | {"baseline": "plain"})
     assert [arm.remark for arm in summarise(tmp_path).arms] == ["no seed in common with plain"] * 2
+
+
+def test_a_value_too_large_to_be_measured_is_none(tmp_path):
+    write_study(tmp_path, {"none": {0: 0.5, 1: 0.6}, "se": {0: 0.6, 1: 1e300}}, seeds=(0, 1))
+    se = summarise(tmp_path).arms[1]
+    assert (se.values, se.pairs) == ((0.6,), 1)

@@ -1,7 +1,6 @@
 """What a study found: every arm by every metric, read from the folders of its runs."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from foveate.compare.folder import Failure, read_failures, read_json, read_plan,
 from foveate.compare.plan import notes_on_runs
 from foveate.compare.statistics import (
     BETTER,
+    LARGEST,
     UNSHOWN,
     WORSE,
     Difference,
@@ -252,10 +252,10 @@ def _without_gain_by_misses(result: ArmResult, more: int, baseline: str) -> ArmR
 
 
 def _values(by_seed: Mapping[int, Summary], metric: str) -> dict[int, float]:
-    """The metric of each run that has it; a missing or infinite one is no value."""
+    """Return the metric of each run that has it; a missing, infinite or absurdly large one is no value."""
     room, _, name = metric.rpartition(".")
     found = {seed: getattr(run, room or "metrics").get(name) for seed, run in by_seed.items()}
-    return {seed: value for seed, value in found.items() if isinstance(value, int | float) and math.isfinite(value)}
+    return {seed: value for seed, value in found.items() if isinstance(value, int | float) and abs(value) < LARGEST}
 
 
 def _note_on_seeds(task: Task, arms: Sequence[ArmResult]) -> list[str]:

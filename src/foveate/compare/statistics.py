@@ -22,7 +22,7 @@ from foveate.compare.crossed import crossed_variance
 from foveate.compare.dunnett import adjusted_p, critical_value
 from foveate.compare.moderated import Variance, fit_balanced_variances, fit_variances
 
-__all__ = ["ALPHA", "BETTER", "POWER", "UNSHOWN", "WORSE", "Difference", "Interval"]
+__all__ = ["ALPHA", "BETTER", "LARGEST", "POWER", "UNSHOWN", "WORSE", "Difference", "Interval"]
 __all__ += ["compare_pairs", "compare_pairs_by_case", "compare_to_baseline", "compare_to_baseline_by_case"]
 __all__ += ["mean_interval"]
 
@@ -32,6 +32,7 @@ BETTER, WORSE, UNSHOWN = "better", "worse", "no difference shown"
 WIDENING = 0.2  # share by which intervals are widened, divided by the number of arms: few arms make a poor pool
 WIDENING_TWO_SEEDS = 0.2  # share for two seeds, which lean most on the pool
 ROUNDING = 1e-9  # differences below this share of the largest value are zero: 0.92 - 0.91 is not 0.93 - 0.92
+LARGEST = 1e70  # a value beyond it is no measurement, and the square of its variance overflows
 SHARED_BASELINE, ANY_PAIRS = 0.5, 0.0  # correlation of the differences
 DF_STEP = 0.05  # degrees of freedom are rounded down to a multiple, so that critical values can be remembered
 Key = TypeVar("Key", int, str)
@@ -229,8 +230,8 @@ def _crossed_variances(
 
 
 def _known(values: Mapping[Key, float | None]) -> dict[Key, float]:
-    """Return the values that are finite numbers."""
-    return {key: float(value) for key, value in values.items() if value is not None and math.isfinite(value)}
+    """Return the values that are finite numbers whose squares can be summed."""
+    return {key: float(value) for key, value in values.items() if value is not None and abs(value) < LARGEST}
 
 
 def _shared_cases(values: Mapping[str, CaseValues]) -> tuple[dict[str, dict[int, np.ndarray]], int, int]:
