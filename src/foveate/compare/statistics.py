@@ -30,6 +30,7 @@ ALPHA = 0.05
 POWER = 0.8
 BETTER, WORSE, UNSHOWN = "better", "worse", "no difference shown"
 WIDENING = 0.2  # share by which intervals are widened, divided by the number of arms: few arms make a poor pool
+ARMS_BY_CASE = 4  # by case no more arms than these count there: the pool says little about few cases
 WIDENING_TWO_SEEDS = 0.2  # share for two seeds, which lean most on the pool
 ROUNDING = 1e-9  # differences below this share of the largest value are zero: 0.92 - 0.91 is not 0.93 - 0.92
 LARGEST = 1e70  # a value beyond it is no measurement, and the square of its variance overflows
@@ -196,7 +197,8 @@ def _compare_by_case(
             for each in found
         ]
     variances = _crossed_variances(rows, means, pairs, found)
-    return _judged(found, variances, _repeated(means), correlation, higher_is_better)
+    arms = min(_repeated(means), ARMS_BY_CASE)
+    return _judged(found, variances, arms, correlation, higher_is_better)
 
 
 def _crossed_variances(
