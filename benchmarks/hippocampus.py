@@ -115,8 +115,8 @@ def mean(values: list[float]) -> float:
 
 
 def show(found: dict[str, dict[int, "Summary"]], cases: dict[str, list[dict[str, float]]]) -> None:
-    """Print the means over seeds, and how ours differs from the others, case by case."""
-    from foveate.compare.statistics import paired_difference
+    """Print the means over seeds, and how ours differs from the others, over seeds and cases."""
+    from foveate.compare.statistics import compare_pairs_by_case
 
     table = Table(box=MARKDOWN)  # which can be pasted into README.md
     table.add_column("network")
@@ -130,11 +130,14 @@ def show(found: dict[str, dict[int, "Summary"]], cases: dict[str, list[dict[str,
         table.add_row(name, f"{every[0].parameters:,}", steps, each, *means)
     console = Console(width=200)
     console.print(table)
-    averaged = {name: {case: mean([run[case] for run in runs]) for case in runs[0]} for name, runs in cases.items()}
-    for name in [name for name in NETWORKS if name != OURS]:
-        apart = paired_difference(averaged[OURS], averaged[name])
-        told = f"{apart.mean:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}], p {apart.p:.2g}"
-        console.print(f"Dice of {OURS} less that of {name}, over {apart.pairs} cases: {told}", markup=False)
+    pairs = [(OURS, name) for name in NETWORKS if name != OURS]
+    values = {name: dict(enumerate(runs)) for name, runs in cases.items()}
+    for (_, name), apart in zip(pairs, compare_pairs_by_case(values, pairs), strict=True):
+        told = f"{apart.mean:+.4f}, {apart.remark}"
+        if apart.p is not None:
+            told = f"{apart.mean:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}], corrected p {apart.p:.2g}"
+        over = f"over {apart.cases} cases and {apart.seeds} seeds"
+        console.print(f"Dice of {OURS} less that of {name}, {over}: {told}", markup=False)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -360,3 +361,29 @@ def test_one_table_holds_all_parts_and_says_what_is_missing(load, monkeypatch, t
 def test_every_part_of_the_table_is_a_script(load):
     load("timing")
     assert all((BENCHMARKS / f"{part.script}.py").is_file() for part in load("table").PARTS)
+
+
+def test_holms_claims_are_those_worked_out_by_hand(load):
+    verdicts = load("verdicts")
+    # Differences 1, 2, 3 (p 0.074), 20, 21, 22 (p 0.0008, times 3 is below 0.05) and 1, -1, 0 (p 1).
+    study = np.array([[0, 0, 0], [1, 2, 3], [20, 21, 22], [1, -1, 0]]) + np.array([5.0, 3.0, 8.0])
+    assert verdicts.holm_claims(study) == [False, True, False]
+    assert verdicts.best_claims(study) == [True, True, False]
+
+
+def test_simulated_studies_have_the_wanted_spreads(load):
+    verdicts = load("verdicts")
+    values, sd = verdicts.simulate(4000, 3, 5, 0.5, baseline=2.0)
+    paired = (values[:, 1] - values[:, 0]).std(axis=1, ddof=1)
+    assert np.mean(paired**2 / (sd[:, 0] ** 2 + sd[:, 1] ** 2)) == pytest.approx(1, abs=0.05)
+    assert np.median(sd[:, 0]) == pytest.approx(2, rel=0.05)
+
+
+@pytest.mark.slow
+def test_the_verdicts_are_simulated_and_drawn(load, tmp_path, capsys):
+    load("verdicts").main(studies=10, out=tmp_path, json_file=tmp_path / "found.json")
+    assert (tmp_path / "statistics_power.png").stat().st_size > 10_000
+    assert (tmp_path / "statistics_error.png").stat().st_size > 10_000
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["power"]["8 arms, 3 seeds"]["foveate"][-1] > found["power"]["8 arms, 3 seeds"]["foveate"][0]
+    assert "baseline e^0.8 wider" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Arms paired case by case: worked out by hand, and the same from scipy.stats."""
+"""Values by arm, seed and case from scores, and studies of segmentations that are compared by them."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,10 @@ import standin
 from scipy import stats
 
 from foveate.compare import Study, summarise
-from foveate.compare.cases import case_values, paired_by_case
+from foveate.compare.cases import case_values, comparable_values
 from foveate.compare.folder import run_folder, write_json
-from foveate.compare.result import difference_between
-from foveate.compare.statistics import BETTER, UNSHOWN, WORSE
+from foveate.compare.result import differences_between, differences_to
+from foveate.compare.statistics import BETTER, UNSHOWN, compare_to_baseline_by_case
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.metrics import Score, score_case, write_scores
 
@@ -27,25 +27,6 @@ def runs(table, **more):
     return {seed: [score(f"case{i}", dice, **more) for i, dice in enumerate(row)] for seed, row in table.items()}
 
 
-def test_the_difference_over_cases_is_that_of_scipy():
-    means = [np.mean([table[0], table[1]], axis=0) for table in (GATED, NONE)]
-    expected = stats.ttest_rel(*means)
-    found = paired_by_case(runs(GATED), runs(NONE), "dice")
-    assert found.pairs == 4
-    assert found.mean == pytest.approx((0.05 + 0.03 + 0.07 + 0.03) / 4)
-    assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
-    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)), rel=1e-9)
-    assert found.seeds == pytest.approx((0.0425, 0.0475))  # which the cases say nothing of
-
-
-def test_only_seeds_and_cases_that_both_arms_have_are_paired():
-    arm, baseline = runs(GATED), runs(NONE)
-    del arm[1], baseline[0][2]
-    found = paired_by_case(arm, baseline, "dice")
-    assert (found.pairs, found.seeds) == (3, pytest.approx(((0.04 + 0.03 + 0.03) / 3,)))
-    assert paired_by_case({}, baseline, "dice").pairs == 0
-
-
 def test_a_case_is_the_mean_over_its_classes_where_they_are_defined():
     scores = [
         score("a", 0.5),
@@ -56,20 +37,29 @@ def test_a_case_is_the_mean_over_its_classes_where_they_are_defined():
     assert case_values({0: scores, 1: [score("a", 0.3)]}, "dice") == {"a": pytest.approx(0.5), "b": 0.4}
 
 
-def test_a_false_alarm_costs_something_and_what_both_leave_out_does_not():
+def test_cases_of_every_run_are_told_by_arm_and_seed():
+    found = comparable_values({"none": runs(NONE), "se": runs(GATED)}, "dice")
+    assert found["se"][1] == {"case0": 0.68, "case1": 0.75, "case2": 0.59, "case3": 0.85}
+    assert list(found["none"]) == [0, 1]
+
+
+def test_a_false_alarm_costs_something_and_what_all_leave_out_does_not():
     empty, there = np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)
     there[1:3, 1:3, 1:3] = 1
 
     def found(predicted):
         return {0: score_case("a", predicted, empty, ("background", "organ"), (1, 1, 1))}
 
+    def values(measure, **arms):
+        return {arm: by_seed[0] for arm, by_seed in comparable_values(arms, measure).items()}
+
     alarm, silent = found(there), found(empty)
-    assert paired_by_case(alarm, silent, "dice").mean == -1
-    assert paired_by_case(silent, alarm, "hd95_mm").mean == pytest.approx(-(48**0.5))
-    assert paired_by_case(alarm, silent, "false_positive_ml").mean == pytest.approx(0.008)
+    assert values("dice", a=alarm, b=silent) == {"a": {"a": 0.0}, "b": {"a": 1.0}}
+    assert values("hd95_mm", a=alarm, b=silent) == {"a": {"a": pytest.approx(48**0.5)}, "b": {"a": 0.0}}
+    assert values("false_positive_ml", a=alarm, b=silent) == {"a": {"a": pytest.approx(0.008)}, "b": {"a": 0.0}}
     for measure in ("dice", "hd95_mm", "recall"):
-        assert paired_by_case(silent, silent, measure).pairs == 0
-    assert paired_by_case(alarm, silent, "recall").pairs == 0
+        assert values(measure, a=silent, b=silent) == {"a": {}, "b": {}}
+    assert values("recall", a=alarm, b=silent) == {"a": {}, "b": {}}
 
 
 def write_study(out, tables, **more):
@@ -88,7 +78,7 @@ def write_study(out, tables, **more):
             write_scores(folder / "cases.csv", runs({seed: row}, **more)[seed])
 
 
-def test_a_study_of_segmentations_pairs_its_cases(tmp_path):
+def test_a_study_of_segmentations_pairs_its_seeds_and_cases(tmp_path):
     write_study(tmp_path, {"none": NONE, "se": GATED})
     result = summarise(tmp_path)
     assert tuple(result.metrics) == ("dice", "false_positive_ml", "hd95_mm")
@@ -96,27 +86,28 @@ def test_a_study_of_segmentations_pairs_its_cases(tmp_path):
     assert (none.mean, none.values) == (pytest.approx(0.66), pytest.approx((0.65, 0.67)))
     low, high = stats.t.interval(0.95, 3, loc=0.66, scale=stats.sem([0.61, 0.71, 0.51, 0.81]))
     assert (none.low, none.high) == pytest.approx((low, high))
-    assert (se.pairs, se.verdict, se.remark) == (4, BETTER, "")
+    assert (se.pairs, se.trainings, se.remark) == (4, 4, "two seeds: a wider interval")
     assert se.seed_differences == pytest.approx((0.0425, 0.0475))
-    assert difference_between(result, "se", "none") == paired_by_case(runs(GATED), runs(NONE), "dice")
+    expected = compare_to_baseline_by_case(comparable_values({"none": runs(NONE), "se": runs(GATED)}, "dice"), "none")
+    assert (se.diff_low, se.p_corrected) == (expected["se"].low, expected["se"].p)
+    assert differences_to(result, ["se"], "none") == expected
+    assert differences_between(result, [("se", "none")]) == list(expected.values())
 
 
-def test_a_claim_takes_one_sign_in_every_seed(tmp_path):
-    better = {0: [0.70, 0.80, 0.61, 0.91], 1: [0.61, 0.71, 0.52, 0.81]}  # over cases clear, but not in seed 1
+def test_a_difference_over_cases_that_one_training_made_is_not_shown(tmp_path):
+    better = {0: [0.70, 0.80, 0.61, 0.91], 1: [0.61, 0.71, 0.52, 0.81]}  # clear over the cases of seed 0 alone
     write_study(tmp_path, {"none": NONE, "se": better})
     se = summarise(tmp_path).arms[1]
-    assert se.diff_low > 0
-    assert se.p_corrected < 0.05
     assert se.seed_differences[1] < 0 < se.seed_differences[0]
+    assert se.diff_low < 0 < se.diff_high
     assert se.verdict == UNSHOWN
-    assert not difference_between(summarise(tmp_path), "se", "none").one_sign
 
 
 def test_fewer_false_positives_are_no_gain_where_more_is_missed(tmp_path):
-    write_study(tmp_path, {"none": NONE, "se": GATED})
+    write_study(tmp_path, {"none": NONE | {2: NONE[0]}, "se": GATED | {2: GATED[0]}})
     for arm, base in (("none", 2.0), ("se", 1.0)):
-        for seed in NONE:
-            scores = [score(f"case{i}", 0.5, false_positive_ml=base + i / 10 * base) for i in range(4)]
+        for seed in range(3):
+            scores = [score(f"case{i}", 0.5, false_positive_ml=base + i / 10 + seed / 50 * base) for i in range(4)]
             write_scores(run_folder(tmp_path, arm, seed) / "cases.csv", scores)
     assert summarise(tmp_path).metrics["false_positive_ml"][1].verdict == BETTER
     path = run_folder(tmp_path, "se", 1) / "cases.csv"
@@ -129,7 +120,7 @@ def test_fewer_false_positives_are_no_gain_where_more_is_missed(tmp_path):
 def test_with_one_seed_the_reader_is_told_that_training_was_not_repeated(tmp_path):
     write_study(tmp_path, {"none": {0: GATED[0]}, "se": {0: NONE[0]}})
     result = summarise(tmp_path)
-    assert result.arms[1].verdict == WORSE
+    assert (result.arms[1].verdict, result.arms[1].remark) == (UNSHOWN, "one seed: no interval")
     assert result.notes[-1].startswith("training was not repeated")
 
 
@@ -139,4 +130,5 @@ def test_a_run_whose_cases_cannot_be_read_failed(tmp_path):
     result = summarise(tmp_path)
     assert [(failure.arm, failure.seed) for failure in result.failures] == [("se", 1)]
     assert "cases.csv cannot be read as the scores of cases" in result.failures[0].sentence
-    assert (result.arms[1].pairs, result.arms[1].remark) == (4, "1 of 2 seeds in common with none")
+    assert result.arms[1].pairs == 4
+    assert result.arms[1].remark == "1 of 2 seeds in common with none; one seed: no interval"

@@ -30,7 +30,7 @@ def test_a_study_goes_from_scans_to_differences_over_cases(tmp_path, monkeypatch
     assert (result.finished, result.total, result.failures) == (3, 3, ())
     assert result.sites == {"none": 0, "attention-gate": 1, "placebo": 5}
     none, gated, placebo = result.arms
-    assert (placebo.values, placebo.difference, placebo.p) == (none.values, 0.0, None)  # one case, to the bit
+    assert (placebo.values, placebo.difference, placebo.p_corrected) == (none.values, 0.0, None)  # one case, to the bit
     assert gated.seed_differences == (gated.difference,)
     assert result.costs["attention-gate"]["macs"] > result.costs["none"]["macs"] == result.costs["placebo"]["macs"]
     summary = json.loads((tmp_path / "out" / "runs" / "attention-gate" / "seed0" / "summary.json").read_text())

@@ -1,4 +1,4 @@
-"""Numbers worked out by hand, the same from scipy.stats, and the cases where little can be said."""
+"""The answer of the statistical core in each situation, and hand-worked numbers where other arms play no part."""
 
 import math
 
@@ -10,11 +10,23 @@ from foveate.compare.statistics import (
     UNSHOWN,
     WORSE,
     Difference,
-    holm,
+    compare_pairs,
+    compare_to_baseline,
+    compare_to_baseline_by_case,
     mean_interval,
-    paired_difference,
-    verdict,
 )
+
+NONE = {0: 0.80, 1: 0.82, 2: 0.81, 3: 0.83}
+SE = {0: 0.85, 1: 0.86, 2: 0.87, 3: 0.88}
+ECA = {0: 0.80, 1: 0.83, 2: 0.80, 3: 0.83}
+
+
+def cases(table):
+    """Values by arm, seed and case from rows of numbers."""
+    return {
+        arm: {seed: {f"case{i}": value for i, value in enumerate(row)} for seed, row in rows.items()}
+        for arm, rows in table.items()
+    }
 
 
 def test_the_interval_of_three_values_is_the_one_worked_out_by_hand():
@@ -42,96 +54,219 @@ def test_no_value_has_no_interval():
         mean_interval([])
 
 
-def test_the_paired_difference_is_the_one_worked_out_by_hand():
-    # differences 1, 2, 3: t = 2 / 0.57735 = 3.4641, and for two degrees of freedom p = 1 - t / sqrt(t ** 2 + 2)
-    difference = paired_difference({0: 3.0, 1: 5.0, 2: 7.0}, {0: 2.0, 1: 3.0, 2: 4.0})
-    t = 2 * math.sqrt(3)
-    assert (difference.pairs, difference.mean) == (3, 2.0)
-    assert difference.p == pytest.approx(1 - t / math.sqrt(t**2 + 2), abs=1e-12)
-    assert difference.low == pytest.approx(2 - 4.3026527 * 0.5773503, abs=1e-6)
+def test_two_arms_have_the_paired_t_interval_widened():
+    # differences 1, 2, 3: t = 2 / 0.57735 = 3.4641 of two degrees of freedom, divided by 1 + 0.2 / 2 arms
+    found = compare_to_baseline({"none": {0: 2.0, 1: 3.0, 2: 4.0}, "se": {0: 3.0, 1: 5.0, 2: 7.0}}, "none")["se"]
+    t = 2 * math.sqrt(3) / 1.1
+    assert (found.mean, found.by_seed, found.seeds, found.trainings) == (2.0, (1.0, 2.0, 3.0), 3, 6)
+    assert found.p == pytest.approx(1 - t / math.sqrt(t**2 + 2), abs=1e-9)
+    assert found.low == pytest.approx(2 - 1.1 * 4.3026527 * 0.5773503, abs=1e-6)
 
 
-def test_the_paired_difference_is_that_of_scipy():
-    arm, baseline = [0.91, 0.9, 0.95, 0.92, 0.89], [0.9, 0.87, 0.93, 0.93, 0.85]
-    expected = stats.ttest_rel(arm, baseline)
-    low, high = expected.confidence_interval(0.95)
-    difference = paired_difference(dict(enumerate(arm)), dict(enumerate(baseline)))
-    assert difference.p == pytest.approx(expected.pvalue, rel=1e-9)
-    assert (difference.low, difference.high) == pytest.approx((low, high), rel=1e-9)
+def test_an_arm_is_better_exactly_where_its_interval_excludes_zero():
+    found = compare_to_baseline({"none": NONE, "se": SE, "eca": ECA}, "none")
+    assert list(found) == ["se", "eca"]
+    assert found["se"].low > 0
+    assert found["se"].p < 0.05
+    assert found["se"].verdict == BETTER
+    assert found["eca"].low < 0 < found["eca"].high
+    assert found["eca"].p > 0.05
+    assert found["eca"].verdict == UNSHOWN
+
+
+def test_where_lower_is_better_the_same_numbers_are_worse():
+    found = compare_to_baseline({"none": NONE, "se": SE}, "none", higher_is_better=False)
+    assert found["se"].verdict == WORSE
+    assert compare_to_baseline({"none": SE, "se": NONE}, "none", higher_is_better=False)["se"].verdict == BETTER
+
+
+def test_a_lower_value_is_worse():
+    assert compare_to_baseline({"none": SE, "se": NONE}, "none")["se"].verdict == WORSE
+
+
+def test_an_interval_grows_with_the_number_of_arms():
+    alone = compare_to_baseline({"none": NONE, "se": SE, "a": ECA}, "none")["se"]
+    many = compare_to_baseline({"none": NONE, "se": SE, **dict.fromkeys("abcdefgh", ECA)}, "none")["se"]
+    assert many.mean == alone.mean
+    assert many.p > alone.p
+
+
+def test_a_study_could_have_seen_more_than_the_reach_of_its_interval():
+    found = compare_to_baseline({"none": NONE, "se": SE, "eca": ECA}, "none")["eca"]
+    assert (found.high - found.low) / 2 < found.detectable < found.high - found.low
 
 
 def test_only_seeds_that_both_have_are_paired():
-    difference = paired_difference({0: 2.0, 1: 9.0, 2: 3.0, 3: 5.0}, {3: 2.0, 0: 1.0, 2: 1.0, 7: 0.0})
-    assert difference.pairs == 3
-    assert difference.mean == pytest.approx((1 + 2 + 3) / 3)
+    found = compare_to_baseline({"none": NONE, "se": {0: 0.85, 2: 0.87, 3: 0.89, 9: 0.1}, "eca": ECA}, "none")["se"]
+    assert (found.by_seed, found.trainings) == (pytest.approx((0.05, 0.06, 0.06)), 6)
+    assert found.remark == "3 of 5 seeds in common with none"
+    assert found.verdict == BETTER
 
 
-def test_arms_without_a_common_seed_have_no_difference():
-    assert paired_difference({0: 1.0}, {1: 1.0}) == Difference(0, None, None, None, None)
+@pytest.mark.parametrize("missing", [None, math.nan, math.inf, -1e300])
+def test_a_value_that_is_no_number_is_a_run_that_is_not_there(missing):
+    arms = {"none": NONE, "se": {**SE, 3: missing}, "eca": ECA}
+    without = {"none": NONE, "se": {seed: SE[seed] for seed in (0, 1, 2)}, "eca": ECA}
+    assert compare_to_baseline(arms, "none") == compare_to_baseline(without, "none")
 
 
-def test_one_common_seed_gives_a_difference_and_nothing_else():
-    assert paired_difference({0: 3.0, 1: 4.0}, {1: 3.5}) == Difference(1, 0.5, None, None, None)
+def test_one_seed_has_a_difference_and_nothing_else():
+    found = compare_to_baseline({"none": NONE, "se": {1: 0.9}, "eca": ECA}, "none")
+    assert found["se"].mean == pytest.approx(0.08)
+    assert (found["se"].low, found["se"].high, found["se"].p, found["se"].verdict) == (None, None, None, UNSHOWN)
+    assert found["se"].remark == "1 of 4 seeds in common with none; one seed: no interval"
+    assert found["eca"].low is not None
+
+
+def test_an_arm_without_a_common_seed_has_no_difference():
+    found = compare_to_baseline({"none": NONE, "se": {7: 0.9, 8: 0.9}, "eca": ECA}, "none")
+    assert found["se"] == Difference(remark="no seed in common with none")
+    assert found["eca"].low is not None
+
+
+def test_a_metric_that_no_run_has_is_not_measured():
+    assert compare_to_baseline({"none": {}, "se": {0: None}}, "none") == {"se": Difference(remark="not measured")}
+
+
+def test_two_seeds_are_widened_and_this_is_said():
+    found = compare_to_baseline({"none": {0: 0.5, 1: 0.6}, "se": {0: 0.6, 1: 0.8}}, "none")["se"]
+    assert found.remark == "two seeds: a wider interval"
+    assert found.high - found.mean == pytest.approx(1.2 * stats.t.ppf(0.975, 1) * 0.05)
+
+
+def test_a_baseline_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match='the baseline must be one of the arms se, eca; got "none"'):
+        compare_to_baseline({"se": SE, "eca": ECA}, "none")
+    with pytest.raises(ValueError, match='the baseline must be one of the arms se; got "none"'):
+        compare_to_baseline_by_case({"se": {}}, "none")
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 7])
 def test_a_placebo_differs_by_exactly_nothing(seeds):
     same = {seed: 0.1 * seed + 0.3 for seed in range(seeds)}
-    difference = paired_difference(same, dict(same))
-    assert difference == Difference(seeds, 0.0, 0.0, 0.0, 1.0)
-    assert verdict(difference, 1.0, higher_is_better=True) == UNSHOWN
+    found = compare_to_baseline({"none": same, "placebo": dict(same)}, "none")["placebo"]
+    assert (found.mean, found.low, found.high, found.p, found.verdict) == (0.0, 0.0, 0.0, 1.0, UNSHOWN)
+    assert found.remark == "equal to none in every seed"
 
 
-@pytest.mark.parametrize(("seeds", "p"), [(2, 0.5), (3, 0.25), (5, 0.0625)])
-def test_equal_differences_over_few_seeds_claim_nothing(seeds, p):
+def test_a_placebo_does_not_change_what_is_said_of_the_others():
+    alone = compare_to_baseline({"none": NONE, "se": SE, "eca": ECA}, "none")
+    beside = compare_to_baseline({"none": NONE, "placebo": dict(NONE), "se": SE, "eca": ECA}, "none")
+    assert {arm: beside[arm] for arm in alone} == alone
+    rows = {"none": {0: [0.5, 0.6], 1: [0.52, 0.61]}, "se": {0: [0.6, 0.71], 1: [0.6, 0.7]}}
+    alone = compare_to_baseline_by_case(cases(rows), "none")
+    assert compare_to_baseline_by_case(cases({**rows, "placebo": rows["none"]}), "none")["se"] == alone["se"]
+
+
+def test_pairs_with_a_placebo_have_the_variances_of_its_baseline():
+    arms = {"none": NONE, "placebo": dict(NONE), "se": SE, "eca": ECA}
+    first, second = compare_pairs(arms, [("se", "placebo"), ("se", "none")])
+    assert (first.low, first.high) == (second.low, second.high)
+
+
+def test_differences_of_rounding_alone_are_none():
+    found = compare_to_baseline({"none": {0: 0.1 + 0.2, 1: 0.3}, "placebo": {0: 0.3, 1: 0.1 + 0.2}}, "none")["placebo"]
+    assert (found.mean, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_equal_differences_are_no_proof_by_their_missing_variance(seeds):
     # 0.3 - 0.2 and 0.4 - 0.3 differ in the last bits: a t test of them would have p = 1e-15
     baseline = {seed: (2 + seed) / 10 for seed in range(seeds)}
     arm = {seed: (3 + seed) / 10 for seed in range(seeds)}
     assert len({arm[seed] - baseline[seed] for seed in range(seeds)}) > 1
-    difference = paired_difference(arm, baseline)
-    assert difference.mean == pytest.approx(0.1)
-    assert (difference.low, difference.high, difference.p) == (None, None, p)
-    assert verdict(difference, p, higher_is_better=True) == UNSHOWN
+    found = compare_to_baseline({"none": baseline, "se": arm}, "none")["se"]
+    assert found.mean == pytest.approx(0.1)
+    assert (found.low, found.high, found.p, found.verdict) == (None, None, None, UNSHOWN)
+    assert found.remark == "equal differences: no spread to judge by"
 
 
-def test_equal_differences_over_many_seeds_are_evidence():
-    difference = paired_difference(dict.fromkeys(range(7), 0.6), dict.fromkeys(range(7), 0.5))
-    assert (difference.low, difference.high, difference.p) == (None, None, 2.0**-6)
-    assert verdict(difference, difference.p, higher_is_better=True) == BETTER
-    assert verdict(difference, difference.p, higher_is_better=False) == WORSE
+def test_equal_differences_of_one_arm_are_judged_by_the_spread_of_the_others():
+    noisy = {0: 0.80, 1: 0.90, 2: 0.75, 3: 0.88}
+    equal = {seed: value + 0.01 for seed, value in NONE.items()}
+    found = compare_to_baseline({"none": NONE, "se": equal, "a": noisy, "b": dict(zip(noisy, SE, strict=True))}, "none")
+    assert found["se"].low < 0 < found["se"].high
 
 
 def test_small_values_are_not_taken_for_rounding():
-    difference = paired_difference({0: 1.1e-7, 1: 1.3e-7, 2: 1.2e-7}, {0: 1.0e-7, 1: 1.0e-7, 2: 1.0e-7})
-    assert difference.p == pytest.approx(stats.ttest_1samp([0.1, 0.3, 0.2], 0).pvalue, rel=1e-6)
+    found = compare_to_baseline(
+        {"none": dict.fromkeys(range(3), 1.0e-7), "se": {0: 1.1e-7, 1: 1.3e-7, 2: 1.2e-7}}, "none"
+    )
+    assert found["se"].p == pytest.approx(2 * stats.t.sf(2 * math.sqrt(3) / 1.1, 2), rel=1e-6)
 
 
-def test_holm_is_the_correction_worked_out_by_hand():
-    # sorted 0.01, 0.02, 0.03, 0.04: times 4, 3, 2, 1 is 0.04, 0.06, 0.06, 0.04, and never below the one before
-    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+def test_pairs_are_compared_with_the_variances_of_all_arms():
+    arms = {"none": NONE, "eca": ECA, "se": SE, "se+spatial": {seed: value + 0.05 for seed, value in ECA.items()}}
+    first, second = compare_pairs(arms, [("se+spatial", "se"), ("se", "eca")])
+    assert first.mean == pytest.approx(0.0)
+    assert second.verdict == BETTER
+    assert second.low > compare_pairs(arms, [("se", "eca")] * 9)[0].low
 
 
-def test_holm_stays_a_probability_and_passes_over_tests_not_made():
-    assert holm([0.9, None, 0.4]) == [0.9, None, 0.8]
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([None]) == [None]
+def test_pairs_are_bounded_more_widely_than_arms_with_a_shared_baseline():
+    arms = {"none": NONE, "se": SE, "eca": ECA, "a": {seed: value + 0.001 * seed for seed, value in SE.items()}}
+    shared = compare_to_baseline(arms, "none")
+    for arm, pair in zip(shared, compare_pairs(arms, [(arm, "none") for arm in shared]), strict=True):
+        assert pair.high - pair.low > shared[arm].high - shared[arm].low
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "p", "higher", "expected"),
-    [
-        (0.01, 0.05, 0.01, True, BETTER),
-        (0.01, 0.05, 0.01, False, WORSE),
-        (-0.05, -0.01, 0.01, True, WORSE),
-        (-0.05, -0.01, 0.01, False, BETTER),
-        (0.01, 0.05, 0.05, True, UNSHOWN),  # the interval alone excludes zero: not after the correction
-        (0.0, 0.05, 0.01, True, UNSHOWN),  # an interval that holds zero at its end
-        (-0.01, 0.05, 0.01, True, UNSHOWN),
-        (None, None, 0.01, True, BETTER),  # equal differences: p alone
-        (None, None, 0.06, True, UNSHOWN),
-        (0.01, 0.05, None, True, UNSHOWN),
-    ],
-)
-def test_a_claim_takes_both_the_interval_and_the_corrected_p(low, high, p, higher, expected):
-    mean = -0.03 if low is not None and low < -0.01 else 0.03
-    assert verdict(Difference(3, mean, low, high, p), p, higher_is_better=higher) == expected
+def test_cases_with_no_spread_over_trainings_still_vary_by_case():
+    # Each training repeats: differences 0.1, 0.2, 0.3, 0.4 of the cases in both seeds, whose t interval decides.
+    arms = cases({"none": {0: [0.1] * 4, 1: [0.2] * 4}, "se": {0: [0.2, 0.3, 0.4, 0.5], 1: [0.3, 0.4, 0.5, 0.6]}})
+    found = compare_to_baseline_by_case(arms, "none")["se"]
+    assert (found.mean, found.by_seed, found.cases) == (pytest.approx(0.25), pytest.approx((0.25, 0.25)), 4)
+    reach = 1.2 * stats.t.ppf(0.975, 3) * stats.sem([0.1, 0.2, 0.3, 0.4])
+    assert (found.low, found.high) == pytest.approx((0.25 - reach, 0.25 + reach), rel=1e-6)
+
+
+def test_cases_that_agree_still_vary_by_training():
+    # The case means differ by 0.01 and 0.05: the paired t interval over the seeds.
+    arms = cases({"none": {0: [0.5, 0.6], 1: [0.5, 0.6], 2: [0.5, 0.6]},
+                  "se": {0: [0.51, 0.61], 1: [0.55, 0.65], 2: [0.53, 0.63]}})  # fmt: skip
+    found = compare_to_baseline_by_case(arms, "none")["se"]
+    reach = 1.1 * stats.t.ppf(0.975, 2) * stats.sem([0.01, 0.05, 0.03])
+    assert (found.low, found.high) == pytest.approx((0.03 - reach, 0.03 + reach), rel=1e-6)
+
+
+def test_many_cases_of_one_training_claim_nothing():
+    arms = cases({"none": {0: [0.5 + i / 1000 for i in range(60)]}, "se": {0: [0.9 - i / 900 for i in range(60)]}})
+    found = compare_to_baseline_by_case(arms, "none")["se"]
+    assert (found.low, found.p, found.verdict, found.remark) == (None, None, UNSHOWN, "one seed: no interval")
+
+
+def test_a_case_that_a_run_lacks_is_left_out_of_all_runs():
+    arms = cases({"none": {0: [0.5, 0.6, 0.7], 1: [0.52, 0.61, 0.73]}, "se": {0: [0.6, 0.71, 0.8], 1: [0.6, 0.7, 0.9]}})
+    arms["se"][1]["case2"] = math.nan
+    found = compare_to_baseline_by_case(arms, "none")["se"]
+    assert found.cases == 2
+    assert found.by_seed == pytest.approx((0.105, 0.085))
+    assert found.remark == "2 of 3 cases are in every run; two seeds: a wider interval"
+
+
+def test_one_case_has_no_interval():
+    arms = cases({"none": {0: [0.5], 1: [0.6]}, "se": {0: [0.6], 1: [0.8]}})
+    found = compare_to_baseline_by_case(arms, "none")["se"]
+    assert (found.mean, found.low, found.remark) == (pytest.approx(0.15), None, "one case: no interval")
+
+
+def test_runs_without_a_common_case_have_no_difference():
+    arms = {"none": {0: {"a": 0.5}, 1: {"a": 0.6}}, "se": {0: {"b": 0.5}, 1: {"b": 0.6}}}
+    assert compare_to_baseline_by_case(arms, "none")["se"] == Difference(remark="no case that every run has")
+
+
+def test_a_run_without_any_case_is_a_run_that_is_not_there():
+    arms = cases({"none": {0: [0.5, 0.6], 1: [0.52, 0.61]}, "se": {0: [0.6, 0.71], 1: [None, None]}})
+    found = compare_to_baseline_by_case(arms, "none")["se"]
+    assert (found.seeds, found.cases) == (1, 2)
+    assert found.remark == "1 of 2 seeds in common with none; one seed: no interval"
+
+
+def test_a_placebo_differs_by_nothing_in_every_case():
+    arms = cases({arm: {0: [0.5, 0.6], 1: [0.52, 0.61]} for arm in ("none", "placebo")})
+    found = compare_to_baseline_by_case(arms, "none")["placebo"]
+    assert (found.low, found.high, found.p) == (0.0, 0.0, 1.0)
+
+
+def test_no_arm_but_the_baseline_is_nothing_to_compare():
+    assert compare_to_baseline({"none": NONE}, "none") == {}
+    assert compare_to_baseline_by_case(cases({"none": {0: [0.5, 0.6]}}), "none") == {}

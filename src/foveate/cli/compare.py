@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
+ANSWERED = ("What is ruled out", "What it could see", "Two seeds")  # findings that a terminal shows too
 SHOWN = (
     "Arm",
     "Accuracy",
@@ -179,13 +180,13 @@ class Drawing:
 
 
 def print_result(result: "StudyResult") -> None:
-    """The comparison as the report's own main table; the report says more."""
+    """Print the report's main table and answer; the report says more."""
     from rich.console import Console
     from rich.table import Table
 
-    from foveate.report import study_table
+    from foveate.report import study_answer, study_table
 
-    told = study_table(result.folder)
+    told, answer = study_table(result.folder), study_answer(result.folder)
     table = Table(
         title=f"{told.caption}, against {result.baseline}",
         title_justify="left",
@@ -203,7 +204,13 @@ def print_result(result: "StudyResult") -> None:
             cells = [row.cells[index] for index in shown]
             table.add_row(*(f"{cell.text} {cell.sub}" if cell.interval else cell.text for cell in cells))
     console = Console()
+    if answer.warning:
+        console.print(answer.warning, style="bold", markup=False, highlight=False)
     console.print(table)
+    console.print(answer.sentence, markup=False, highlight=False)
+    for about, sentence in answer.findings:
+        if about in ANSWERED:
+            console.print(f"{about}: {sentence}", markup=False, highlight=False)
     for note in (
         *result.notes,
         *(f"{each.arm}, seed {each.seed}, failed: {each.sentence}" for each in result.failures),

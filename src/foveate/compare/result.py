@@ -1,25 +1,26 @@
 """What a study found: every arm by every metric, read from the folders of its runs."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.compare.cases import Runs, case_values, more_missed, paired_by_case
+from foveate.compare.cases import Runs, case_values, comparable_values, more_missed
 from foveate.compare.controls import PLACEBO
 from foveate.compare.folder import Failure, read_failures, read_json, read_plan, read_result, run_folder
 from foveate.compare.plan import notes_on_runs
 from foveate.compare.statistics import (
     BETTER,
+    LARGEST,
     UNSHOWN,
     WORSE,
     Difference,
-    holm,
+    compare_pairs,
+    compare_pairs_by_case,
+    compare_to_baseline,
+    compare_to_baseline_by_case,
     mean_interval,
-    paired_difference,
-    verdict,
 )
 from foveate.compare.task import Task, task_named
 from foveate.errors import RunError
@@ -27,7 +28,7 @@ from foveate.tasks.files import CASES
 from foveate.tasks.segment.metrics import Score, read_scores
 from foveate.tasks.summary import Summary
 
-__all__ = ["ArmResult", "StudyResult", "difference_between", "summarise"]
+__all__ = ["ArmResult", "StudyResult", "differences_between", "differences_to", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class ArmResult:
         seeds: The seeds of finished runs that have this metric; `values` are in the same order.
         mean: Over `values`, or over the cases of a task that pairs them, with its 95 % interval `low` to `high`; None
             where there are too few.
-        difference: To the baseline, over the `pairs` seeds or cases that both have, with its interval `diff_low` to
-            `diff_high`.
-        p: Of the paired test; `p_corrected` is Holm's, over the arms.
+        difference: To the baseline, over the `pairs` seeds or cases that both have, with its simultaneous 95 %
+            interval `diff_low` to `diff_high`.
+        p_corrected: Adjusted over the arms; below 0.05 exactly if the interval excludes zero.
         verdict: "better", "worse" or "no difference shown"; empty for the baseline.
-        remark: Why something is missing, such as "one seed: no interval"; empty where nothing is.
-        seed_differences: Where cases are paired, the mean difference in each seed that both have.
+        remark: Why something is missing, such as "one seed: no interval"; empty if nothing is.
+        seed_differences: The difference at each seed that both have, the mean over the cases if these are paired.
+        trainings: Number of trainings behind the difference, of both arms.
+        detectable: The smallest true difference that such a study calls in 80 % of repetitions.
     """
 
     arm: str
@@ -56,11 +59,12 @@ class ArmResult:
     difference: float | None = None
     diff_low: float | None = None
     diff_high: float | None = None
-    p: float | None = None
     p_corrected: float | None = None
     verdict: str = ""
     remark: str = ""
     seed_differences: tuple[float, ...] = ()
+    trainings: int = 0
+    detectable: float | None = None
 
 
 @dataclass(frozen=True)
@@ -151,19 +155,33 @@ def summarise(study: Path, metrics: Sequence[str] | None = None) -> StudyResult:
     )
 
 
-def difference_between(result: StudyResult, arm: str, other: str) -> Difference:
-    """Two arms of a study by its first metric, paired as the study's arms are with the baseline."""
-    task = task_named(result.task)
-    found = {each.arm: each for each in result.arms}
-    if not task.by_case:
-        return paired_difference(
-            *(dict(zip(found[name].seeds, found[name].values, strict=True)) for name in (arm, other))
-        )
-    ours, theirs = (
-        {seed: read_scores(run_folder(result.folder, name, seed) / CASES) for seed in found[name].seeds}
-        for name in (arm, other)
-    )
-    return paired_by_case(ours, theirs, next(iter(result.metrics)))
+def differences_between(result: StudyResult, pairs: Sequence[tuple[str, str]]) -> list[Difference]:
+    """Compare pairs of arms by the study's first metric; the intervals are simultaneous over these pairs."""
+    if task_named(result.task).by_case:
+        return compare_pairs_by_case(_case_values(result), pairs)
+    return compare_pairs(_seed_values(result), pairs)
+
+
+def differences_to(result: StudyResult, arms: Sequence[str], baseline: str) -> dict[str, Difference]:
+    """Compare arms with another baseline than the study's by its first metric, as `summarise` does with its own."""
+    names = {*arms, baseline}
+    if task_named(result.task).by_case:
+        cases = {arm: each for arm, each in _case_values(result).items() if arm in names}
+        return compare_to_baseline_by_case(cases, baseline)
+    seeds = {arm: each for arm, each in _seed_values(result).items() if arm in names}
+    return compare_to_baseline(seeds, baseline)
+
+
+def _seed_values(result: StudyResult) -> dict[str, dict[int, float]]:
+    return {arm.arm: dict(zip(arm.seeds, arm.values, strict=True)) for arm in result.arms}
+
+
+def _case_values(result: StudyResult) -> dict[str, dict[int, dict[str, float]]]:
+    scores = {
+        arm.arm: {seed: read_scores(run_folder(result.folder, arm.arm, seed) / CASES) for seed in arm.seeds}
+        for arm in result.arms
+    }
+    return comparable_values(scores, next(iter(result.metrics)))
 
 
 def _with_scores(study: Path, summary: Summary, scores: dict[int, Sequence[Score]]) -> Summary | Failure:
@@ -187,37 +205,42 @@ def _compare_arms(
     if metric not in task.higher_is_better:
         raise LookupError(f'no metric "{metric}"; there are {", ".join(task.higher_is_better)}')
     values = {name: _values(by_seed, metric) for name, by_seed in runs.items()}
-    others = [name for name in runs if name != baseline]
+    higher = task.higher_is_better[metric]
     if task.by_case:
         units = {name: case_values(each, metric) for name, each in scores.items()}
-        differences = {name: paired_by_case(scores[name], scores.get(baseline, {}), metric) for name in others}
+        found = compare_to_baseline_by_case(
+            {baseline: {}} | comparable_values(scores, metric), baseline, higher_is_better=higher
+        )
     else:
         units = values
-        differences = {name: paired_difference(values[name], values.get(baseline, {})) for name in others}
-    corrected = dict(zip(others, holm([differences[name].p for name in others]), strict=True))
+        found = compare_to_baseline({baseline: {}} | values, baseline, higher_is_better=higher)
     results = []
     for name, by_seed in values.items():
         result = ArmResult(name, tuple(by_seed), tuple(by_seed.values()))
         if units[name]:
             result = dataclasses.replace(result, **dataclasses.asdict(mean_interval(list(units[name].values()))))
-        if name in differences:
-            difference = differences[name]
-            result = dataclasses.replace(
-                result,
-                pairs=difference.pairs,
-                difference=difference.mean,
-                diff_low=difference.low,
-                diff_high=difference.high,
-                seed_differences=difference.seeds,
-                p=difference.p,
-                p_corrected=corrected[name],
-                verdict=verdict(difference, corrected[name], higher_is_better=task.higher_is_better[metric]),
-                remark=_remark(task, difference, by_seed, values.get(baseline, {}), baseline),
-            )
-            if metric == "false_positive_ml":
+        if name in found:
+            result = _with_difference(result, found[name], by_case=task.by_case)
+            if metric == "false_positive_ml" and task.by_case:
                 result = _without_gain_by_misses(result, more_missed(scores[name], scores.get(baseline, {})), baseline)
         results.append(result)
     return tuple(results)
+
+
+def _with_difference(result: ArmResult, difference: Difference, *, by_case: bool) -> ArmResult:
+    return dataclasses.replace(
+        result,
+        pairs=difference.cases if by_case else difference.seeds,
+        difference=difference.mean,
+        diff_low=difference.low,
+        diff_high=difference.high,
+        p_corrected=difference.p,
+        verdict=difference.verdict,
+        remark=difference.remark,
+        seed_differences=difference.by_seed,
+        trainings=difference.trainings,
+        detectable=difference.detectable,
+    )
 
 
 def _without_gain_by_misses(result: ArmResult, more: int, baseline: str) -> ArmResult:
@@ -229,25 +252,10 @@ def _without_gain_by_misses(result: ArmResult, more: int, baseline: str) -> ArmR
 
 
 def _values(by_seed: Mapping[int, Summary], metric: str) -> dict[int, float]:
-    """The metric of each run that has it; a missing or infinite one is no value."""
+    """Return the metric of each run that has it; a missing, infinite or absurdly large one is no value."""
     room, _, name = metric.rpartition(".")
     found = {seed: getattr(run, room or "metrics").get(name) for seed, run in by_seed.items()}
-    return {seed: value for seed, value in found.items() if isinstance(value, int | float) and math.isfinite(value)}
-
-
-def _remark(
-    task: Task, difference: Difference, arm: Mapping[int, float], baseline: Mapping[int, float], name: str
-) -> str:
-    seeds = len(arm.keys() | baseline.keys())
-    if not difference.pairs:
-        return f"no seed in common with {name}" if seeds else "not measured"
-    shared = len(difference.seeds) if task.by_case else difference.pairs
-    told = [] if shared == seeds else [f"{shared} of {seeds} seeds in common with {name}"]
-    if difference.pairs == 1:
-        told.append("one case: no interval" if task.by_case else "one seed: no interval")
-    elif difference.low is None:
-        told.append("equal differences: sign test")
-    return "; ".join(told)
+    return {seed: value for seed, value in found.items() if isinstance(value, int | float) and abs(value) < LARGEST}
 
 
 def _note_on_seeds(task: Task, arms: Sequence[ArmResult]) -> list[str]:
@@ -255,7 +263,7 @@ def _note_on_seeds(task: Task, arms: Sequence[ArmResult]) -> list[str]:
     trained = max((len(arm.seeds) for arm in arms), default=0)
     if not task.by_case or trained != 1:
         return []
-    return ["training was not repeated: with one seed the cases say nothing of how another training would have ended"]
+    return ["training was not repeated: cases do not tell how another training would end, so nothing is claimed"]
 
 
 def _dead_gates(by_seed: Mapping[int, Summary]) -> tuple[str, ...]:

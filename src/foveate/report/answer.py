@@ -5,32 +5,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foveate.compare.result import ArmResult, StudyResult
-from foveate.compare.statistics import ALPHA, BETTER, UNSHOWN, WORSE
+from foveate.compare.statistics import BETTER, UNSHOWN, WORSE
 from foveate.report.figures import CONTROLS
 from foveate.report.pairs import beyond_size, chains
 from foveate.report.read import Study, dig, number
+from foveate.report.rising import still_rising
 from foveate.report.tables import cost_of, mean_of, percent, signed
 from foveate.report.words import words_for
 
 __all__ = ["Answer", "answer", "max_time_of"]
 
-PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
-
 
 @dataclass(frozen=True)
 class Answer:
-    """The sentence, and findings as (what about, sentence)."""
+    """The sentence, findings as (what about, sentence), and a warning to read before both; empty if there is none."""
 
     sentence: str
     findings: tuple[tuple[str, str], ...]
+    warning: str = ""
 
 
 def answer(study: Study, result: StudyResult) -> Answer:
     """What may be said, and nothing more. A winner is named only where `result` gives a verdict."""
     found = (
-        _resolution(result),
-        _uncorrected(result),
-        _seeds_differ(result),
+        _ruled_out(result),
+        _detectable(result),
+        _two_seeds(result),
         chains(study, result),
         _controls(result),
         beyond_size(result),
@@ -38,7 +38,8 @@ def answer(study: Study, result: StudyResult) -> Answer:
         _place(study, result),
         _cost(study),
     )
-    return Answer(_sentence(study, result), tuple(finding for finding in found if finding is not None))
+    findings = tuple(finding for finding in found if finding is not None)
+    return Answer(_sentence(study, result), findings, _warning(study))
 
 
 def max_time_of(study: Study) -> float | None:
@@ -61,11 +62,8 @@ def _sentence(study: Study, result: StudyResult) -> str:
     compared = [arm for arm in _mechanisms(result) if arm.difference is not None]
     if not compared:
         return f"No mechanism has a finished run to compare with {result.baseline}."
-    if all(arm.p is None for arm in compared):
-        if words_for(result.task).by_case:
-            return "Only one case was tested: a difference between two arms cannot be told from chance."
-        seeds = "One seed each" if len(study.seeds) == 1 else "Only one seed is finished"
-        return f"{seeds}: a difference between two arms cannot be told from chance."
+    if all(arm.p_corrected is None for arm in compared):
+        return f"{_why_silent(study, result, compared)}: a difference between two arms cannot be told from chance."
     better, worse = ([arm for arm in compared if arm.verdict == verdict] for verdict in (BETTER, WORSE))
     if not better and not worse:
         return f"No mechanism shows a difference to {result.baseline} at {_counted(result, compared)}."
@@ -77,6 +75,15 @@ def _sentence(study: Study, result: StudyResult) -> str:
         rest, f" The {rest} others show no difference."
     )
     return f"{'; '.join(told)}, at {_counted(result, compared)}.{others}"
+
+
+def _why_silent(study: Study, result: StudyResult, compared: Sequence[ArmResult]) -> str:
+    """Return why no arm has an interval."""
+    if words_for(result.task).by_case and all(arm.pairs == 1 for arm in compared):
+        return "Only one case was tested"
+    if any(len(arm.seed_differences) > 1 for arm in compared):
+        return "Equal differences in every seed, without any spread"
+    return "One seed each" if len(study.seeds) == 1 else "Only one seed is finished"
 
 
 def _difference(arm: ArmResult) -> str:
@@ -105,55 +112,67 @@ def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
 
-def _resolution(result: StudyResult) -> tuple[str, str] | None:
-    """How small a difference this study could have seen."""
-    reaches = [
-        (arm.diff_high - arm.diff_low) / 2
-        for arm in _mechanisms(result)
-        if arm.diff_low is not None and arm.diff_high is not None
-    ]
-    if not reaches:
-        return None
-    reach = statistics.median(reaches) * 100
-    unit = words_for(result.task).unit
-    told = f"the intervals of the differences reach {PLUS_MINUS}{reach:.1f} points in the median"
-    return "What it could see", f"{told}; anything smaller cannot be told from chance here. More {unit}s narrow them."
-
-
-def _uncorrected(result: StudyResult) -> tuple[str, str] | None:
-    """Arms whose own interval excludes zero, though not after the correction for having looked at many."""
-    near = [
-        arm
-        for arm in _mechanisms(result)
-        if arm.verdict == UNSHOWN
-        and arm.diff_low is not None
-        and arm.diff_high is not None
-        and not arm.diff_low <= 0 <= arm.diff_high
-        and arm.p_corrected is not None
-        and arm.p_corrected >= ALPHA
-    ]
-    if not near:
-        return None
-    unit = words_for(result.task).unit
-    told = _listed([f"{arm.arm} (corrected p {arm.p_corrected:.2f})" for arm in near])
-    tests = sum(arm.p is not None for arm in result.arms)
-    many = (
-        f"among {tests} comparisons that may happen by chance" if tests > 1 else f"one test of so few {unit}s is weak"
+def _warning(study: Study) -> str:
+    """Return a warning if training ended while the validation curves were rising."""
+    rising = still_rising(study.runs.values())
+    if rising is None:
+        return ""
+    measure = words_for(study.plan.get("task")).names[rising.measure]
+    measure = f"{measure[0].lower()}{measure[1:]}"
+    return (
+        f"Training ended too early: {measure} rose by {rising.gain * 100:.1f} points from the third"
+        f" to the last quarter of training (mean of {rising.runs} runs). Short runs compare the speed of learning, not"
+        " quality: with more epochs the differences may shrink, vanish or turn."
     )
-    return "Not enough", f"the interval of {told} excludes zero, but {many}; more {unit}s would tell."
 
 
-def _seeds_differ(result: StudyResult) -> tuple[str, str] | None:
-    """Arms that the cases would tell apart, though not every training does; nothing where seeds are what is paired."""
-    near = [
-        f"{arm.arm} ({_listed([signed(value * 100) for value in arm.seed_differences])})"
+def _bounded(result: StudyResult) -> list[tuple[ArmResult, float, float]]:
+    """Return each mechanism with its simultaneous interval in points; one that equals the baseline has none."""
+    return [
+        (arm, arm.diff_low * 100, arm.diff_high * 100)
         for arm in _mechanisms(result)
-        if arm.verdict == UNSHOWN and arm.p_corrected is not None and arm.p_corrected < ALPHA and arm.seed_differences
+        if arm.diff_low is not None and arm.diff_high is not None and arm.diff_low < arm.diff_high
     ]
-    if not near:
+
+
+def _ruled_out(result: StudyResult) -> tuple[str, str] | None:
+    """Return the largest gain and the largest loss that the intervals allow, and the smallest ones of shown arms."""
+    bounded = _bounded(result)
+    if not bounded:
         return None
-    told = f"over the cases {_listed(near)} would count as a difference, but not in every seed has it the same sign"
-    return "Not in every training", f"{told}, so it may be owed to how one training ended; more seeds would tell."
+    told = [
+        f"{arm.arm} {'gains' if arm.verdict == BETTER else 'costs'} at least {min(abs(low), abs(high)):.1f} points here"
+        for arm, low, high in bounded
+        if arm.verdict != UNSHOWN
+    ]
+    most = max(high for _, _, high in bounded)
+    least = min(low for _, low, _ in bounded)
+    if most > 0:
+        told.append(f"no arm can help by more than {signed(most)} points")
+    if least < 0:
+        told.append(f"no arm can cost more than {-least:.1f} points")
+    return "What is ruled out", f"{'; '.join(told)} (95 % for all of these together)."
+
+
+def _detectable(result: StudyResult) -> tuple[str, str] | None:
+    """Return the smallest difference that this study could have shown."""
+    known = [arm.detectable for arm in _mechanisms(result) if arm.detectable is not None]
+    if not known:
+        return None
+    told = f"a true difference of {statistics.median(known) * 100:.1f} points is shown by four in five such studies"
+    return (
+        "What it could see",
+        f"{told} (median over the arms); smaller ones are mostly missed. More seeds narrow this.",
+    )
+
+
+def _two_seeds(result: StudyResult) -> tuple[str, str] | None:
+    """Return a warning about arms that were trained twice only."""
+    arms = [arm.arm for arm in _mechanisms(result) if len(arm.seed_differences) == 2 and arm.diff_low is not None]
+    if not arms:
+        return None
+    told = f"with two seeds in common with {result.baseline} the intervals of {_listed(arms)} are widened once more"
+    return "Two seeds", f"{told}, and only a large difference can be shown; a third seed narrows them most."
 
 
 def _controls(result: StudyResult) -> tuple[str, str] | None:

@@ -17,14 +17,14 @@ from foveate.compare.folder import read_plan
 from foveate.compare.result import ArmResult, StudyResult, summarise
 from foveate.errors import RunError
 from foveate.report import figures, looks, records, tables
-from foveate.report.answer import answer, max_time_of
+from foveate.report.answer import Answer, answer, max_time_of
 from foveate.report.froc import froc_curve
 from foveate.report.overlays import colour_bar_uri
 from foveate.report.read import Run, Study, dig, kind_of_folder, number, read_run, read_study
 from foveate.report.sentences import read_sentences
 from foveate.report.words import Words, words_for
 
-__all__ = ["study_table", "write_report"]
+__all__ = ["study_answer", "study_table", "write_report"]
 
 MEASURES = {
     "val_accuracy": ("Validation accuracy, %", 100.0),
@@ -71,6 +71,15 @@ def study_table(folder: Path) -> tables.Table:
     """
     study, result = _study_and_result(Path(folder))
     return tables.results_table(study, result)
+
+
+def study_answer(folder: Path) -> Answer:
+    """Return the answer of a study in words, for a terminal.
+
+    Raises:
+        RunError: If the folder is no study.
+    """
+    return answer(*_study_and_result(Path(folder)))
 
 
 def _study_and_result(folder: Path) -> tuple[Study, StudyResult]:

@@ -1,17 +1,17 @@
 """Comparisons between two arms of which neither is the baseline: a chain and its first part, a gainer and `wider`.
 
-Each family is corrected on its own (Holm), and the table's correction does not count it. No torch here: what the
-catalogue's one named chain is made of is repeated below, and a test holds it to the catalogue.
+Each family has simultaneous intervals of its own, and the table's correction does not count it. Chains are pairs of
+arms, bounded by Sidak; comparisons with `wider` are a study of its own with `wider` as the baseline. That study holds
+every mechanism, also those that are not shown: only arms that beat the plain host are told, and to correct for these
+alone would forget that they were chosen. No torch here: what the catalogue's one named chain is made of is repeated
+below, and a test holds it to the catalogue.
 """
 
-from collections.abc import Sequence
-
-from foveate.compare.result import StudyResult, difference_between
-from foveate.compare.statistics import ALPHA, BETTER, WORSE, Difference, holm, verdict
+from foveate.compare.result import StudyResult, differences_between, differences_to
+from foveate.compare.statistics import BETTER, UNSHOWN, WORSE, Difference
 from foveate.report.figures import CONTROLS
 from foveate.report.read import Study, dig, listed
 from foveate.report.tables import bracketed, signed
-from foveate.report.words import words_for
 
 __all__ = ["FIRST_PARTS", "beyond_size", "chains"]
 
@@ -20,18 +20,31 @@ WIDER = "wider"
 
 
 def chains(study: Study, result: StudyResult) -> tuple[str, str] | None:
-    """What each chain does over its first part alone, where the study has both."""
-    told = _compared(result, _chain_pairs(study), {BETTER: "gains", WORSE: "loses"})
-    return ("What the chain adds", f"{told}.") if told else None
+    """Return what each chain does over its first part alone, if the study has both."""
+    trained = {arm.arm for arm in result.arms if arm.values} - {result.baseline}
+    pairs = [(chain, part) for chain, part in _chain_pairs(study) if {chain, part} <= trained]
+    if not pairs:
+        return None
+    words = {BETTER: "gains", WORSE: "loses"}
+    told = [
+        f"{chain} over {part}: {_measured(difference, len(pairs), words, UNSHOWN)}"
+        for (chain, part), difference in zip(pairs, differences_between(result, pairs), strict=True)
+    ]
+    return "What the chain adds", f"{'; '.join(told)}."
 
 
 def beyond_size(result: StudyResult) -> tuple[str, str] | None:
-    """Whether each arm that is better than the baseline also beats a host that is merely larger."""
-    better = [arm.arm for arm in result.arms if arm.verdict == BETTER and arm.arm not in CONTROLS]
+    """Return whether each arm that is better than the baseline also beats a host that is merely larger."""
+    trained = [arm for arm in result.arms if arm.values]
+    mechanisms = [arm.arm for arm in trained if arm.arm != result.baseline and arm.arm not in CONTROLS]
+    better = [arm.arm for arm in trained if arm.verdict == BETTER and arm.arm in mechanisms]
+    if not better or WIDER not in {arm.arm for arm in trained}:
+        return None
     words = {BETTER: "gains beyond size", WORSE: "loses to size alone"}
-    unshown = "no difference shown, so the gain may be owed to size"
-    told = _compared(result, [(arm, WIDER) for arm in better], words, unshown)
-    return ("More than size", f"{told}.") if told else None
+    unshown = f"{UNSHOWN}, so the gain may be owed to size"
+    differences = differences_to(result, mechanisms, WIDER)
+    told = [f"{arm} over {WIDER}: {_measured(differences[arm], len(mechanisms), words, unshown)}" for arm in better]
+    return "More than size", f"{'; '.join(told)}."
 
 
 def _chain_pairs(study: Study) -> list[tuple[str, str]]:
@@ -50,37 +63,20 @@ def _chain_pairs(study: Study) -> list[tuple[str, str]]:
     return pairs
 
 
-def _compared(
-    result: StudyResult,
-    pairs: Sequence[tuple[str, str]],
-    words: dict[str, str],
-    unshown: str = "no difference shown",
-) -> str:
-    """Each pair's difference with its verdict in words; empty where no pair has a value on both sides.
-
-    They are paired as the arms of the table are; a pair with the baseline is left to the table.
-    """
-    pairs = [(arm, other) for arm, other in pairs if other != result.baseline]
-    arms = {arm.arm: arm for arm in result.arms}
-    known = [(a, b) for a, b in pairs if a in arms and b in arms and arms[a].values and arms[b].values]
-    differences = [difference_between(result, a, b) for a, b in known]
-    corrected = holm([difference.p for difference in differences])
-    many = sum(p is not None for p in corrected) > 1
-    told = []
-    for (arm, other), difference, p in zip(known, differences, corrected, strict=True):
-        found = words.get(verdict(difference, p, higher_is_better=True), unshown)
-        if p is not None and p < ALPHA and not difference.one_sign:
-            found = f"not of one sign in every seed, so {unshown}"
-        told.append(f"{arm} over {other}: {_measured(difference, p, many, found, words_for(result.task).unit)}")
-    return "; ".join(told)
-
-
-def _measured(difference: Difference, p: float | None, many: bool, found: str, unit: str) -> str:
+def _measured(difference: Difference, comparisons: int, words: dict[str, str], unshown: str) -> str:
+    """Return a difference with its interval, p and verdict in words."""
     if difference.mean is None:
-        return "no seed in common, so nothing can be told"
+        return f"{difference.remark}, so nothing can be told"
     points = f"{signed(difference.mean * 100)} points"
-    if p is None:
-        return f"{points} at one {unit}, which cannot be told from chance"
-    interval = bracketed(difference.low, difference.high, lambda value: signed(value * 100)) or "(no interval)"
-    shown = "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-    return f"{points} {interval}, {'corrected p' if many else 'p'} {shown}, at {difference.pairs} {unit}s: {found}"
+    seeds = "one seed" if difference.seeds == 1 else f"{difference.seeds} seeds"
+    if difference.cases:
+        seeds = f"{difference.cases} cases and {seeds}"
+    if difference.p is None:
+        reason = "" if difference.seeds == 1 else f" ({difference.remark})"
+        return f"{points} at {seeds}, which cannot be told from chance{reason}"
+    interval = bracketed(difference.low, difference.high, lambda value: signed(value * 100))
+    shown = (
+        "< 0.001" if difference.p < 0.001 else f"{difference.p:.3f}" if difference.p < 0.1 else f"{difference.p:.2f}"
+    )
+    found = words.get(difference.verdict, unshown)
+    return f"{points} {interval}, {'corrected p' if comparisons > 1 else 'p'} {shown}, at {seeds}: {found}"

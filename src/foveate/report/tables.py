@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from foveate.compare.result import ArmResult, StudyResult
-from foveate.compare.statistics import BETTER, WORSE, mean_interval
+from foveate.compare.statistics import BETTER, WORSE
 from foveate.report.figures import CONTROLS
 from foveate.report.read import Run, Study, dig, listed, mapping, number
 from foveate.report.words import Words, words_for
@@ -142,7 +142,7 @@ def results_table(study: Study, result: StudyResult) -> Table:
         Column("Arm", numeric=False),
         Column("Sites"),
         Column(words.quality, "%"),
-        Column(f"Difference to {study.baseline}", f"points, paired by {words.unit}"),
+        Column(f"Difference to {study.baseline}", f"points, paired by {'seed and case' if words.by_case else 'seed'}"),
         *judged,
         *(Column(title, note) for _, title, note in words.beside),
         Column("Parameters"),
@@ -230,13 +230,11 @@ def _difference_cell(arm: ArmResult, span: tuple[float, float]) -> Cell:
 
 
 def _seeds_cell(arm: ArmResult) -> Cell:
-    """The mean difference over the cases in each seed, and its interval over the seeds."""
+    """The mean difference over the cases in each seed."""
     if not arm.seed_differences:
         return NOTHING
     told = "; ".join(signed(value * 100) for value in arm.seed_differences)
-    found = mean_interval(arm.seed_differences)
-    interval = bracketed(found.low, found.high, lambda value: signed(value * 100))
-    return Cell(told, found.mean, f"over seeds {interval}" if interval else "trained once")
+    return Cell(told, arm.difference, "trained once" if len(arm.seed_differences) == 1 else "")
 
 
 def _beside_cell(result: StudyResult, arm: str, metric: str) -> Cell:
