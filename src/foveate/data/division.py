@@ -1,13 +1,12 @@
 """Divide cases into train, val and test: as folders or a file say, else in contiguous blocks by name."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from foveate.data.faults import read_errors
+from foveate.data.json_files import read_json
 from foveate.data.layouts import Listing, stem
 from foveate.data.volumes import Case
 from foveate.errors import DataError
@@ -95,8 +94,7 @@ def _by_file(listing: Listing, fold: int | None, path: Path) -> tuple[Splits, st
 
 def _entry(path: Path, fold: int | None) -> tuple[dict[str, Any], str]:
     """The names by split, out of the file or of one of its folds."""
-    with read_errors(path):
-        content = json.loads(path.read_text("utf-8-sig"))
+    content = read_json(path)
     rule = f"as {path.name} says"
     if isinstance(content, list):
         if fold is None or not 0 <= fold < len(content):

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from foveate.data.faults import read_errors
+from foveate.data.rules import rules
 from foveate.errors import DataError, MissingExtra
 
 __all__ = ["VIDEOS", "count_frames", "read_frames", "read_video_header"]
@@ -90,7 +91,7 @@ def _av() -> Any:
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its video stream."""
     av = _av()
-    limit = str(_limit())
+    limit = str(rules().max_pixels)
     # As an open file, so that no name is taken for an address; and what is in it may not open another.
     with read_errors(path), path.open("rb") as file:
         if not file.seek(0, 2):
@@ -114,15 +115,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             if coder is None:
                 raise DataError(f"{path} {CANNOT}: its codec is not known")
             if not coder.width:  # FFmpeg tries a frame when it opens a file
-                raise DataError(f"{path} holds no frame that can be decoded; up to {limit} pixels are")
+                raise DataError(f"{path} holds no frame that can be decoded; up to {limit} pixels are, as max_pixels says")
             coder.thread_count = 1
             coder.options = {"max_pixels": limit}
             yield container, stream
-
-
-def _limit() -> int:
-    """What Pillow allows for a picture."""
-    return Image.MAX_IMAGE_PIXELS or 2**31 - 1
 
 
 def _decoded(path: Path) -> Generator[Any]:

@@ -1,0 +1,66 @@
+"""The number of bits that grey pictures of 16 bits really use, as detectors and microscopes of 10 to 14 bits do."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from foveate.data.faults import read_errors
+from foveate.data.reading import read_header
+
+__all__ = ["BITS", "Depth", "find_depth"]
+
+BITS = (8, 10, 12, 14, 16)  # what detectors give
+DEEP = (".png", ".tif", ".tiff", ".pgm", ".ppm")  # formats that may hold 16 bits
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How deep the grey pictures of a training set are.
+
+    Args:
+        bits: Number of bits from black to white: 2**bits - 1 becomes 255.
+        pictures: Number of pictures of more than 8 bits.
+        largest: The largest value in them.
+        chosen: Whether a setting says the bits.
+    """
+
+    bits: int = 16
+    pictures: int = 0
+    largest: int = 0
+    chosen: bool = False
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the line to show before training; none if no picture has more than 8 bits."""
+        if not self.pictures:
+            return ()
+        why = "as the setting bits says" if self.chosen else "by the largest value; the setting bits chooses others"
+        held = f"{self.pictures} training pictures have 16 bits and values up to {self.largest}"
+        return (f"{held}: 0 to {2**self.bits - 1} ({self.bits} bits) becomes 0 to 255, {why}",)
+
+
+def find_depth(paths: Iterable[Path], bits: int | None = None) -> Depth:
+    """Return the smallest usual number of bits that holds every value of the pictures of more than 8 bits.
+
+    Args:
+        paths: The training pictures; those of formats without 16 bits are not opened.
+        bits: The number that a setting says; the pictures are then looked at for their largest value alone.
+
+    Raises:
+        DataError: If a picture cannot be read.
+    """
+    values = [value for path in paths if path.suffix.lower() in DEEP and (value := _largest(path)) is not None]
+    largest = max(values, default=0)
+    found = next((each for each in BITS if largest < 2**each), BITS[-1]) if values else BITS[-1]
+    return Depth(bits or found, len(values), largest, bits is not None)
+
+
+def _largest(path: Path) -> int | None:
+    """Return the largest value of a picture of more than 8 bits; None for any other."""
+    grey, _ = read_header(path)
+    if not grey:
+        return None
+    with read_errors(path), Image.open(path) as picture:
+        return int(np.asarray(picture).max()) if picture.mode.startswith("I") else None
