@@ -216,7 +216,9 @@ def test_a_truncated_slice_is_named(tmp_path: Path):
     whole = path.read_bytes()
     for kept in (0, 100, 300, 650, -20):
         path.write_bytes(whole[:kept])
-        with pytest.raises(DataError, match=r"0\.dcm (is damaged and cannot be read|is no DICOM file|has no |must hold )"):
+        with pytest.raises(
+            DataError, match=r"0\.dcm (is damaged and cannot be read|is no DICOM file|has no |must hold )"
+        ):
             read_series(tmp_path)
 
 

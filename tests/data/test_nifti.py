@@ -96,7 +96,9 @@ def test_a_header_that_asks_for_more_than_there_is_is_named(tmp_path: Path):
     content = bytearray(path.read_bytes())
     content[42:48] = b"\xff\x7f" * 3  # 32767 voxels along each axis
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"huge\.nii unpacks to 134205441 MiB; the limit is 2048 MiB, which the setting max_file_mib"):
+    with pytest.raises(
+        DataError, match=r"huge\.nii unpacks to 134205441 MiB; the limit is 2048 MiB, which the setting max_file_mib"
+    ):
         read_nifti(path)
 
 

@@ -104,5 +104,8 @@ def test_a_decompression_bomb_is_refused_unopened(tmp_path: Path):
     data = zlib.compress(b"\0" * 1000)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
     (tmp_path / "bomb.png").write_bytes(bomb)
-    with pytest.raises(DataError, match=r"bomb\.png would unpack to more than the limit of 67108864 pixels, which the setting max_pixels"):
+    with pytest.raises(
+        DataError,
+        match=r"bomb\.png would unpack to more than the limit of 67108864 pixels, which the setting max_pixels",
+    ):
         read_picture(tmp_path / "bomb.png", 1)

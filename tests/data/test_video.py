@@ -10,7 +10,7 @@ from PIL import Image
 from tests.data.videos import HEIGHT, REAL, WIDTH, numbered, numbers_of, real_video, save_sound, save_video, silence
 
 from foveate.data import video
-from foveate.data.rules import ReadRules, reading
+from foveate.rules import ReadRules, reading
 from foveate.data.video import count_frames, read_frames, read_video_header
 from foveate.errors import DataError, MissingExtra
 
@@ -365,7 +365,9 @@ def test_frames_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch)
     data = bytearray(path.read_bytes())
     data[6:10] = (15000).to_bytes(2, "little") * 2
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"a\.gif holds no frame that can be decoded; up to 67108864 pixels are, as max_pixels says"):
+    with pytest.raises(
+        DataError, match=r"a\.gif holds no frame that can be decoded; up to 67108864 pixels are, as max_pixels says"
+    ):
         count_frames(path)
     path = save_video(tmp_path / "a.mp4", numbered())
     told = r"a\.mp4 holds no frame that can be decoded; up to 1535 pixels are"

@@ -17,8 +17,8 @@ from foveate.data.findings import Tally
 from foveate.data.json_files import read_json
 from foveate.data.masks import decode_masks, is_mask
 from foveate.data.reading import read_header, read_orientation, read_picture
-from foveate.data.rules import check_bytes
 from foveate.errors import DataError
+from foveate.rules import check_bytes
 
 __all__ = ["CocoFile", "CocoSplit", "Scene", "read_coco"]
 
@@ -89,8 +89,15 @@ class CocoSplit:
         scene = self.scenes[index]
         picture = read_picture(scene.file, CHANNELS, self.bits)
         if tuple(picture.shape[1:]) != scene.size:  # as of a PNG that says its orientation after its pixels
-            raise DataError(f"{scene.file} is {tuple(picture.shape[1:])} once it is decoded; its header says {scene.size}")
+            raise DataError(
+                f"{scene.file} is {tuple(picture.shape[1:])} once it is decoded; its header says {scene.size}"
+            )
         return picture
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of all pictures."""
+        return [scene.file for scene in self.scenes]
 
     def size(self, index: int) -> tuple[int, int]:
         return self.scenes[index].size

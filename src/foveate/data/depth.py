@@ -1,8 +1,9 @@
 """The number of bits that grey pictures of 16 bits really use, as detectors and microscopes of 10 to 14 bits do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -10,7 +11,7 @@ from PIL import Image
 from foveate.data.faults import read_errors
 from foveate.data.reading import read_header
 
-__all__ = ["BITS", "Depth", "find_depth"]
+__all__ = ["BITS", "Depth", "find_depth", "set_bits", "settle_depth"]
 
 BITS = (8, 10, 12, 14, 16)  # what detectors give
 DEEP = (".png", ".tif", ".tiff", ".pgm", ".ppm")  # formats that may hold 16 bits
@@ -39,6 +40,25 @@ class Depth:
         why = "as the setting bits says" if self.chosen else "by the largest value; the setting bits chooses others"
         held = f"{self.pictures} training pictures have 16 bits and values up to {self.largest}"
         return (f"{held}: 0 to {2**self.bits - 1} ({self.bits} bits) becomes 0 to 255, {why}",)
+
+
+def settle_depth(splits: Mapping[str, Any], bits: int | None) -> Depth:
+    """Find the depth of the training split, and have all splits read by it; data in memory stay as they are.
+
+    Args:
+        splits: "train" and others; those of files have `paths` and `bits`.
+        bits: The number that a setting says.
+    """
+    depth = find_depth(getattr(splits["train"], "paths", []), bits)
+    set_bits(splits, depth.bits)
+    return depth
+
+
+def set_bits(splits: Mapping[str, Any], bits: int) -> None:
+    """Have splits of files read pictures of more than 8 bits as so many bits; see `read_picture`."""
+    for split in splits.values():
+        if hasattr(split, "bits"):
+            split.bits = bits
 
 
 def find_depth(paths: Iterable[Path], bits: int | None = None) -> Depth:

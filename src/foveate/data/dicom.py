@@ -12,9 +12,9 @@ from foveate.data.dicom_files import check_numbers, read_dataset, read_pixels
 from foveate.data.faults import read_errors
 from foveate.data.nifti import is_nifti
 from foveate.data.place import check_place
-from foveate.data.rules import check_bytes, check_pixels
 from foveate.data.volumes import Volume
 from foveate.errors import DataError
+from foveate.rules import check_bytes, check_pixels
 
 __all__ = ["COMPANIONS", "SLICES", "is_scan", "is_slice", "read_modality", "read_series"]
 
@@ -33,8 +33,8 @@ def read_series(folder: str | Path, series: str | None = None) -> Volume:
 
     Values are rescaled as the headers say, for CT to HU. MONOCHROME1 says how values are shown: of images whose values
     have a unit, such as CT and PET, they stay; others, such as radiographs, are turned over, so that more is brighter.
-    Voxels are (x, y, z): column, row, slice. The affine is in RAS millimetres, rounded to float32 as NIfTI-1 will hold it; a
-    tilted gantry shears it.
+    Voxels are (x, y, z): column, row, slice. The affine is in RAS millimetres, rounded to float32 as NIfTI-1 will hold
+    it; a tilted gantry shears it.
 
     Args:
         folder: Where the files lie, at any depth.

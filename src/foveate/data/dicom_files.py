@@ -9,8 +9,8 @@ import numpy as np
 
 from foveate.data.faults import check_regular, read_errors
 from foveate.data.place import check_finite
-from foveate.data.rules import check_bytes
 from foveate.errors import DataError, MissingExtra
+from foveate.rules import check_bytes
 
 __all__ = ["check_numbers", "read_dataset", "read_pixels"]
 
@@ -39,7 +39,7 @@ def read_dataset(path: Path, *, pixels: bool = False, specific_tags: list[str] |
 
 
 def check_numbers(path: Path, header: Any) -> None:
-    """Raise a DataError that names the tag if a number that places or scales a slice is not finite or makes no sense."""
+    """Raise a DataError that names the tag if a number that places or scales a slice is not finite or not sensible."""
     for name in (*PLACES, *SIZES, *RESCALING):
         value = header.get(name)
         if value is None or value == "":

@@ -7,6 +7,7 @@ Isensee et al., "nnU-Net: a self-configuring method for deep learning-based biom
 Methods 2021, https://doi.org/10.1038/s41592-020-01008-z, for CT.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -111,6 +112,10 @@ class Intensity:
         if given != taken[self.rule]:
             wanted = ", ".join(taken[self.rule]) or "no number"
             raise ValueError(f"the rule {self.rule!r} takes {wanted}; got {', '.join(given) or 'none'}")
+        numbers = {name: value for name in given if (value := getattr(self, name)) is not None}
+        odd = {name: value for name, value in numbers.items() if not math.isfinite(value)}
+        if odd or (self.std is not None and self.std <= 0):
+            raise ValueError(f"the rule {self.rule!r} takes finite numbers and a std above 0; got {numbers}")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"low must be below high; got {self.low:g} and {self.high:g}")
 

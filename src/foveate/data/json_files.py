@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.data.faults import read_errors
-from foveate.data.rules import check_bytes
+from foveate.rules import check_bytes
 
 __all__ = ["parse_json", "read_json"]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from foveate.data.faults import check_regular
 from foveate.data.pictures import SPLITS, Pictures
-from foveate.data.rules import check_bytes
 from foveate.errors import DataError
+from foveate.rules import check_bytes
 
 __all__ = ["ArraySplit", "open_npz"]
 

@@ -13,8 +13,8 @@ import numpy as np
 from foveate.data.faults import check_regular, read_errors
 from foveate.data.nifti_scale import millimetres, settle_scale
 from foveate.data.place import check_place
-from foveate.data.rules import check_bytes, rules
 from foveate.errors import DataError, MissingExtra
+from foveate.rules import check_bytes, rules
 
 __all__ = ["NIFTI", "Nifti", "is_nifti", "nifti_bytes", "read_nifti", "read_nifti_shape"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.rules import Scale
 from foveate.errors import DataError
+from foveate.rules import Scale
 
 __all__ = ["millimetres", "settle_scale"]
 
@@ -55,9 +55,7 @@ def settle_scale(path: Path, header: Any, affine: np.ndarray, scale: Scale) -> t
     return (_by_pixdim(header, affine, sform, pixdim, known) if chosen == "pixdim" else affine), remark
 
 
-def _by_pixdim(
-    header: Any, affine: np.ndarray, sform: np.ndarray, pixdim: np.ndarray, known: np.ndarray
-) -> np.ndarray:
+def _by_pixdim(header: Any, affine: np.ndarray, sform: np.ndarray, pixdim: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return the qform, whose size is that of pixdim; without one, the sform with its columns scaled."""
     if header["qform_code"] > 0:
         return np.asarray(header.get_qform(), np.float64)

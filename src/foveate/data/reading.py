@@ -9,8 +9,8 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from foveate.data.faults import check_regular
-from foveate.data.rules import check_pixels, rules
 from foveate.errors import DataError
+from foveate.rules import check_pixels, rules
 
 __all__ = ["SUFFIXES", "read_header", "read_orientation", "read_picture"]
 

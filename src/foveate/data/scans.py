@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from foveate.data.dicom import read_series
-from foveate.data.labels import as_classes, tally
 from foveate.data.exif_masks import turned_beside
+from foveate.data.labels import as_classes, tally
 from foveate.data.nifti import is_nifti, read_nifti
 from foveate.data.place import check_finite
 from foveate.data.planes import read_mask, read_plane

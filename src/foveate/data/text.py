@@ -10,8 +10,8 @@ from pathlib import Path
 from foveate.data.faults import read_errors
 from foveate.data.findings import Finding, Tally
 from foveate.data.pictures import SPLITS
-from foveate.data.rules import check_bytes
 from foveate.errors import DataError
+from foveate.rules import check_bytes
 
 __all__ = ["Pair", "Text", "open_split", "open_text", "read_lines"]
 

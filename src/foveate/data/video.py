@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from foveate.data.faults import read_errors
-from foveate.data.rules import rules
 from foveate.errors import DataError, MissingExtra
+from foveate.rules import rules
 
 __all__ = ["VIDEOS", "count_frames", "read_frames", "read_video_header"]
 
@@ -115,7 +115,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             if coder is None:
                 raise DataError(f"{path} {CANNOT}: its codec is not known")
             if not coder.width:  # FFmpeg tries a frame when it opens a file
-                raise DataError(f"{path} holds no frame that can be decoded; up to {limit} pixels are, as max_pixels says")
+                raise DataError(
+                    f"{path} holds no frame that can be decoded; up to {limit} pixels are, as max_pixels says"
+                )
             coder.thread_count = 1
             coder.options = {"max_pixels": limit}
             yield container, stream

@@ -1,5 +1,6 @@
 """Predict whole cases with a network, and hold them against their labels."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -102,6 +103,8 @@ def score_cases(
     scores: list[Score] = []
     for done, case in enumerate(cases, start=1):
         volume = read_case(case, volumes)
+        if volume.remark and told is None:  # training has said it once for all cases
+            warnings.warn(f"{case.name}: {volume.remark}", stacklevel=2)
         if volume.label is not None:
             label, _, _ = infer(network, preparation, config, volume, device)
             truth = volume.label.numpy()

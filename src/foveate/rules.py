@@ -42,7 +42,8 @@ class ReadRules:
         return self.max_file_mib * MIB
 
 
-_CURRENT: ContextVar[ReadRules] = ContextVar("read_rules", default=ReadRules())
+_DEFAULT = ReadRules()
+_CURRENT: ContextVar[ReadRules] = ContextVar("read_rules", default=_DEFAULT)
 
 
 def rules() -> ReadRules:
