@@ -1,6 +1,7 @@
 """Read a DICOM series: slices in files, in any order, with the place of each in its header."""
 
 import os
+import warnings
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,12 @@ def read_series(folder: str | Path, series: str | None = None) -> Volume:
             a header are not finite, or sizes exceed the limits.
         MissingExtra: If pydicom is not installed.
     """
-    folder = Path(folder)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom")  # what is odd about a file is told here, in one sentence
+        return _read(Path(folder), series)
+
+
+def _read(folder: Path, series: str | None) -> Volume:
     files = _choose(folder, _headers(folder), series)
     slices = _sorted(folder, files)
     affine = _affine(folder, slices)

@@ -48,7 +48,7 @@ def check_numbers(path: Path, header: Any) -> None:
         with np.errstate(over="ignore"):
             finite = np.isfinite(numbers.astype(np.float32)).all()  # in which values are kept
         if not finite:
-            raise DataError(f"{path} must have a finite {name}; it is {_told(numbers)}")
+            raise DataError(f"{path} must have a finite {name}, in 32 bits; it is {_told(numbers)}")
         if name in PLACES and np.abs(numbers).max(initial=0) > FARTHEST:
             raise DataError(f"{path} must have an {name} of at most {FARTHEST:g} mm; it is {_told(numbers)}")
         if name == "PixelSpacing" and not (numbers > 0).all():

@@ -37,4 +37,5 @@ def _orientation(path: Path) -> int:
 
 
 def _told(path: Path, orientation: int) -> str:
-    return f"{path.name} (orientation {orientation})" if orientation != 1 else f"not {path.name}"
+    name = f"{path.parent.name}/{path.name}"
+    return f"{name} (orientation {orientation})" if orientation != 1 else f"not {name}"
