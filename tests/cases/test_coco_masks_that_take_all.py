@@ -52,7 +52,9 @@ def test_such_a_mask_is_left_out_and_counted_in_a_second_and_some_mib(tmp_path: 
     found = open_boxes(folder, masks=True)
     seconds, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    told = [finding for finding in found.findings if finding.what == "objects without a mask that can be used, left out"]
+    told = [
+        finding for finding in found.findings if finding.what == "objects without a mask that can be used, left out"
+    ]
     assert [(finding.count, finding.first) for finding in told] == [(1, "annotation 0 of 0.png")]
     assert seconds < 5  # tracing makes it several times slower
     assert peak < 200 * 2**20

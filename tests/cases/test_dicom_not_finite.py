@@ -1,4 +1,4 @@
-"""Numbers in headers that are no numbers: one sentence with the file and the field, in every command that reads scans."""
+"""Numbers in headers that are no numbers: one sentence with file and field, in every command that reads scans."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""MONOCHROME1 says how values are shown: those with a unit stay, those without are turned over so that more is brighter."""
+"""MONOCHROME1 says how values are shown: those with a unit stay, others are turned over so that more is brighter."""
 
 from pathlib import Path
 

@@ -55,7 +55,9 @@ def test_a_bare_pixdim_gives_way_to_the_sform_and_is_told(tmp_path: Path):
 
 def test_two_sizes_of_which_either_may_be_right_are_refused_unless_a_setting_decides(tmp_path: Path):
     path = save(tmp_path / "a.nii", (0.8, 0.8, 1), (0.8, 0.8, 10))
-    told = r"a\.nii contradicts itself: its sform says voxels of 0\.8 x 0\.8 x 1 mm and its pixdim 0\.8 x 0\.8 x 10 mm; "
+    told = (
+        r"a\.nii contradicts itself: its sform says voxels of 0\.8 x 0\.8 x 1 mm and its pixdim 0\.8 x 0\.8 x 10 mm; "
+    )
     with pytest.raises(DataError, match=told + "the setting scale=sform or scale=pixdim decides"):
         read_nifti(path)
     for scale, depth in (("sform", 1), ("pixdim", 10)):

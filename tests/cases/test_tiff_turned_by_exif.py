@@ -1,4 +1,4 @@
-"""Images that EXIF turns: the size in a header is that of the image as it is read, in every format and version of Pillow."""
+"""Images that EXIF turns: the size in a header is that of the image as read, in every format and version of Pillow."""
 
 import json
 from pathlib import Path

@@ -10,9 +10,9 @@ from PIL import Image
 from tests.data.videos import HEIGHT, REAL, WIDTH, numbered, numbers_of, real_video, save_sound, save_video, silence
 
 from foveate.data import video
-from foveate.rules import ReadRules, reading
 from foveate.data.video import count_frames, read_frames, read_video_header
 from foveate.errors import DataError, MissingExtra
+from foveate.rules import ReadRules, reading
 
 WRITTEN = [
     ("mp4", "mpeg4", "yuv420p"),

@@ -127,6 +127,8 @@ def _decathlon(root: Path, said: Path, about: Mapping[str, Any]) -> Found:
         # Where files are called alike in a folder a case, only the path tells them apart.
         name = stem(Path(Path(images[0]).name if len(brief) == len(parts) else images[0]))
         paths = tuple(path for image in images for path in _channels(root / image))
+        if label is not None:
+            _exists(root / label)
         case = Case(name, paths, None if label is None else root / label)
         found.setdefault(split, []).append(case)
     return found
@@ -139,14 +141,22 @@ def slashed(name: str) -> str:
 
 def _channels(listed: Path) -> list[Path]:
     """Return the files of an image: itself, or those with nnU-Net's numbers of channels if it is not there."""
-    if listed.exists():
+    if _exists(listed):
         return [listed]
     ending = listed.name[len(Path(stem(Path(listed.name))).name) :]
     beside = listed.name.removesuffix(ending)
     found: list[Path] = []
-    while (path := listed.with_name(f"{beside}_{len(found):04}{ending}")).exists():
+    while _exists(path := listed.with_name(f"{beside}_{len(found):04}{ending}")):
         found.append(path)
     return found or [listed]
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is something at a listed path; a name that no file could have is a DataError."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _entry(entry: object) -> tuple[list[str], str | None]:
@@ -271,5 +281,8 @@ def _visible(folder: Path) -> list[Path]:
     files = []
     for place, below, names in os.walk(folder, onerror=refuse):
         below[:] = [name for name in below if not name.startswith(".")]
+        for name in below:
+            if name.lower().endswith((*NIFTI, *SUFFIXES)):
+                raise DataError(f"{Path(place) / name} must be a file, as its name ends like an image; it is a folder")
         files += [Path(place) / name for name in names if not name.startswith(".") and name.lower() not in NOT_DATA]
     return sorted(files)

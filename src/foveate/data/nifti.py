@@ -78,7 +78,7 @@ def read_nifti(path: Path, dtype: type | None = None) -> Nifti:
         start = max(int(header["vox_offset"]), header.sizeof_hdr + 4)
         content = _content(path, start + voxels * kind.itemsize)
         image = _image_class(nibabel, content).from_bytes(content)
-    affine, remark = settle_scale(path, image.header, np.asarray(image.affine, np.float64), rules().scale)
+        affine, remark = settle_scale(path, image.header, np.asarray(image.affine, np.float64), rules().scale)
     unit = millimetres(image.header)
     _check_affine(path, affine, unit)
     with read_errors(path):
@@ -171,6 +171,8 @@ def _content(path: Path, size: int) -> bytes:
             beyond += len(rest)
             if beyond > PADDING or rest.strip(b"\0"):
                 raise DataError(f"{path} goes on after the {size} bytes that its header says")
+    if len(content) < size:  # before memory is taken for all of it
+        raise DataError(f"{path} is damaged and cannot be read: its header says {size} bytes; it holds {len(content)}")
     return content
 
 

@@ -43,7 +43,7 @@ def read_frames(path: Path, channels: int, frames: Sequence[int]) -> Tensor:
         raise ValueError(f"frames must be one number or more, none below 0; got {list(frames)}")
     wanted, last = set(frames), max(frames)
     held: dict[int, np.ndarray] = {}
-    with contextlib.closing(_decoded(path)) as decoded:
+    with read_errors(path), contextlib.closing(_decoded(path)) as decoded:
         number = -1
         for number, frame in enumerate(decoded):
             if number in wanted:
@@ -73,7 +73,7 @@ def count_frames(path: Path) -> int:
 
 def read_video_header(path: Path) -> tuple[bool, tuple[int, int]]:
     """Whether a video is grey, and its (height, width) as it will be read, both from its first frame."""
-    with contextlib.closing(_decoded(path)) as decoded:
+    with read_errors(path), contextlib.closing(_decoded(path)) as decoded:
         frame = next(decoded)
         height, width = _upright(np.empty((frame.height, frame.width), bool), frame).shape
         return frame.format.name.startswith(GREY), (height, width)

@@ -16,7 +16,7 @@ from foveate.tasks.classify_job import ClassifyJob as RunJob
 from foveate.tasks.clips import looped, sample_set
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
-from foveate.tasks.finished import fill, finished, kept
+from foveate.tasks.finished import fill, finished, kept, rebuilding
 from foveate.tasks.hosts import build_network, new_modules, open_samples, takes_clips
 from foveate.tasks.inputs import each_picture, given_clips, given_pictures, keep_apart
 from foveate.tasks.layout import channels_last
@@ -97,7 +97,8 @@ def load_run(run: Path) -> tuple[nn.Module, RunConfig]:
     # The trained weights are in the folder: where the run started from need not exist any more.
     start = "identity" if config.identity else "published"
     bare = dataclasses.replace(config, start=start, pretrained=False, init=None)
-    network, _ = build_network(bare, len(preprocess.classes), preprocess.shape)
+    with rebuilding(run):
+        network, _ = build_network(bare, len(preprocess.classes), preprocess.shape)
     fill(network, run)
     return channels_last(network).eval(), config
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from foveate.errors import RunError
+from foveate.files import irregular
 from foveate.rules import MAX_FILE_MIB, MAX_PIXELS, ReadRules
 from foveate.tasks.embedded import DEMO_SETTINGS, EMBEDDED_SETTINGS
-from foveate.tasks.kinds import fits, kinds, words
+from foveate.tasks.kinds import check_bits, fits, kinds, words
 
 __all__ = [
     "DEMO_SETTINGS",
     "RunConfig",
     "TrainingConfig",
-    "check_bits",
     "command_for",
     "config_for",
     "kind_of_config",
@@ -156,7 +156,7 @@ class TrainingConfig:
         """Read config.json; anything wrong with it is a RunError that names the file."""
         try:
             return cls.from_dict(_read_json(path))
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise RunError(f"{path} is not a run's configuration: {error.args[0]}") from None
 
 
@@ -228,12 +228,6 @@ class RunConfig(TrainingConfig):
         return self.start == "identity" or (self.start == "auto" and (self.pretrained or self.init is not None))
 
 
-def check_bits(bits: int | None) -> None:
-    """Raise a ValueError unless a setting of bits is one that 16-bit images can use."""
-    if bits is not None and not 8 <= bits <= 16:
-        raise ValueError(f"bits must be from 8 to 16; got {bits}")
-
-
 def _segment() -> type[TrainingConfig]:
     from foveate.tasks.segment.config import SegmentConfig
 
@@ -297,9 +291,12 @@ def read_config(path: Path) -> TrainingConfig:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    kind = irregular(path)
+    if kind is not None:
+        raise RunError(f"{path} must be a file; it is {kind}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read as a run's configuration: {error}") from None
     if not isinstance(values, dict):
         raise RunError(f"{path} must hold one JSON object; got {type(values).__name__}")

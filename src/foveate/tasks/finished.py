@@ -1,18 +1,20 @@
 """What a finished run holds: its summary, its weights, and what is kept with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from torch import nn
 
-from foveate.errors import CheckpointError, RunError
+from foveate.errors import CheckpointError, FoveateError, RunError
+from foveate.files import irregular
 from foveate.networks.published import read_file
 from foveate.tasks import files
 from foveate.tasks.summary import Summary, read_summary
 from foveate.tasks.weights import not_finite
 
-__all__ = ["begun_with", "fill", "finished", "kept"]
+__all__ = ["begun_with", "fill", "finished", "kept", "rebuilding"]
 
 Kept = TypeVar("Kept")
 # What reading JSON that was edited by hand ends in.
@@ -34,6 +36,9 @@ def kept(run: Path, key: str, read: Callable[[str], Kept]) -> Kept:
 
     finished(run)
     path = Path(run) / files.MODEL
+    odd = irregular(path)
+    if odd is not None:
+        raise RunError(f"{path} must be a file of weights; it is {odd}")
     try:
         with safe_open(path, framework="pt") as held:
             return read((held.metadata() or {})[key])
@@ -53,6 +58,18 @@ def begun_with(path: Path, read: Callable[[str], Kept]) -> Kept:
 
 def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def rebuilding(run: Path) -> Iterator[None]:
+    """Turn whatever building a network from an edited config.json raises into a RunError that names the file."""
+    try:
+        yield
+    except FoveateError:
+        raise
+    except Exception as error:  # edited by hand, it may ask for anything
+        path = Path(run) / files.CONFIG
+        raise RunError(f"{path} does not describe the network of this run: {_reason(error)}") from None
 
 
 def fill(network: nn.Module, run: Path) -> None:

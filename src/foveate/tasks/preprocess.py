@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as F
 
 from foveate.data import Clips, Pictures
 from foveate.tasks.config import RunConfig
+from foveate.tasks.kinds import check_fields
 
 __all__ = ["CLIP_FIELDS", "KEY", "Preprocess", "preprocess_for"]
 
@@ -56,6 +57,7 @@ class Preprocess:
     bits: int = 16
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.classes or self.channels not in (1, 3) or len(self.size) != 2 or min(self.size) < 1:
             held = f"{len(self.classes)} classes, {self.channels} channels and {self.size}"
             raise ValueError(f"a preprocessing needs classes, 1 or 3 channels and a size; got {held}")

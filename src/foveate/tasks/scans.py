@@ -83,7 +83,7 @@ def read_scan(name: str, images: tuple[Path, ...] | Path, modalities: Sequence[s
 
 def _files(folder: Path) -> list[Path]:
     """The scans and pictures in a folder; none of a DICOM series, which is read as one."""
-    held = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    held = sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
     scans = [path for path in held if is_nifti(path) or path.suffix.lower() in SUFFIXES]
     slices = [path for path in held if path not in scans and is_slice(path)] if scans else []
     if slices:

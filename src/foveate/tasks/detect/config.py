@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any, Literal
 
-from foveate.tasks.config import TrainingConfig, check_bits
+from foveate.tasks.config import TrainingConfig
+from foveate.tasks.kinds import check_bits
 
 __all__ = ["DetectConfig"]
 

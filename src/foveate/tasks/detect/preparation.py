@@ -15,6 +15,7 @@ from foveate.networks import catalogue
 from foveate.networks.published import inspect
 from foveate.tasks.detect.augment import Size, normalised, resized
 from foveate.tasks.detect.config import DetectConfig
+from foveate.tasks.kinds import check_fields
 
 __all__ = ["KEY", "Preparation", "describe", "prepare_for"]
 
@@ -51,6 +52,7 @@ class Preparation:
     bits: int = 16
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.classes or len(self.category_ids) != len(self.classes):
             held = f"{self.classes} and {self.category_ids}"
             raise ValueError(f"a preparation needs classes and an id for each; got {held}")

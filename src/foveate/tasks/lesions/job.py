@@ -170,5 +170,5 @@ def read_facts(path: Path) -> dict[str, list[StackFacts]]:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         return {name: [StackFacts(**facts) for facts in split] for name, split in held.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}); start the run over with fresh") from None

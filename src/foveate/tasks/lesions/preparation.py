@@ -18,6 +18,7 @@ from foveate.data.stacks import Stack, Stacks
 from foveate.data.volumes import modality_of
 from foveate.networks import bag_slices
 from foveate.networks.published import inspect
+from foveate.tasks.kinds import check_fields
 from foveate.tasks.lesions.config import LesionConfig
 
 __all__ = ["KEY", "Preparation", "Ready", "prepare_for", "resized"]
@@ -102,6 +103,7 @@ class Preparation:
     norm_eps: float
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("slice_mm", "pixel_mm", "bag_mm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

@@ -12,7 +12,7 @@ from torch import nn
 from foveate.errors import MissingExtra
 from foveate.networks import catalogue
 from foveate.tasks import files
-from foveate.tasks.finished import fill, kept
+from foveate.tasks.finished import fill, kept, rebuilding
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.gates import mechanism_options, sites_of
 from foveate.tasks.segment.preparation import KEY, Preparation
@@ -122,7 +122,8 @@ def load_run(run: Path) -> tuple[nn.Module, SegmentConfig, Preparation]:
     preparation = preparation_of(run)
     config = SegmentConfig.from_file(Path(run) / files.CONFIG)
     # The trained weights are in the folder: where the run started from need not exist any more.
-    network, _ = build_network(dataclasses.replace(config, init=None), preparation)
+    with rebuilding(run):
+        network, _ = build_network(dataclasses.replace(config, init=None), preparation)
     fill(network, run)
     if config.channels_last:
         arrange(network)

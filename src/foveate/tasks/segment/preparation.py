@@ -13,6 +13,7 @@ from torch import Tensor
 from foveate.data.intensity import Intensity, suggest_intensity
 from foveate.data.volumes import Volume, Volumes
 from foveate.errors import DataError
+from foveate.tasks.kinds import check_fields
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.grid import Grid, grid_for
 
@@ -74,6 +75,7 @@ class Preparation:
     patch_size: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.spatial_dims not in (2, 3) or len(self.patch_size) != self.spatial_dims or min(self.patch_size) < 1:
             held = f"{self.spatial_dims} axes and {self.patch_size}"
             raise ValueError(f"patch_size must be a number of voxels for each of 2 or 3 axes; got {held}")
