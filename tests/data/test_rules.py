@@ -1,8 +1,10 @@
 """Limits are held against what a header says, or while a file is unpacked, before its content takes memory."""
 
 import gzip
+import io
 import json
 import tracemalloc
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,12 +31,12 @@ MIB = 2**20
 
 @pytest.fixture(autouse=True)
 def little_memory() -> Iterator[None]:
-    """No test here takes 100 MiB, whatever a file says."""
+    """No test here takes 16 MiB, whatever a file says."""
     tracemalloc.start()
     yield
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 100 * MIB
+    assert peak < 16 * MIB
 
 
 def zeros_in_gzip(mib: int, head: bytes = b"") -> bytes:
@@ -77,20 +79,20 @@ def test_the_limit_of_pixels_is_a_setting(tmp_path: Path):
 def test_a_nifti_bomb_is_refused_by_its_header_or_while_it_is_unpacked(tmp_path: Path):
     path = save_nifti(tmp_path / "a.nii", noise(5, 7, 3))
     head = bytearray(path.read_bytes())
-    (tmp_path / "b.nii.gz").write_bytes(zeros_in_gzip(0, bytes(head)) + gzip.compress(b"\1") + zeros_in_gzip(200))
+    (tmp_path / "b.nii.gz").write_bytes(zeros_in_gzip(0, bytes(head)) + gzip.compress(b"\1") + zeros_in_gzip(20))
     with pytest.raises(DataError, match=r"b\.nii\.gz goes on after the 772 bytes that its header says"):
         read_nifti(tmp_path / "b.nii.gz")
     head[42:48] = (2000).to_bytes(2, "little") * 3
-    (tmp_path / "c.nii.gz").write_bytes(zeros_in_gzip(200, bytes(head)))
+    (tmp_path / "c.nii.gz").write_bytes(zeros_in_gzip(20, bytes(head)))
     told = r"c\.nii\.gz unpacks to 30518 MiB; the limit is 2048 MiB, which the setting max_file_mib changes"
     with pytest.raises(DataError, match=told):
         read_nifti(tmp_path / "c.nii.gz")
 
 
 def test_text_in_gzip_is_refused_while_it_is_unpacked(tmp_path: Path):
-    (tmp_path / "train.en.gz").write_bytes(zeros_in_gzip(200))
-    told = r"train\.en\.gz unpacks to 9 MiB; the limit is 8 MiB, which the setting max_file_mib changes"
-    with reading(ReadRules(max_file_mib=8)), pytest.raises(DataError, match=told):
+    (tmp_path / "train.en.gz").write_bytes(zeros_in_gzip(20))
+    told = r"train\.en\.gz unpacks to 5 MiB; the limit is 4 MiB, which the setting max_file_mib changes"
+    with reading(ReadRules(max_file_mib=4)), pytest.raises(DataError, match=told):
         read_lines(tmp_path / "train.en.gz")
 
 
@@ -111,10 +113,10 @@ def test_a_deflated_slice_is_refused_while_it_is_unpacked(tmp_path: Path):
     assert read_series(tmp_path).image.shape == (1, 4, 4, 1)
     start = 144 + int.from_bytes(whole[140:144], "little")
     packing = zlib.compressobj(9, zlib.DEFLATED, -15)
-    bomb = b"".join(packing.compress(bytes(MIB)) for _ in range(200)) + packing.flush()
+    bomb = b"".join(packing.compress(bytes(MIB)) for _ in range(20)) + packing.flush()
     path.write_bytes(whole[:start] + bomb)
-    told = r"0\.dcm unpacks to 9 MiB; the limit is 8 MiB, which the setting max_file_mib changes"
-    with reading(ReadRules(max_file_mib=8)), pytest.raises(DataError, match=told):
+    told = r"0\.dcm unpacks to 5 MiB; the limit is 4 MiB, which the setting max_file_mib changes"
+    with reading(ReadRules(max_file_mib=4)), pytest.raises(DataError, match=told):
         read_series(tmp_path)
 
 
@@ -129,32 +131,29 @@ def test_a_slice_of_900_million_pixels_and_a_series_of_too_many_are_refused_by_t
         read_series(tmp_path / "b")
 
 
-@pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False), (64, False), (-2, False)])
-def test_pixels_of_another_length_than_the_header_says_are_refused(tmp_path: Path, more, fits):
-    pixels = np.zeros(25 + more if more > 0 else 25 + more, np.uint8)
-    path = tmp_path / "0.dcm"
+@pytest.mark.parametrize("length", [24, 28, 90])
+def test_pixels_of_another_length_than_the_header_says_are_refused(tmp_path: Path, length):
     fields = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "Rows": 5, "Columns": 5}
-    padded = np.append(pixels, np.zeros(len(pixels) % 2, np.uint8))  # to an even length
-    save_slice(path, padded[None], (0, 0, 0), **fields)
-    if fits or more == 1:
-        assert read_series(tmp_path).image.shape == (1, 5, 5, 1)
-    else:
-        told = rf"0\.dcm must hold 25 bytes of pixels, as its header says; it holds {len(padded)}"
-        with pytest.raises(DataError, match=told):
-            read_series(tmp_path)
+    save_slice(tmp_path / "0.dcm", np.zeros((1, length), np.uint8), (0, 0, 0), **fields)
+    told = rf"0\.dcm must hold 25 bytes of pixels, as its header says; it holds {length}"
+    with pytest.raises(DataError, match=told):
+        read_series(tmp_path)
+    save_slice(tmp_path / "0.dcm", np.zeros((1, 26), np.uint8), (0, 0, 0), **fields)  # an even length, as DICOM wants
+    assert read_series(tmp_path).image.shape == (1, 5, 5, 1)
 
 
 def test_an_array_of_npz_is_refused_by_its_header(tmp_path: Path):
-    arrays = {}
-    for name in ("train", "val", "test"):
-        arrays[f"{name}_images"] = np.zeros((2, 8, 8), np.uint8)
-        arrays[f"{name}_labels"] = np.arange(2)
-    np.savez(tmp_path / "a.npz", **arrays)
-    content = (tmp_path / "a.npz").read_bytes()
-    huge = content.replace(b"(2, 8, 8), }   ", b"(2, 9000, 9000), }"[:15].ljust(15))
-    told = r"a\.npz unpacks to 1 MiB; the limit is 1 MiB|a\.npz (unpacks to|cannot be read as)"
-    (tmp_path / "a.npz").write_bytes(huge)
-    with pytest.raises(DataError, match=told):
+    small = {f"{name}_labels": np.arange(2) for name in ("train", "val", "test")}
+    small |= {f"{name}_images": np.zeros((2, 8, 8), np.uint8) for name in ("val", "test")}
+    np.savez(tmp_path / "a.npz", **small)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        header = io.BytesIO()
+        said = {"descr": "|u1", "fortran_order": False, "shape": (10**5, 200, 200)}
+        np.lib.format.write_array_header_1_0(header, said)
+        archive.writestr("train_images.npy", header.getvalue())
+    with pytest.raises(
+        DataError, match=r"a\.npz unpacks to 3815 MiB; the limit is 2048 MiB, which the setting max_file"
+    ):
         open_pictures(tmp_path / "a.npz")
 
 

@@ -12,7 +12,7 @@ from foveate.data.faults import check_regular
 from foveate.errors import DataError
 from foveate.rules import check_pixels, rules
 
-__all__ = ["SUFFIXES", "read_header", "read_orientation", "read_picture"]
+__all__ = ["SUFFIXES", "over_white", "read_header", "read_orientation", "read_picture"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 GREY_MODES = ("1", "L", "I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -108,11 +108,11 @@ def _as_array(picture: Image.Image, channels: int, path: Path, bits: int) -> np.
     if picture.mode.startswith("I"):
         return np.repeat(_eight_bits(np.asarray(picture), path, bits)[..., None], channels, axis=2)
     mode = "L" if channels == 1 else "RGB"
-    array = _over_white(picture, mode) if picture.has_transparency_data else np.array(picture.convert(mode))
+    array = over_white(picture, mode) if picture.has_transparency_data else np.array(picture.convert(mode))
     return array[..., None] if channels == 1 else array
 
 
-def _over_white(picture: Image.Image, mode: str) -> np.ndarray:
+def over_white(picture: Image.Image, mode: str) -> np.ndarray:
     """Lay a picture over white, some rows at a time, so that a large one takes little more than its own memory."""
     width, height = picture.size
     bands = []
@@ -129,7 +129,11 @@ def _eight_bits(values: np.ndarray, path: Path, bits: int) -> np.ndarray:
     if high > white:
         told = f"{bits} bits are read, 0 to {white}, as the setting bits says or the training pictures showed"
         raise DataError(f"{path} holds values up to {high}; {told}")
-    return ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+    scaled = values.astype(np.uint32)
+    scaled *= 255  # in place, so that a large picture takes no more memory than it must
+    scaled += white // 2
+    scaled //= white
+    return scaled.astype(np.uint8)
 
 
 def _first_line(error: Exception) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from foveate.data.faults import read_errors
+from foveate.data.reading import over_white
 from foveate.errors import DataError, MissingExtra
 from foveate.rules import rules
 
@@ -178,9 +179,7 @@ def _is_cut(container: Any, packet: Any) -> bool:
 def _pixels(frame: Any, channels: int) -> np.ndarray:
     """uint8 (height, width, channels), upright."""
     if any(part.is_alpha for part in frame.format.components) or frame.format.has_palette:
-        picture = Image.fromarray(frame.to_ndarray(format="rgba"))
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        pixels = np.array(picture.convert("L" if channels == 1 else "RGB"))
+        pixels = over_white(Image.fromarray(frame.to_ndarray(format="rgba")), "L" if channels == 1 else "RGB")
     else:
         pixels = frame.to_ndarray(format="gray" if channels == 1 else "rgb24")
     pixels = _upright(pixels, frame)
