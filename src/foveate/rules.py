@@ -3,8 +3,9 @@
 A run enters its rules once, by `reading(config.read_rules)`; readers ask `rules()` before they allocate anything.
 """
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,7 +14,18 @@ from typing import Literal
 
 from foveate.errors import DataError
 
-__all__ = ["MAX_FILE_MIB", "MAX_PIXELS", "ReadRules", "Scale", "check_bytes", "check_pixels", "reading", "rules"]
+__all__ = [
+    "MAX_FILE_MIB",
+    "MAX_PIXELS",
+    "ReadRules",
+    "Scale",
+    "adopt",
+    "check_bytes",
+    "check_pixels",
+    "in_workers",
+    "reading",
+    "rules",
+]
 
 MAX_PIXELS = 2**26  # 8192 x 8192
 MAX_FILE_MIB = 2048
@@ -59,6 +71,21 @@ def reading(chosen: ReadRules) -> Iterator[None]:
         yield
     finally:
         _CURRENT.reset(token)
+
+
+def adopt(chosen: ReadRules, worker: int = 0) -> None:
+    """Apply rules to all that this process reads from now on: one that was started anew does not inherit them.
+
+    Args:
+        chosen: The rules.
+        worker: The number of a worker of a data loader, which does not matter.
+    """
+    _CURRENT.set(chosen)
+
+
+def in_workers() -> Callable[[int], None]:
+    """Return what a data loader calls in each of its workers, so that the rules that hold here hold there."""
+    return functools.partial(adopt, rules())
 
 
 def check_pixels(path: Path, height: int, width: int) -> None:

@@ -148,7 +148,7 @@ def _header(nibabel: Any, path: Path) -> Any:
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[IO[bytes]]:
+def _unpacked(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """Open a file, unpacked by what it is, not by what its name says."""
     check_regular(path)
     with path.open("rb") as file:

@@ -11,6 +11,7 @@ from foveate.data.dicom import is_slice
 from foveate.data.json_files import parse_json
 from foveate.data.nifti import NIFTI, is_nifti
 from foveate.errors import FoveateError
+from foveate.rules import check_bytes
 
 __all__ = ["INFO", "Kind", "stack_kind"]
 
@@ -50,6 +51,7 @@ def _has_slices(path: Path) -> bool:
     """Whether the first picture of a json file has a volume and a slice; a file without these words is not parsed."""
     if not path.is_file():  # a pipe would be waited for
         return False
+    check_bytes(path, path.stat().st_size, "takes")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if not all(key.search(content) for key in SLICE_KEYS):
             return False

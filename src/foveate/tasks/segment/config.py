@@ -21,8 +21,8 @@ class SegmentConfig(TrainingConfig):
         split_file: A JSON file of "train", "val" and "test", or nnU-Net's splits_final.json with a fold.
         spacing: Size in mm of the voxels that the network sees, along right, anterior and superior. Default: the median
             of the training cases. Pictures have none.
-        window: HU of a CT that become 0 and 1, such as [-160, 240], or a name such as "liver". Default: intensities as
-            the modality suggests.
+        window: HU of a CT that become 0 and 1, such as [-160, 240], or a name such as "liver"; of pictures the values
+            that do, such as [0, 4095]. Default: intensities as the modality suggests.
         scale: Which voxel size counts if the sform and the pixdim of a NIfTI file differ: "sform", "pixdim" (with the
             qform), or "auto", the one that is not 1 x 1 x 1; where that does not decide, the file is refused.
         patch_size: Voxels of a patch along each axis. Default: by the median size of the training cases.
