@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.data.series import save_series
 from tests.data.videos import numbered, save_video
 from tests.mutation.damage import damaged, damaged_json
 
+from foveate.compare.folder import read_json as read_plan
 from foveate.data import open_pictures
 from foveate.data.boxes import open_boxes
 from foveate.data.dicom import read_series
@@ -36,6 +38,7 @@ from foveate.data.volumes import open_volumes
 from foveate.networks import catalogue
 from foveate.networks.published import from_checkpoint, inspect, read_file, save_checkpoint
 from foveate.networks.published.reading import write_file
+from foveate.report.read import read_maps, read_run, read_study
 from foveate.tasks.classify_run import load_run, read_preprocess
 from foveate.tasks.config import config_for
 from foveate.tasks.detect import preparation as detect
@@ -314,8 +317,19 @@ def _runs(root: Path) -> list[Subject]:
         write_file(folder / "model.safetensors", {"weight": torch.zeros(1)}, {key: json.dumps(held)})
         reads = (lambda path, key=key, kind=kind: kept(path.parent, key, kind.from_json),)
         more.append(Subject(f"kept to {name}", folder / "model.safetensors", reads, _kept, 60))
+    study = root / "study"
+    (study / "runs" / "none").mkdir(parents=True)
+    shutil.copytree(run, study / "runs" / "none" / "seed0")
+    plan = {"arms": [{"arm": "none"}], "seeds": [0], "baseline": "none", "config": {}}
+    (study / "study.json").write_text(json.dumps(plan))
+    report = (lambda path: (read_run(run), read_maps(read_run(run))),)
     return [
         *more,
+        Subject("study.json", study / "study.json", (lambda path: read_study(study), read_plan), damaged_json),
+        Subject("run to report", run / "summary.json", report, damaged_json, 30),
+        Subject("maps.json", run / "maps" / "maps.json", report, damaged_json),
+        Subject("maps.npz", run / "maps" / "maps.npz", report),
+        Subject("metrics.csv", run / "metrics.csv", report),
         Subject("config.json", run / "config.json", (use,), damaged_json, 60),
         Subject("summary.json", run / "summary.json", (use,), damaged_json, 50),
         Subject("model.safetensors", run / "model.safetensors", (use,), count=40),

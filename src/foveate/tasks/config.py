@@ -342,7 +342,7 @@ def parse_setting(text: str, config: type[TrainingConfig] = RunConfig) -> tuple[
         return name, value
     try:
         parsed = json.loads(value.lower() if value.lower() in ("true", "false") else value)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = value
     if not fits(parsed, kind) and fits(value, kind):
         return name, value
