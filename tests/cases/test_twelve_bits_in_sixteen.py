@@ -87,6 +87,10 @@ def test_values_beyond_the_bits_are_refused_and_data_in_memory_stay(tmp_path: Pa
     path = save(tmp_path / "a.png", 12, 10)
     with pytest.raises(DataError, match=r"a\.png holds values up to 2058; 10 bits are read, 0 to 1023, as the setting"):
         read_picture(path, 1, bits=10)
+    shadows(tmp_path / "data", 12)
+    told = r"holds values up to 2170; the setting bits=10 reads 0 to 1023"
+    with pytest.raises(DataError, match=told):
+        settle_depth(open_pictures(tmp_path / "data").splits, 10)
     demo = open_pictures("demo")
     assert settle_depth(demo.splits, None).notes() == ()
     set_bits(demo.splits, 12)

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from foveate.data.faults import read_errors
-from foveate.data.reading import read_header
+from foveate.data.reading import is_deep
+from foveate.errors import DataError
 
 __all__ = ["BITS", "Depth", "find_depth", "set_bits", "settle_depth"]
 
@@ -69,18 +70,20 @@ def find_depth(paths: Iterable[Path], bits: int | None = None) -> Depth:
         bits: The number that a setting says; the pictures are then looked at for their largest value alone.
 
     Raises:
-        DataError: If a picture cannot be read.
+        DataError: If a picture cannot be read, or holds larger values than the setting takes.
     """
-    values = [value for path in paths if path.suffix.lower() in DEEP and (value := _largest(path)) is not None]
-    largest = max(values, default=0)
+    values = {path: value for path in paths if path.suffix.lower() in DEEP and (value := _largest(path)) is not None}
+    largest = max(values.values(), default=0)
+    if bits is not None and largest >= 2**bits:
+        path = max(values, key=values.__getitem__)
+        raise DataError(f"{path} holds values up to {largest}; the setting bits={bits} reads 0 to {2**bits - 1}")
     found = next((each for each in BITS if largest < 2**each), BITS[-1]) if values else BITS[-1]
     return Depth(bits or found, len(values), largest, bits is not None)
 
 
 def _largest(path: Path) -> int | None:
     """Return the largest value of a picture of more than 8 bits; None for any other."""
-    grey, _ = read_header(path)
-    if not grey:
+    if not is_deep(path):
         return None
     with read_errors(path), Image.open(path) as picture:
-        return int(np.asarray(picture).max()) if picture.mode.startswith("I") else None
+        return int(np.asarray(picture).max())

@@ -12,7 +12,7 @@ from foveate.data.faults import check_regular
 from foveate.errors import DataError
 from foveate.rules import check_pixels, rules
 
-__all__ = ["SUFFIXES", "over_white", "read_header", "read_orientation", "read_picture"]
+__all__ = ["SUFFIXES", "is_deep", "over_white", "read_header", "read_orientation", "read_picture"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 GREY_MODES = ("1", "L", "I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -32,6 +32,12 @@ def read_orientation(path: Path) -> int:
     """Return the EXIF orientation of a picture, 1 to 8; 1 if it says none or 0."""
     with _opened(path) as picture:
         return _orientation(picture, path)
+
+
+def is_deep(path: Path) -> bool:
+    """Return whether a picture holds whole numbers of more than 8 bits, without decoding it."""
+    with _opened(path) as picture:
+        return picture.mode.startswith("I")
 
 
 def read_picture(path: Path, channels: int, bits: int = 16) -> Tensor:
