@@ -1,6 +1,8 @@
 """Grey images of 16 bits that use 10, 12 or 14: the training images say how many, or a setting does."""
 
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +96,32 @@ def test_values_beyond_the_bits_are_refused_and_data_in_memory_stay(tmp_path: Pa
     demo = open_pictures("demo")
     assert settle_depth(demo.splits, None).notes() == ()
     set_bits(demo.splits, 12)
+
+
+@pytest.mark.parametrize(("bits", "fits"), [(12, False), (14, False), (16, True)])
+def test_colour_images_of_which_too_little_can_be_read_are_refused(tmp_path: Path, bits, fits):
+    for kind in ("clear", "shadow"):
+        for number in range(4):
+            pixels = np.full((8, 8, 3), 2**bits - 1, ">u2")
+            path = tmp_path / kind / f"{number}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(colour_png(pixels))
+    pictures = open_pictures(tmp_path)
+    if fits:
+        assert settle_depth(pictures.splits, None).notes() == ()
+        return
+    told = r"\d\.png and \d+ other colour pictures have 16 bits and use at most 14 of them"
+    with pytest.raises(DataError, match=told):
+        settle_depth(pictures.splits, None)
+
+
+def colour_png(pixels: np.ndarray) -> bytes:
+    """A PNG of three channels of 16 bits, which Pillow does not write."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")

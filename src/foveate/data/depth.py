@@ -9,11 +9,12 @@ import numpy as np
 from PIL import Image
 
 from foveate.data.faults import read_errors
-from foveate.data.reading import is_deep
+from foveate.data.reading import is_deep, is_deep_colour
 from foveate.errors import DataError
 
 __all__ = ["BITS", "Depth", "find_depth", "set_bits", "settle_depth"]
 
+COLOUR = 64  # of 255: what a value of more than 14 bits reaches
 BITS = (8, 10, 12, 14, 16)  # what detectors give
 DEEP = (".png", ".tif", ".tiff", ".pgm", ".ppm")  # formats that may hold 16 bits
 
@@ -72,6 +73,8 @@ def find_depth(paths: Iterable[Path], bits: int | None = None) -> Depth:
     Raises:
         DataError: If a picture cannot be read, or holds larger values than the setting takes.
     """
+    paths = list(paths)
+    _check_colour(paths)
     values = {path: value for path in paths if path.suffix.lower() in DEEP and (value := _largest(path)) is not None}
     largest = max(values.values(), default=0)
     if bits is not None and largest >= 2**bits:
@@ -79,6 +82,18 @@ def find_depth(paths: Iterable[Path], bits: int | None = None) -> Depth:
         raise DataError(f"{path} holds values up to {largest}; the setting bits={bits} reads 0 to {2**bits - 1}")
     found = next((each for each in BITS if largest < 2**each), BITS[-1]) if values else BITS[-1]
     return Depth(bits or found, len(values), largest, bits is not None)
+
+
+def _check_colour(paths: Iterable[Path]) -> None:
+    """Refuse colour pictures of 16 bits of which no value reaches the upper 2: they would be read as nearly black."""
+    deep = [path for path in paths if path.suffix.lower() in DEEP and is_deep_colour(path)]
+    for path in deep:
+        with read_errors(path), Image.open(path) as picture:
+            if int(np.asarray(picture)[..., :3].max()) >= COLOUR:
+                return
+    if deep:
+        told = "at most 14 of them, and the upper 8 are all that can be read; save them with 8 bits"
+        raise DataError(f"{deep[0]} and {len(deep) - 1} other colour pictures have 16 bits and use {told}")
 
 
 def _largest(path: Path) -> int | None:

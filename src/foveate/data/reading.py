@@ -12,7 +12,7 @@ from foveate.data.faults import check_regular
 from foveate.errors import DataError
 from foveate.rules import check_pixels, rules
 
-__all__ = ["SUFFIXES", "is_deep", "over_white", "read_header", "read_orientation", "read_picture"]
+__all__ = ["SUFFIXES", "is_deep", "is_deep_colour", "over_white", "read_header", "read_orientation", "read_picture"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 GREY_MODES = ("1", "L", "I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -38,6 +38,14 @@ def is_deep(path: Path) -> bool:
     """Return whether a picture holds whole numbers of more than 8 bits, without decoding it."""
     with _opened(path) as picture:
         return picture.mode.startswith("I")
+
+
+def is_deep_colour(path: Path) -> bool:
+    """Return whether a colour picture has 16 bits a channel, of which Pillow gives the upper 8 alone."""
+    with _opened(path) as picture:
+        return picture.mode in ("RGB", "RGBA", "RGBX") and any(
+            ";16" in str(tile[3]) for tile in getattr(picture, "tile", [])
+        )
 
 
 def read_picture(path: Path, channels: int, bits: int = 16) -> Tensor:
