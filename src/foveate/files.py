@@ -1,10 +1,31 @@
-"""Write files such that under their names there is always a whole one."""
+"""Write files such that under their names there is always a whole one, and tell what is no regular file."""
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["replace_file", "write_atomic"]
+__all__ = ["irregular", "replace_file", "write_atomic"]
+
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def irregular(path: Path) -> str | None:
+    """Return what a path is if it is no regular file, such as "a named pipe"; None for a file and for nothing.
+
+    Opening a pipe or a device waits for whoever writes to it, maybe for ever, so this is asked first.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # opening the file says what is wrong
+        return None
+    return next((name for is_kind, name in KINDS if is_kind(mode)), None)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

@@ -18,8 +18,8 @@ ALLOWED = {
     "networks": {"networks", "layers", "capture", "errors", "files", "_version"},
     "auditing": {"auditing", "layers", "capture", "errors"},
     "surgery": {"surgery", "capture", "errors"},
-    "data": {"data", "errors", "files"},
-    "tasks": {"tasks", "data", "networks", "layers", "surgery", "capture", "errors", "files", "_version"},
+    "data": {"data", "errors", "files", "rules"},
+    "tasks": {"tasks", "data", "networks", "layers", "surgery", "capture", "errors", "files", "rules", "_version"},
     "compare": {"compare", "tasks", "data", "networks", "layers", "surgery", "capture", "errors", "_version"},
     "report": {"report", "compare", "errors", "_version"},
     "cli": {

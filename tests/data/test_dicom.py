@@ -86,7 +86,8 @@ def test_each_slice_has_its_own_slope(tmp_path: Path):
 
 @pytest.mark.parametrize(("signed", "top"), [(0, 4095), (1, -1)])
 def test_what_is_white_for_low_values_is_turned_over(tmp_path: Path, signed: int, top: int):
-    fields = {"PhotometricInterpretation": "MONOCHROME1", "PixelRepresentation": signed, "RescaleIntercept": 0}
+    fields = {"Modality": "DX", "PhotometricInterpretation": "MONOCHROME1"}
+    fields |= {"PixelRepresentation": signed, "RescaleIntercept": 0}
     read = read_series(save_series(tmp_path, **fields)).image[0].numpy()
     values = stored().astype(np.int64)
     values = np.where(values > 2047, values - 4096, values) if signed else values
@@ -215,7 +216,9 @@ def test_a_truncated_slice_is_named(tmp_path: Path):
     whole = path.read_bytes()
     for kept in (0, 100, 300, 650, -20):
         path.write_bytes(whole[:kept])
-        with pytest.raises(DataError, match=r"0\.dcm (is damaged and cannot be read|is no DICOM file|has no )"):
+        with pytest.raises(
+            DataError, match=r"0\.dcm (is damaged and cannot be read|is no DICOM file|has no |must hold )"
+        ):
             read_series(tmp_path)
 
 

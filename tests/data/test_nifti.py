@@ -96,7 +96,9 @@ def test_a_header_that_asks_for_more_than_there_is_is_named(tmp_path: Path):
     content = bytearray(path.read_bytes())
     content[42:48] = b"\xff\x7f" * 3  # 32767 voxels along each axis
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"huge\.nii (does not fit into memory|is damaged and cannot be read)"):
+    with pytest.raises(
+        DataError, match=r"huge\.nii unpacks to 134205441 MiB; the limit is 2048 MiB, which the setting max_file_mib"
+    ):
         read_nifti(path)
 
 
@@ -113,7 +115,7 @@ def test_what_is_not_there_or_no_nifti_is_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"none\.nii does not exist"):
         read_nifti(tmp_path / "none.nii")
     (tmp_path / "folder.nii").mkdir()
-    with pytest.raises(DataError, match=r"folder\.nii cannot be read: Is a directory"):
+    with pytest.raises(DataError, match=r"folder\.nii must be a file; it is a folder"):
         read_nifti(tmp_path / "folder.nii")
     (tmp_path / "text.nii").write_text("no scan " * 100)
     with pytest.raises(DataError, match=r"text\.nii is damaged and cannot be read: "):
@@ -138,7 +140,7 @@ def test_colour_and_complex_numbers_are_no_numbers(tmp_path: Path):
         read_nifti(path)
 
 
-@pytest.mark.parametrize("row", [[0, 0, 0, 1], [1, 0, 0, 0], [np.nan, 0, 0, 0]])
+@pytest.mark.parametrize("row", [[0, 0, 0, 1], [1, 0, 0, 0]])
 def test_an_affine_without_inverse_is_refused(tmp_path: Path, row):
     path = save_nifti(tmp_path / "a.nii", noise(5, 7, 3), srow_y=row, sform_code=1)
     with pytest.raises(DataError, match=r"a\.nii has an affine without inverse"):

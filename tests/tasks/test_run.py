@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from foveate.errors import DataError, RunError
+from foveate.errors import CheckpointError, DataError, RunError
+from foveate.networks.published import read_file
+from foveate.networks.published.reading import write_file
 from foveate.tasks.classify_run import load_run, read_preprocess
 from foveate.tasks.config import RunConfig
 from foveate.tasks.overlays import overlay
@@ -176,3 +178,51 @@ def test_what_a_network_takes_is_kept_with_its_weights(run: Path, shapes: Path):
     preprocess = read_preprocess(run)
     assert (preprocess.classes, preprocess.size, preprocess.channels) == (["0", "1", "2"], (16, 16), 1)
     assert preprocess.mean[0] == pytest.approx(np.load(shapes)["train_images"].mean() / 255, abs=1e-5)
+
+
+def changed(run: Path, to: Path, *, nan: str | None = None, **kept) -> Path:
+    """A copy of a run with a tensor that holds NaN, or other values in what is kept with its weights."""
+    shutil.copytree(run, to)
+    state, said = read_file(to / "model.safetensors")
+    if nan is not None:
+        state[nan].view(-1)[0] = torch.nan
+    said["foveate"] = json.dumps(json.loads(said["foveate"]) | kept)
+    write_file(to / "model.safetensors", state, said)
+    return to
+
+
+def test_weights_that_are_not_finite_are_refused(run: Path, photos: Path, tmp_path: Path):
+    broken = changed(run, tmp_path / "run", nan="fc.weight")
+    for use in (lambda: predict(broken, [photos], tmp_path / "out"), lambda: evaluate(broken)):
+        with pytest.raises(RunError, match=r"run/model\.safetensors must hold finite weights; fc\.weight holds NaN or"):
+            use()
+    config = RunConfig(data="demo", network="resnet_tiny", mechanism="cbam", init=str(broken / "model.safetensors"))
+    with pytest.raises(CheckpointError, match=r"run/model\.safetensors must hold finite weights; fc\.weight holds NaN"):
+        train(config, tmp_path / "next")
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        ({"std": [0.0]}, r"std must be greater than 0; got \(0\.0,\)"),
+        ({"std": [float("nan")]}, r"std must be a finite number for each of 1 channels"),
+        ({"mean": [0.1, 0.2, 0.3]}, r"mean must be a finite number for each of 1 channels"),
+        ({"size": [0, 16]}, r"a preprocessing needs classes, 1 or 3 channels and a size"),
+        ({"classes": []}, r"a preprocessing needs classes"),
+        ({"classes": [1, 2, 3]}, r"classes takes a list such as"),
+        ({"bits": 40}, r"frames, .* and bits make no sense"),
+    ],
+)
+def test_a_kept_preparation_that_was_edited_is_refused(run: Path, photos: Path, tmp_path: Path, kept, told):
+    broken = changed(run, tmp_path / "run", **kept)
+    with pytest.raises(RunError, match=rf"run/model\.safetensors cannot be read as the weights of a run: {told}"):
+        predict(broken, [photos], tmp_path / "out")
+
+
+@pytest.mark.parametrize("edit", [{"network": "resnet_tinier"}, {"width": 1e30}, {"options": {"reduction": -1}}])
+def test_a_configuration_that_was_edited_is_refused(run: Path, photos: Path, tmp_path: Path, edit):
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | edit))
+    with pytest.raises(RunError, match=r"run/config\.json does not describe the network of this run: "):
+        predict(tmp_path / "run", [photos], tmp_path / "out")

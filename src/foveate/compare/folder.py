@@ -81,7 +81,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read ({error}); remove it and run the same command again") from None
 
 
@@ -216,7 +216,7 @@ def _is_ours(path: Path, names: Sequence[str]) -> bool:
     """Whether a JSON file holds these names, or is damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
     except OSError:
         return False

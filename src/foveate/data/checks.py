@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from foveate.data.exif_masks import turned_notes
 from foveate.data.faults import raise_faults
 from foveate.data.labels import tally
 from foveate.data.scans import read_case
 from foveate.data.volumes import Case, Volume, Volumes
 from foveate.errors import DataError
 
-__all__ = ["CaseFacts", "check_cases"]
+__all__ = ["CaseFacts", "check_cases", "doubts"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class CaseFacts:
         shape: Of its space.
         spacing: In millimetres.
         voxels: Of each class.
+        remark: A sentence about what was doubtful in the file and how it was decided; None if nothing was.
     """
 
     name: str
@@ -34,6 +36,7 @@ class CaseFacts:
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     voxels: tuple[int, ...]
+    remark: str | None = None
 
 
 def check_cases(volumes: Volumes, progress: Callable[[int, int], object] | None = None) -> list[CaseFacts]:
@@ -71,7 +74,15 @@ def check_cases(volumes: Volumes, progress: Callable[[int, int], object] | None 
 def _facts(volume: Volume, split: str, num_classes: int) -> CaseFacts:
     counts = Counter() if volume.label is None else tally(volume.label.numpy(), Path(volume.name))
     voxels = tuple(counts[number] for number in range(num_classes))
-    return CaseFacts(volume.name, split, tuple(volume.image.shape[1:]), volume.spacing, voxels)
+    return CaseFacts(volume.name, split, tuple(volume.image.shape[1:]), volume.spacing, voxels, volume.remark)
+
+
+def doubts(volumes: Volumes, facts: list[CaseFacts]) -> tuple[str, ...]:
+    """Return the lines to show before training about what was doubtful: voxel sizes, and pictures that EXIF turns."""
+    odd = [fact for fact in facts if fact.remark]
+    lines = (f"{len(odd)} scans contradict themselves; the first, {odd[0].name}: {odd[0].remark}",) if odd else ()
+    pictures = [case for cases in volumes.splits.values() for case in cases] if volumes.spatial_dims == 2 else []
+    return (*lines, *turned_notes(pictures))
 
 
 def _digest(volume: Volume) -> bytes:

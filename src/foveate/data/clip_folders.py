@@ -14,6 +14,7 @@ from foveate.data.pictures import SPLITS
 from foveate.data.reading import SUFFIXES, read_header, read_picture
 from foveate.data.video import VIDEOS, count_frames, read_frames, read_video_header
 from foveate.errors import DataError
+from foveate.files import irregular
 
 __all__ = ["FolderClips", "clips_in", "frame_files", "holds_frames", "open_clip_folders"]
 
@@ -29,10 +30,11 @@ class FolderClips:
         places: The files and folders.
         labels: The class of each.
         channels: 1 or 3, to which every frame is brought.
+        bits: Bits of grey frames of more than 8 bits in files of their own; see `read_picture`.
     """
 
-    def __init__(self, root: Path, places: list[Path], labels: list[int], channels: int) -> None:
-        self.root, self.places, self.labels, self.channels = root, places, labels, channels
+    def __init__(self, root: Path, places: list[Path], labels: list[int], channels: int, bits: int = 16) -> None:
+        self.root, self.places, self.labels, self.channels, self.bits = root, places, labels, channels, bits
         self._lengths: dict[int, int] = {}
         self._frames: dict[int, list[Path]] = {}
 
@@ -67,13 +69,18 @@ class FolderClips:
     def boxes_xyxy(self, index: int) -> None:
         return None
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files of all frames that have files of their own."""
+        return [path for index, place in enumerate(self.places) if place.is_dir() for path in self._files(index)]
+
     def _files(self, index: int) -> list[Path]:
         if index not in self._frames:
             self._frames[index] = frame_files(self.places[index])
         return self._frames[index]
 
     def _frame(self, files: list[Path], number: int) -> Tensor:
-        picture = read_picture(files[number], self.channels)
+        picture = read_picture(files[number], self.channels, self.bits)
         size, first = tuple(picture.shape[1:]), read_header(files[0])[1]
         if size != first:
             wanted = f"the size of {files[0].name}, {first[1]}x{first[0]} pixels, as a frame of the same clip"
@@ -96,7 +103,13 @@ def open_clip_folders(root: Path) -> Clips:
 
 def frame_files(folder: Path) -> list[Path]:
     """The frames of a clip in the order of their names, numbers in them by value: 2 before 10."""
-    return sorted((folder / name for name in os.listdir(folder) if _is_data(name)), key=_by_numbers)  # noqa: PTH208
+    try:
+        names = os.listdir(folder)  # noqa: PTH208
+    except OSError as error:
+        kind = irregular(folder)
+        told = f"it is {kind}" if kind not in (None, "a folder") else error.strerror
+        raise DataError(f"{folder} must be a video or a folder of frames; {told}") from None
+    return sorted((folder / name for name in names if _is_data(name)), key=_by_numbers)
 
 
 def holds_frames(folder: Path) -> bool:

@@ -4,7 +4,6 @@ Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, https://arxi
 https://cocodataset.org/#format-data.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,12 @@ import torch
 from torch import Tensor
 
 from foveate.data.boxes import Objects
-from foveate.data.faults import read_errors
 from foveate.data.findings import Tally
+from foveate.data.json_files import read_json
 from foveate.data.masks import decode_masks, is_mask
-from foveate.data.reading import read_header, read_picture
+from foveate.data.reading import read_header, read_orientation, read_picture
 from foveate.errors import DataError
+from foveate.rules import check_bytes
 
 __all__ = ["CocoFile", "CocoSplit", "Scene", "read_coco"]
 
@@ -73,17 +73,31 @@ class CocoSplit:
         scenes: The pictures.
         category_ids: The class of each id is its place here.
         with_masks: Whether masks are given.
+        bits: Bits of grey pictures of more than 8 bits; see `read_picture`.
     """
 
-    def __init__(self, scenes: Sequence[Scene], category_ids: Sequence[int], with_masks: bool = False) -> None:
-        self.scenes, self.with_masks = list(scenes), with_masks
+    def __init__(
+        self, scenes: Sequence[Scene], category_ids: Sequence[int], with_masks: bool = False, bits: int = 16
+    ) -> None:
+        self.scenes, self.with_masks, self.bits = list(scenes), with_masks, bits
         self._labels = {category: label for label, category in enumerate(category_ids)}
 
     def __len__(self) -> int:
         return len(self.scenes)
 
     def image(self, index: int) -> Tensor:
-        return read_picture(self.scenes[index].file, CHANNELS)
+        scene = self.scenes[index]
+        picture = read_picture(scene.file, CHANNELS, self.bits)
+        if tuple(picture.shape[1:]) != scene.size:  # as of a PNG that says its orientation after its pixels
+            raise DataError(
+                f"{scene.file} is {tuple(picture.shape[1:])} once it is decoded; its header says {scene.size}"
+            )
+        return picture
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of all pictures."""
+        return [scene.file for scene in self.scenes]
 
     def size(self, index: int) -> tuple[int, int]:
         return self.scenes[index].size
@@ -104,8 +118,11 @@ class CocoSplit:
         )
 
     def masks(self, index: int) -> Tensor | None:
+        if not self.with_masks:
+            return None
         scene = self.scenes[index]
-        return decode_masks(scene.segmentations, *scene.size) if self.with_masks else None
+        check_bytes(scene.file, len(scene.segmentations) * scene.size[0] * scene.size[1], "has masks that unpack to")
+        return decode_masks(scene.segmentations, *scene.size)
 
 
 def read_coco(path: Path, folders: Sequence[Path], tally: Tally, *, masks: bool | None = False) -> CocoFile:
@@ -120,8 +137,7 @@ def read_coco(path: Path, folders: Sequence[Path], tally: Tally, *, masks: bool 
     Raises:
         DataError: If the file is not COCO json, or none of its pictures is there.
     """
-    with read_errors(path):
-        content = json.loads(path.read_text("utf-8-sig"))
+    content = read_json(path)
     for key in ("images", "annotations", "categories"):
         held = content.get(key) if isinstance(content, dict) else None
         if not isinstance(held, list) or not all(isinstance(entry, dict) for entry in held):
@@ -192,8 +208,16 @@ def _scene(entry: Mapping[str, Any], folder: Path, tally: Tally) -> Scene | None
         found = f"{file} is {size[0]} high and {size[1]} wide, where {said[0]} and {said[1]} were said"
         tally.add("pictures of another size than said (turned by EXIF, maybe), left out", found)
         return None
+    if _is_turned_unseen(file, size):
+        tally.add("pictures that EXIF turns or mirrors, whose boxes are taken as of the upright picture", str(file))
     place = (entry.get("volume"), entry.get("slice"), entry.get("spacing"))
     return Scene(file, entry["file_name"], entry["id"], size, volume=place[0], slice=place[1], spacing=place[2])
+
+
+def _is_turned_unseen(file: Path, size: tuple[int, int]) -> bool:
+    """Return whether EXIF turns a picture and its size does not show whether the boxes were turned with it."""
+    orientation = read_orientation(file)
+    return orientation > 1 and (orientation < 5 or size[0] == size[1])
 
 
 def _add(scene: Scene, entry: Mapping[str, Any], tally: Tally, masks: bool | None) -> None:

@@ -1,13 +1,12 @@
 """What dataset.json says of channels and classes, or, where there is none, what the files show."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from foveate.data.dicom import is_scan, read_modality
-from foveate.data.faults import read_errors
+from foveate.data.json_files import read_json
 from foveate.data.labels import tally
 from foveate.data.nifti import is_nifti, read_nifti
 from foveate.data.planes import read_mask
@@ -23,8 +22,7 @@ MOST = 256  # values that may all be classes; more are grey values
 
 def read_description(path: Path) -> dict[str, Any]:
     """The content of a dataset.json."""
-    with read_errors(path):
-        content = json.loads(path.read_text("utf-8-sig"))
+    content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path} must describe a data set in a JSON object; got {type(content).__name__}")
     return content

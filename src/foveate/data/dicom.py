@@ -1,6 +1,7 @@
 """Read a DICOM series: slices in files, in any order, with the place of each in its header."""
 
 import os
+import warnings
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from foveate.data.dicom_files import check_numbers, read_dataset, read_pixels
 from foveate.data.faults import read_errors
 from foveate.data.nifti import is_nifti
+from foveate.data.place import check_place
 from foveate.data.volumes import Volume
-from foveate.errors import DataError, MissingExtra
+from foveate.errors import DataError
+from foveate.rules import check_bytes, check_pixels
 
 __all__ = ["COMPANIONS", "SLICES", "is_scan", "is_slice", "read_modality", "read_series"]
 
@@ -28,9 +32,10 @@ Slice = tuple[Path, Any]  # with its header
 def read_series(folder: str | Path, series: str | None = None) -> Volume:
     """Read the slices of one series below a folder, sorted by their place along the normal.
 
-    Values are rescaled as the headers say, for CT to HU; MONOCHROME1 is inverted, so that more is brighter. Voxels are
-    (x, y, z): column, row, slice. The affine is in RAS millimetres, rounded to float32 as NIfTI-1 will hold it; a
-    tilted gantry shears it.
+    Values are rescaled as the headers say, for CT to HU. MONOCHROME1 says how values are shown: of images whose values
+    have a unit, such as CT and PET, they stay; others, such as radiographs, are turned over, so that more is brighter.
+    Voxels are (x, y, z): column, row, slice. The affine is in RAS millimetres, rounded to float32 as NIfTI-1 will hold
+    it; a tilted gantry shears it.
 
     Args:
         folder: Where the files lie, at any depth.
@@ -38,17 +43,25 @@ def read_series(folder: str | Path, series: str | None = None) -> Volume:
 
     Raises:
         DataError: If there is no series or more than one, or its slices are damaged, compressed without a decoder here,
-            in colour, of different size or direction, without place, at one place, or not at equal steps.
+            in colour, of different size or direction, without place, at one place, or not at equal steps; if numbers in
+            a header are not finite, or sizes exceed the limits.
         MissingExtra: If pydicom is not installed.
     """
-    folder = Path(folder)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom")  # what is odd about a file is told here, in one sentence
+        return _read(Path(folder), series)
+
+
+def _read(folder: Path, series: str | None) -> Volume:
     files = _choose(folder, _headers(folder), series)
     slices = _sorted(folder, files)
     affine = _affine(folder, slices)
-    rows, columns = int(slices[0][1].Rows), int(slices[0][1].Columns)
+    check_place(folder, affine)
+    rows, columns = slices[0][1].Rows, slices[0][1].Columns
+    check_bytes(folder, 4 * len(slices) * rows * columns)
     image = np.empty((len(slices), rows, columns), np.float32)
     for number, (path, _) in enumerate(slices):
-        image[number] = _pixels(path)
+        image[number] = read_pixels(path, (rows, columns))
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 1, 0)))[None]
     x, y, z = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
     return Volume(tensor, None, affine, (x, y, z), folder.resolve().name)
@@ -62,9 +75,7 @@ def is_scan(path: Path) -> bool:
 def read_modality(folder: Path) -> str | None:
     """What made the first slice below a folder, such as "CT" or "MR"; None where it does not say."""
     for path in _files(folder)[:1]:
-        with read_errors(path):
-            said = _pydicom().dcmread(path, stop_before_pixels=True, force=True, specific_tags=["Modality"])
-            return str(said.get("Modality") or "") or None
+        return str(read_dataset(path, specific_tags=["Modality"]).get("Modality") or "") or None
     return None
 
 
@@ -75,21 +86,12 @@ def is_slice(path: Path) -> bool:
     return not name.startswith(".") and (ending in SLICES or (bare and name not in COMPANIONS))
 
 
-def _pydicom() -> Any:
-    try:
-        import pydicom
-    except ImportError:
-        raise MissingExtra("pydicom", "medical") from None
-    return pydicom
-
-
 def _headers(folder: Path) -> dict[str, list[Slice]]:
     """What stands before the pixels of every image below a folder, by series."""
-    pydicom = _pydicom()
     found: dict[str, list[Slice]] = defaultdict(list)
     for path in _files(folder):
+        header = read_dataset(path)
         with read_errors(path):
-            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
             if "SOPClassUID" not in header:
                 raise DataError(f"{path} is no DICOM file")
             if "Rows" in header:
@@ -137,6 +139,7 @@ def _sorted(folder: Path, files: list[Slice]) -> list[Slice]:
     for path, header in files:
         with read_errors(path):
             _check_kind(path, header)
+            check_numbers(path, header)
             for name, count in (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3), ("PixelSpacing", 2)):
                 if len(header.get(name) or ()) != count:
                     raise DataError(f"{path} has no {name}, so that its place is not known")
@@ -153,6 +156,10 @@ def _sorted(folder: Path, files: list[Slice]) -> list[Slice]:
 
 
 def _check_kind(path: Path, header: Any) -> None:
+    sides = [header.get(name) for name in ("Rows", "Columns")]
+    if not all(isinstance(side, int) and side > 0 for side in sides):
+        raise DataError(f"{path} must say its Rows and Columns, one number each; got {sides[0]} and {sides[1]}")
+    check_pixels(path, *sides)
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise DataError(f"{path} holds {header.NumberOfFrames} frames; a file a slice is read, so convert it to NIfTI")
     shown = header.get("PhotometricInterpretation", "MONOCHROME2")
@@ -195,33 +202,3 @@ def _step(folder: Path, slices: list[Slice], places: np.ndarray, normal: np.ndar
         told = f"{pair}, and mostly {usual:.4g} mm; the least is {steps[nearest]:.4g} mm"
         raise DataError(f"the slices of {folder} must lie at equal steps, with none missing; {told}")
     return step
-
-
-def _pixels(path: Path) -> np.ndarray:
-    pydicom = _pydicom()
-    from pydicom.pixels.processing import apply_modality_lut
-
-    with read_errors(path):
-        slice_ = pydicom.dcmread(path, force=True)
-    if "TransferSyntaxUID" not in slice_.file_meta:
-        # A file without preamble does not say how it is written; pixels are the same in both uncompressed ways.
-        slice_.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-    syntax = slice_.file_meta.TransferSyntaxUID
-    with read_errors(path):
-        if syntax.is_compressed and not _can_decode(syntax):
-            missing = "which no decoder installed here reads; pip install python-gdcm brings one"
-            raise DataError(f"{path} is compressed ({syntax.name}), {missing}")
-        values = slice_.pixel_array
-        if slice_.get("PhotometricInterpretation") == "MONOCHROME1":
-            # Turned over within the range of the stored bits, which all slices share, not of the slice's own values.
-            values = (-1 if slice_.PixelRepresentation else 2**slice_.BitsStored - 1) - values.astype(np.int64)
-        return apply_modality_lut(values, slice_).astype(np.float32)
-
-
-def _can_decode(syntax: Any) -> bool:
-    from pydicom.pixels.decoders.base import get_decoder
-
-    try:
-        return get_decoder(syntax).is_available
-    except NotImplementedError:
-        return False

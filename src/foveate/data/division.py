@@ -1,14 +1,13 @@
 """Divide cases into train, val and test: as folders or a file say, else in contiguous blocks by name."""
 
-import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from foveate.data.faults import read_errors
-from foveate.data.layouts import Listing, stem
+from foveate.data.json_files import read_json
+from foveate.data.layouts import Listing, slashed, stem
 from foveate.data.volumes import Case
 from foveate.errors import DataError
 
@@ -80,7 +79,7 @@ def _by_file(listing: Listing, fold: int | None, path: Path) -> tuple[Splits, st
         names = entry.get(split, [] if split != "test" else [case.name for case in listing.test or []])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError(f"{path} must list names of cases under {split!r}; got {names!r}")
-        named = [name if name in known else stem(Path(name)) for name in names]
+        named = [_case(name, known) for name in names]
         for name in named:
             if name not in known:
                 raise DataError(f"{path} names {name!r} in {split}; {listing.root} has no such case with a label")
@@ -93,10 +92,17 @@ def _by_file(listing: Listing, fold: int | None, path: Path) -> tuple[Splits, st
     return splits, rule, [case for name, case in known.items() if name not in counts]
 
 
+def _case(listed: str, known: Collection[str]) -> str:
+    """Return the name of a case that a file of splits means: itself, or without ending, folders or channel."""
+    bare = stem(Path(slashed(listed)))
+    brief = Path(bare).name
+    forms = (listed, bare, brief, brief.removesuffix("_0000"))
+    return next((form for form in forms if form in known), bare)
+
+
 def _entry(path: Path, fold: int | None) -> tuple[dict[str, Any], str]:
     """The names by split, out of the file or of one of its folds."""
-    with read_errors(path):
-        content = json.loads(path.read_text("utf-8-sig"))
+    content = read_json(path)
     rule = f"as {path.name} says"
     if isinstance(content, list):
         if fold is None or not 0 <= fold < len(content):

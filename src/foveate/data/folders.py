@@ -28,16 +28,22 @@ class FolderSplit:
         files: The pictures.
         labels: The class of each.
         channels: 1 or 3, to which every picture is brought.
+        bits: Bits of grey pictures of more than 8 bits; see `read_picture`.
     """
 
-    def __init__(self, root: Path, files: list[Path], labels: list[int], channels: int) -> None:
-        self.root, self.files, self.labels, self.channels = root, files, labels, channels
+    def __init__(self, root: Path, files: list[Path], labels: list[int], channels: int, bits: int = 16) -> None:
+        self.root, self.files, self.labels, self.channels, self.bits = root, files, labels, channels, bits
 
     def __len__(self) -> int:
         return len(self.files)
 
     def image(self, index: int) -> Tensor:
-        return read_picture(self.files[index], self.channels)
+        return read_picture(self.files[index], self.channels, self.bits)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of all pictures."""
+        return self.files
 
     def label(self, index: int) -> int:
         return self.labels[index]
@@ -136,7 +142,10 @@ def _subfolders(folder: Path) -> list[Path]:
 def _pictures(folder: Path) -> list[Path]:
     """Every picture in a class folder and below it; a file of another kind is an error, lest it be left out unsaid."""
     files = []
-    for place, _, names in os.walk(folder):
+    for place, below, names in os.walk(folder):
+        for name in below:
+            if Path(name).suffix.lower() in SUFFIXES:
+                raise DataError(f"{Path(place) / name} must be a file, as its name ends like a picture; it is a folder")
         for name in names:
             if name.startswith(".") or name.lower() in NOT_DATA:
                 continue

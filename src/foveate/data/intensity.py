@@ -7,6 +7,7 @@ Isensee et al., "nnU-Net: a self-configuring method for deep learning-based biom
 Methods 2021, https://doi.org/10.1038/s41592-020-01008-z, for CT.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -111,6 +112,10 @@ class Intensity:
         if given != taken[self.rule]:
             wanted = ", ".join(taken[self.rule]) or "no number"
             raise ValueError(f"the rule {self.rule!r} takes {wanted}; got {', '.join(given) or 'none'}")
+        numbers = {name: value for name in given if (value := getattr(self, name)) is not None}
+        odd = {name: value for name, value in numbers.items() if not math.isfinite(value)}
+        if odd or (self.std is not None and self.std <= 0):
+            raise ValueError(f"the rule {self.rule!r} takes finite numbers and a std above 0; got {numbers}")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"low must be below high; got {self.low:g} and {self.high:g}")
 
@@ -143,22 +148,25 @@ def suggest_intensity(
 
     Args:
         volumes: The data.
-        window: Of CT channels: a name of WINDOWS, or low and high in HU. Default: from the foreground.
+        window: Of CT channels: a name of WINDOWS, or low and high in HU. Default: from the foreground. Of pictures the
+            values that become black and white.
         progress: Called after each case that is read with how many are done, and of how many.
 
     Raises:
         LookupError: If there is no window of that name.
-        ValueError: If a window is given and there is no CT.
+        ValueError: If a window is given and there is no CT and no picture, or a named one and no CT.
         DataError: If a case cannot be read, or CT has no foreground.
     """
     cases = volumes.splits["train"]
     unnamed = "MR" if is_scan(cases[0].images[0]) else "picture"
     kinds = [known if (known := modality_of(name)) != "other" else unnamed for name in volumes.modalities]
-    if window is not None and "CT" not in kinds:
-        raise ValueError(f"window is for CT; {volumes.source} has {', '.join(volumes.modalities)}")
+    windowed = {"CT"} if isinstance(window, str) else {"CT", "picture"}
+    if window is not None and windowed.isdisjoint(kinds):
+        wanted = "is for CT" if isinstance(window, str) else "is for CT and pictures"
+        raise ValueError(f"window {wanted}; {volumes.source} has {', '.join(volumes.modalities)}")
     known = {"MR": Intensity("nonzero")}
     if window is not None:
-        known["CT"] = Intensity("window", *_window(window))
+        known |= dict.fromkeys(windowed, Intensity("window", *_window(window)))
     values: list[list[Tensor]] = [[] for _ in kinds]
     if not known.keys() >= set(kinds):
         for done, case in enumerate(cases, start=1):
@@ -170,7 +178,7 @@ def suggest_intensity(
                     held.append(torch.stack(x.aminmax()))
             if progress is not None:
                 progress(done, len(cases))
-    if "picture" in kinds:
+    if "picture" in kinds and "picture" not in known:
         shown = [value for kind, held in zip(kinds, values, strict=True) if kind == "picture" for value in held]
         known["picture"] = _black_to_white(torch.cat(shown))
     return [known.get(kind) or _of_foreground(volumes, held) for kind, held in zip(kinds, values, strict=True)]

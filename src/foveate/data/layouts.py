@@ -1,7 +1,8 @@
 """Find the cases of a data set, in the layouts that segmentation data comes in.
 
     Decathlon   dataset.json lists image and label of every case under "training"; what it lists under "validation" and
-                "test" is taken for these where it has labels. One file holds all channels, on its fourth axis.
+                "test" is taken for these where it has labels. One file holds all channels, on its fourth axis; or, as
+                in nnU-Net v1, CASE.nii.gz is listed where CASE_0000.nii.gz and its like stand, a file a channel.
     nnU-Net v2  dataset.json says "channel_names", "labels" and "file_ending"; imagesTr/CASE_0000.nii.gz holds the first
                 channel and labelsTr/CASE.nii.gz the labels. imagesTs is for testing where there is a labelsTs.
     pairs       images/NAME.png and masks/NAME.png, or labels/ for masks/, NIfTI or pictures, below train, val and test,
@@ -9,7 +10,8 @@
                 DICOM series. A dataset.json may say "channel_names" and "labels"; else every value in the masks is a
                 class, and 0 the background.
 
-Hidden files, among them the "._" files of macOS, are passed over.
+Names in a list may have backslashes, as Windows writes them. Hidden files, among them the "._" files of macOS, are
+passed over.
 """
 
 import os
@@ -27,7 +29,7 @@ from foveate.data.reading import SUFFIXES
 from foveate.data.volumes import Case
 from foveate.errors import DataError
 
-__all__ = ["Listing", "list_cases", "stem"]
+__all__ = ["Listing", "list_cases", "slashed", "stem"]
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 SPLITS |= {"test": "test", "testing": "test"}
@@ -116,6 +118,7 @@ def _decathlon(root: Path, said: Path, about: Mapping[str, Any]) -> Found:
             images, label = _entry(entry)
             if not images or (label is None and split == "train"):
                 raise DataError(f'{said} must list {{"image": FILE, "label": FILE}} under {key!r}; got {entry!r}')
+            images, label = [slashed(image) for image in images], None if label is None else slashed(label)
             if not Path(images[0]).name.startswith("."):
                 parts.append((split, images, label))
     brief = {stem(Path(Path(images[0]).name)) for _, images, _ in parts}
@@ -123,9 +126,37 @@ def _decathlon(root: Path, said: Path, about: Mapping[str, Any]) -> Found:
     for split, images, label in parts:
         # Where files are called alike in a folder a case, only the path tells them apart.
         name = stem(Path(Path(images[0]).name if len(brief) == len(parts) else images[0]))
-        case = Case(name, tuple(root / image for image in images), None if label is None else root / label)
+        paths = tuple(path for image in images for path in _channels(root / image))
+        if label is not None:
+            _exists(root / label)
+        case = Case(name, paths, None if label is None else root / label)
         found.setdefault(split, []).append(case)
     return found
+
+
+def slashed(name: str) -> str:
+    """Return a name in a list with the slashes of this system, whichever system wrote it."""
+    return name.replace("\\", "/")
+
+
+def _channels(listed: Path) -> list[Path]:
+    """Return the files of an image: itself, or those with nnU-Net's numbers of channels if it is not there."""
+    if _exists(listed):
+        return [listed]
+    ending = listed.name[len(Path(stem(Path(listed.name))).name) :]
+    beside = listed.name.removesuffix(ending)
+    found: list[Path] = []
+    while _exists(path := listed.with_name(f"{beside}_{len(found):04}{ending}")):
+        found.append(path)
+    return found or [listed]
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is something at a listed path; a name that no file could have is a DataError."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _entry(entry: object) -> tuple[list[str], str | None]:
@@ -250,5 +281,8 @@ def _visible(folder: Path) -> list[Path]:
     files = []
     for place, below, names in os.walk(folder, onerror=refuse):
         below[:] = [name for name in below if not name.startswith(".")]
+        for name in below:
+            if name.lower().endswith((*NIFTI, *SUFFIXES)):
+                raise DataError(f"{Path(place) / name} must be a file, as its name ends like an image; it is a folder")
         files += [Path(place) / name for name in names if not name.startswith(".") and name.lower() not in NOT_DATA]
     return sorted(files)

@@ -4,14 +4,18 @@ Yang et al., "MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D bi
 Scientific Data 2023, https://doi.org/10.1038/s41597-022-01721-8.
 """
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from foveate.data.faults import check_regular
 from foveate.data.pictures import SPLITS, Pictures
 from foveate.errors import DataError
+from foveate.rules import check_bytes
 
 __all__ = ["ArraySplit", "open_npz"]
 
@@ -69,15 +73,19 @@ def open_npz(path: Path) -> Pictures:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
+    check_regular(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             wanted = [f"{name}_{part}" for name in SPLITS for part in ("images", "labels")]
             missing = [key for key in wanted if key not in archive.files]
             if missing:
                 raise DataError(f"{path} must hold {', '.join(wanted)}; {', '.join(missing)} missing")
+            check_bytes(path, sum(_unpacked_size(archive, key) for key in wanted))
             arrays = {key: archive[key] for key in wanted}
     except DataError:
         raise
+    except MemoryError:
+        raise DataError(f"{path} does not fit into memory") from None
     except Exception as error:  # NumPy raises whatever the damaged bytes lead it to, tokenize errors among them
         raise DataError(f"{path} cannot be read as an npz of plain arrays: {error}") from None
     for name in SPLITS:
@@ -86,6 +94,15 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         if len(images) != len(labels):
             raise DataError(f"{path} must hold a label a picture; {name} has {len(images)} and {len(labels)} labels")
     return arrays
+
+
+def _unpacked_size(archive: Any, key: str) -> int:
+    """Return the bytes of an array, from its header alone."""
+    with archive.zip.open(f"{key}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        return math.prod(shape) * dtype.itemsize
 
 
 def _images(path: Path, key: str, images: np.ndarray) -> np.ndarray:

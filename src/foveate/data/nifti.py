@@ -1,23 +1,32 @@
 """NIfTI files, NIfTI-1 and NIfTI-2: read whole with all that their headers say, and written in the space of another."""
 
 import gzip
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from foveate.data.faults import read_errors
+from foveate.data.faults import check_regular, read_errors
+from foveate.data.nifti_scale import millimetres, settle_scale
+from foveate.data.place import check_place
 from foveate.errors import DataError, MissingExtra
+from foveate.rules import check_bytes, rules
 
 __all__ = ["NIFTI", "Nifti", "is_nifti", "nifti_bytes", "read_nifti", "read_nifti_shape"]
 
 NIFTI = (".nii.gz", ".nii")
 GZIP = b"\x1f\x8b"
-MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}  # of metre, millimetre and micrometre, as xyzt_units counts them
 SPACE = ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
 ROWS = ("srow_x", "srow_y", "srow_z")
 LABEL = 1002  # the intent code of a map of labels
+LARGEST_HEADER = 540  # bytes, of NIfTI-2
+PADDING = 4096  # zeros that may stand after the voxels
+CHUNK = 2**20
+FLOAT_BYTES = 4  # of a voxel as it is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +35,18 @@ class Nifti:
 
     Args:
         array: (x, y, z) or (x, y, z, channel) in the file's own order, scaled as the header says.
-        affine: From voxels to RAS in the file's unit, float64 (4, 4): the sform if it is set, else the qform.
+        affine: From voxels to RAS in the file's unit, float64 (4, 4): the sform if it is set, else the qform; of the
+            two that which the rules choose if their voxel sizes differ.
         spacing: Of x, y and z, in millimetres whatever the file's unit.
         header: As in the file.
+        remark: A sentence about sizes that contradict each other; None if they agree.
     """
 
     array: np.ndarray
     affine: np.ndarray
     spacing: tuple[float, float, float]
     header: bytes
+    remark: str | None = None
 
 
 def is_nifti(path: Path) -> bool:
@@ -45,35 +57,39 @@ def is_nifti(path: Path) -> bool:
 def read_nifti(path: Path, dtype: type | None = None) -> Nifti:
     """Read a file to its end, so that its checksum is held against it; `dtype` None keeps the file's.
 
+    The sizes that the header says are compared with the limits before the voxels are unpacked. If the sform and the
+    pixdim give the voxels different sizes, `rules().scale` decides: "auto" takes the one that is not a bare 1 x 1 x 1.
+
     Raises:
-        DataError: If it is damaged, has more than four axes, no voxel, no plain numbers, or an affine without inverse.
+        DataError: If it is damaged, too large, has more than four axes, no voxel, no plain numbers, an affine without
+            inverse or with numbers that are not finite, or two voxel sizes of which none can be told to be right.
         MissingExtra: If nibabel is not installed.
     """
     nibabel = _nibabel()
-    with read_errors(path), nibabel.imageglobals.LoggingOutputSuppressor():
-        content = _content(path)
-        image = _image_class(nibabel, content).from_bytes(content)
-    kind = image.header.get_data_dtype()
+    header = _header(nibabel, path)
+    kind = header.get_data_dtype()
     if kind.kind not in "iuf":
         raise DataError(f"{path} must hold a number a voxel; it holds {kind}")
-    shape = _axes(path, image.shape)
-    affine = np.asarray(image.affine, np.float64)
-    _check_affine(path, affine)
+    _check_numbers(path, header)
+    shape = _axes(path, header.get_data_shape())
+    voxels = math.prod(shape)
+    check_bytes(path, voxels * max(kind.itemsize, FLOAT_BYTES))
+    with read_errors(path), nibabel.imageglobals.LoggingOutputSuppressor():
+        start = max(int(header["vox_offset"]), header.sizeof_hdr + 4)
+        content = _content(path, start + voxels * kind.itemsize)
+        image = _image_class(nibabel, content).from_bytes(content)
+        affine, remark = settle_scale(path, image.header, np.asarray(image.affine, np.float64), rules().scale)
+    unit = millimetres(image.header)
+    _check_affine(path, affine, unit)
     with read_errors(path):
         array = np.asanyarray(image.dataobj) if dtype is None else image.get_fdata(dtype=dtype, caching="unchanged")
-    unit = MILLIMETRES.get(int(image.header["xyzt_units"]) % 8, 1.0)
     x, y, z = (float(size) * unit for size in np.linalg.norm(affine[:3, :3], axis=0))
-    return Nifti(array.reshape(shape, order="A"), affine, (x, y, z), image.header.binaryblock)
+    return Nifti(array.reshape(shape, order="A"), affine, (x, y, z), image.header.binaryblock, remark)
 
 
 def read_nifti_shape(path: Path) -> tuple[int, ...]:
-    """(x, y, z) or (x, y, z, channel), from the header alone."""
-    nibabel = _nibabel()
-    with read_errors(path), nibabel.imageglobals.LoggingOutputSuppressor():
-        content = _content(path, 540)
-        header_class = _image_class(nibabel, content).header_class
-        header = header_class(content[: header_class.sizeof_hdr])
-    return _axes(path, header.get_data_shape())
+    """Return (x, y, z) or (x, y, z, channel), from the header alone."""
+    return _axes(path, _header(_nibabel(), path).get_data_shape())
 
 
 def nifti_bytes(array: np.ndarray, affine: np.ndarray, header: bytes | None, *, packed: bool) -> bytes:
@@ -122,15 +138,42 @@ def _nibabel() -> Any:
     return nibabel
 
 
-def _content(path: Path, size: int = -1) -> bytes:
-    """The first bytes of a file, unpacked by what they are, not by what the name says."""
+def _header(nibabel: Any, path: Path) -> Any:
+    """Read the header alone."""
+    with read_errors(path), nibabel.imageglobals.LoggingOutputSuppressor():
+        with _unpacked(path) as file:
+            content = file.read(LARGEST_HEADER)
+        header_class = _image_class(nibabel, content).header_class
+        return header_class(content[: header_class.sizeof_hdr])
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """Open a file, unpacked by what it is, not by what its name says."""
+    check_regular(path)
     with path.open("rb") as file:
         start = file.read(2)
         file.seek(0)
         if start != GZIP:
-            return file.read(size)
+            yield file
+            return
         with gzip.GzipFile(fileobj=file) as unpacked:
-            return unpacked.read(size)
+            yield unpacked
+
+
+def _content(path: Path, size: int) -> bytes:
+    """Read as many bytes as the header says, then the rest without keeping it: there may be zeros alone."""
+    check_bytes(path, size)
+    with _unpacked(path) as file:
+        content = file.read(size)
+        beyond = 0
+        while rest := file.read(CHUNK):
+            beyond += len(rest)
+            if beyond > PADDING or rest.strip(b"\0"):
+                raise DataError(f"{path} goes on after the {size} bytes that its header says")
+    if len(content) < size:  # before memory is taken for all of it
+        raise DataError(f"{path} is damaged and cannot be read: its header says {size} bytes; it holds {len(content)}")
+    return content
 
 
 def _image_class(nibabel: Any, content: bytes) -> Any:
@@ -139,21 +182,39 @@ def _image_class(nibabel: Any, content: bytes) -> Any:
 
 
 def _axes(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
-    axes = [*shape, *[1] * (3 - len(shape))]
-    while len(axes) > 3 and axes[-1] == 1:
-        axes.pop()
-    if len(axes) > 4:
+    """Return three axes of space and maybe one of channels; axes of length 1 after the third are dropped."""
+    space, more = [*shape, *[1] * (3 - len(shape))][:3], [size for size in shape[3:] if size != 1]
+    if len(more) > 1:
         raise DataError(f"{path} must have three axes of space and at most one of channels; got {tuple(shape)}")
-    if 0 in axes:
+    axes = [int(size) for size in (*space, *more)]
+    if min(axes) < 1:
         raise DataError(f"{path} holds no voxel; its shape is {tuple(shape)}")
-    return tuple(int(size) for size in axes)
+    return tuple(axes)
 
 
-def _check_affine(path: Path, affine: np.ndarray) -> None:
+def _check_numbers(path: Path, header: Any) -> None:
+    """Refuse numbers in a header that are not finite, by the names of their fields."""
+    for name in ("pixdim", "scl_slope", "scl_inter", "vox_offset", *(SPACE[2:] if header["qform_code"] > 0 else ())):
+        values = np.atleast_1d(np.asarray(header.structarr[name], np.float64))
+        values = values[1:4] if name == "pixdim" else values
+        if not np.isfinite(values).all():
+            raise DataError(f"{path} must have finite numbers in its header; {name} is {_plain(values)}")
+    if header["sform_code"] > 0:
+        for name in ROWS:
+            if not np.isfinite(header[name]).all():
+                raise DataError(f"{path} must have finite numbers in its header; {name} is {_plain(header[name])}")
+
+
+def _plain(values: np.ndarray) -> Any:
+    return values.tolist() if len(values) > 1 else values.item()
+
+
+def _check_affine(path: Path, affine: np.ndarray, unit: float) -> None:
     # Scaled by the voxel sizes, so that small voxels are not taken for a plane.
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or not sizes.all() or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-6:
         raise DataError(f"{path} has an affine without inverse, so its voxels have no place: {affine[:3].tolist()}")
+    check_place(path, affine, unit)
 
 
 def _is_rigid(affine: np.ndarray) -> bool:

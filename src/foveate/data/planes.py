@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from foveate.data.faults import read_errors
+from foveate.data.place import check_finite
 from foveate.data.reading import read_header, read_picture
 from foveate.errors import DataError
 
@@ -21,10 +22,13 @@ def read_plane(path: Path, channels: int) -> np.ndarray:
     """Read a picture, float32 (channels, height, width): 0 to 255 for 8 bits, else the values that are in the file.
 
     Raises:
-        DataError: If it cannot be read, holds several pages, or is in colour where one channel is wanted.
+        DataError: If it cannot be read, holds several pages or values that are not finite, or is in colour where one
+            channel is wanted.
     """
     if _pages(path).startswith(DEEP):
-        return np.repeat(_pixels(path).astype(np.float32)[None], channels, axis=0)
+        pixels = _pixels(path).astype(np.float32)
+        check_finite(path, pixels)
+        return np.repeat(pixels[None], channels, axis=0)
     grey, _ = read_header(path)
     pixels = read_picture(path, 1 if grey else 3).numpy()
     if channels == 1 and len(pixels) == 3:

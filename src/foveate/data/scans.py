@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from foveate.data.dicom import read_series
+from foveate.data.exif_masks import turned_beside
 from foveate.data.labels import as_classes, tally
 from foveate.data.nifti import is_nifti, read_nifti
+from foveate.data.place import check_finite
 from foveate.data.planes import read_mask, read_plane
 from foveate.data.volumes import Case, Volume, Volumes
 from foveate.errors import DataError
@@ -94,22 +96,21 @@ def _read_file(path: Path, modalities: Sequence[str], spatial_dims: int, name: s
             raise DataError(
                 f"{path} holds a DICOM series, of one channel and three axes of space; the data has {wanted}"
             )
-        volume = read_series(path)
-        _check_finite(path, volume.image.numpy())
-        return dataclasses.replace(volume, name=name)
+        return dataclasses.replace(read_series(path), name=name)
     if not is_nifti(path):
         if spatial_dims != 2:
             raise DataError(f"{path} is no NIfTI file; the data has three axes of space")
         array = read_plane(path, channels)
-        _check_finite(path, array)
         return Volume(torch.from_numpy(array), None, np.eye(4), (1.0, 1.0), name)
     read = read_nifti(path, np.float32)
     array = read.array if read.array.ndim == 4 else read.array[..., None]
     if array.shape[3] != channels:
         raise DataError(f"{path} must hold {_told(modalities)}; it is {read.array.shape}, which is {array.shape[3]}")
-    _check_finite(path, array)
+    check_finite(path, array)
     array = np.ascontiguousarray(_in_space(path, np.moveaxis(array, 3, 0), spatial_dims))
-    return Volume(torch.from_numpy(array), None, read.affine, read.spacing[:spatial_dims], name, read.header)
+    return Volume(
+        torch.from_numpy(array), None, read.affine, read.spacing[:spatial_dims], name, read.header, read.remark
+    )
 
 
 def _in_space(path: Path, array: np.ndarray, spatial_dims: int) -> np.ndarray:
@@ -121,17 +122,11 @@ def _in_space(path: Path, array: np.ndarray, spatial_dims: int) -> np.ndarray:
     return array[..., 0]
 
 
-def _check_finite(path: Path, array: np.ndarray) -> None:
-    if not np.isfinite(array).all():
-        nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
-        told = [f"{count} that are {what}" for count, what in ((nan, "not a number"), (infinite, "infinite")) if count]
-        raise DataError(f"{path} must hold finite values; of its {array.size} voxels it has {' and '.join(told)}")
-
-
 def _check_place(path: Path, shape: tuple[int, ...], affine: np.ndarray, reference: Path, volume: Volume) -> None:
     held = tuple(volume.image.shape[1:])
     if shape != held:
-        raise DataError(f"{path} is {shape} and {reference} {held}; they must have one shape")
+        turned = turned_beside(reference, path)
+        raise DataError(f"{path} is {shape} and {reference} {held}; they must have one shape{turned}")
     ends = [(0, size - 1) for size in (*shape, 1)[:3]]
     corners = np.stack([axis.ravel() for axis in np.meshgrid(*ends)])  # (3, 8)
     difference = affine - volume.affine

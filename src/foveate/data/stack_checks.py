@@ -74,6 +74,9 @@ def check_stacks(
         except DataError as error:
             faults.append(str(error))
         else:
+            if stack.volume is not None and stack.volume.remark:
+                what = "scans contradict themselves about the size of a voxel, kept"
+                tallies[split].add(what, f"{stack.name}: {stack.volume.remark}")
             found, labels = _facts(split, stack)
             facts.append(found)
             shown |= labels if split == "train" else set()

@@ -1,6 +1,5 @@
 """Which kind of stacks data are, told from names and from keys in json files, before anything is read."""
 
-import json
 import mmap
 import os
 import re
@@ -9,8 +8,10 @@ from typing import Any, Literal
 
 from foveate.data.coco_layout import split_files
 from foveate.data.dicom import is_slice
+from foveate.data.json_files import parse_json
 from foveate.data.nifti import NIFTI, is_nifti
 from foveate.errors import FoveateError
+from foveate.rules import check_bytes
 
 __all__ = ["INFO", "Kind", "stack_kind"]
 
@@ -32,7 +33,7 @@ def stack_kind(data: str | Path) -> Kind | None:
         if any(map(_has_slices, _json_files(path))):
             return "slices"
         return "volumes" if path.exists() and _has_volumes(path) else None
-    except (FoveateError, OSError, ValueError, RecursionError):  # of json that is nested too deep
+    except (FoveateError, OSError, ValueError):
         return None
 
 
@@ -48,10 +49,13 @@ def _json_files(path: Path) -> list[Path]:
 
 def _has_slices(path: Path) -> bool:
     """Whether the first picture of a json file has a volume and a slice; a file without these words is not parsed."""
+    if not path.is_file():  # a pipe would be waited for
+        return False
+    check_bytes(path, path.stat().st_size, "takes")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if not all(key.search(content) for key in SLICE_KEYS):
             return False
-        images = _parsed(content[:]).get("images")
+        images = _parsed(path, content[:]).get("images")
     first = images[0] if isinstance(images, list) and images else None
     return isinstance(first, dict) and {"volume", "slice"} <= first.keys()
 
@@ -59,7 +63,7 @@ def _has_slices(path: Path) -> bool:
 def _has_volumes(path: Path) -> bool:
     """Whether a folder, or that of a dataset.json, is in a layout of volumes."""
     root, said = (path, path / "dataset.json") if path.is_dir() else (path.parent, path)
-    about = _parsed(said.read_bytes()) if said.suffix.lower() == ".json" and said.is_file() else {}
+    about = _parsed(said, said.read_bytes()) if said.suffix.lower() == ".json" and said.is_file() else {}
     if "file_ending" in about:
         return str(about["file_ending"]).lower() in NIFTI
     if isinstance(about.get("training"), list):
@@ -84,6 +88,6 @@ def _starts_with_scan(folder: Path) -> bool:
     return False
 
 
-def _parsed(content: bytes) -> dict[str, Any]:
-    parsed = json.loads(content.decode("utf-8-sig"))
+def _parsed(path: Path, content: bytes) -> dict[str, Any]:
+    parsed = parse_json(path, content.decode("utf-8-sig"))
     return parsed if isinstance(parsed, dict) else {}

@@ -11,11 +11,13 @@ from foveate.data.faults import read_errors
 from foveate.data.findings import Finding, Tally
 from foveate.data.pictures import SPLITS
 from foveate.errors import DataError
+from foveate.rules import check_bytes
 
 __all__ = ["Pair", "Text", "open_split", "open_text", "read_lines"]
 
 NAME = re.compile(r"(train|validation|valid|val|dev|test)[^.]*(?:\.[^.]+)*?\.([A-Za-z][A-Za-z_-]*)(\.gz)?")
 OTHER_NAMES = {"valid": "val", "validation": "val", "dev": "val"}
+CHUNK = 2**20  # bytes that are unpacked at once
 SHARE, MOST = 0.05, 2000  # of the pairs of train, and pairs at most: those that validate where no file says so
 
 Pair = tuple[str, str]  # a sentence and its translation
@@ -109,11 +111,25 @@ def open_split(root: str | Path, source: str, target: str, split: str) -> list[P
 def read_lines(path: Path) -> list[str | None]:
     """The lines of a file, plain or compressed, without the spaces around them; None for one that is not UTF-8."""
     with read_errors(path):
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        content = _content(path)
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if not lines[-1]:
         lines.pop()
     return [_decoded(line) for line in lines]
+
+
+def _content(path: Path) -> bytes:
+    """Read a file whole, unpacked if it ends in .gz, unless it is larger than the limit."""
+    if path.suffix != ".gz":
+        check_bytes(path, path.stat().st_size, "takes")
+        return path.read_bytes()
+    parts, size = [], 0
+    with gzip.open(path) as unpacked:
+        while part := unpacked.read(CHUNK):
+            size += len(part)
+            check_bytes(path, size)
+            parts.append(part)
+    return b"".join(parts)
 
 
 def _decoded(line: bytes) -> str | None:

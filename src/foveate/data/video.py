@@ -13,7 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from foveate.data.faults import read_errors
+from foveate.data.reading import over_white
 from foveate.errors import DataError, MissingExtra
+from foveate.rules import rules
 
 __all__ = ["VIDEOS", "count_frames", "read_frames", "read_video_header"]
 
@@ -42,7 +44,7 @@ def read_frames(path: Path, channels: int, frames: Sequence[int]) -> Tensor:
         raise ValueError(f"frames must be one number or more, none below 0; got {list(frames)}")
     wanted, last = set(frames), max(frames)
     held: dict[int, np.ndarray] = {}
-    with contextlib.closing(_decoded(path)) as decoded:
+    with read_errors(path), contextlib.closing(_decoded(path)) as decoded:
         number = -1
         for number, frame in enumerate(decoded):
             if number in wanted:
@@ -72,7 +74,7 @@ def count_frames(path: Path) -> int:
 
 def read_video_header(path: Path) -> tuple[bool, tuple[int, int]]:
     """Whether a video is grey, and its (height, width) as it will be read, both from its first frame."""
-    with contextlib.closing(_decoded(path)) as decoded:
+    with read_errors(path), contextlib.closing(_decoded(path)) as decoded:
         frame = next(decoded)
         height, width = _upright(np.empty((frame.height, frame.width), bool), frame).shape
         return frame.format.name.startswith(GREY), (height, width)
@@ -90,7 +92,7 @@ def _av() -> Any:
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its video stream."""
     av = _av()
-    limit = str(_limit())
+    limit = str(rules().max_pixels)
     # As an open file, so that no name is taken for an address; and what is in it may not open another.
     with read_errors(path), path.open("rb") as file:
         if not file.seek(0, 2):
@@ -114,15 +116,12 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             if coder is None:
                 raise DataError(f"{path} {CANNOT}: its codec is not known")
             if not coder.width:  # FFmpeg tries a frame when it opens a file
-                raise DataError(f"{path} holds no frame that can be decoded; up to {limit} pixels are")
+                raise DataError(
+                    f"{path} holds no frame that can be decoded; up to {limit} pixels are, as max_pixels says"
+                )
             coder.thread_count = 1
             coder.options = {"max_pixels": limit}
             yield container, stream
-
-
-def _limit() -> int:
-    """What Pillow allows for a picture."""
-    return Image.MAX_IMAGE_PIXELS or 2**31 - 1
 
 
 def _decoded(path: Path) -> Generator[Any]:
@@ -180,9 +179,7 @@ def _is_cut(container: Any, packet: Any) -> bool:
 def _pixels(frame: Any, channels: int) -> np.ndarray:
     """uint8 (height, width, channels), upright."""
     if any(part.is_alpha for part in frame.format.components) or frame.format.has_palette:
-        picture = Image.fromarray(frame.to_ndarray(format="rgba"))
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        pixels = np.array(picture.convert("L" if channels == 1 else "RGB"))
+        pixels = over_white(Image.fromarray(frame.to_ndarray(format="rgba")), "L" if channels == 1 else "RGB")
     else:
         pixels = frame.to_ndarray(format="gray" if channels == 1 else "rgb24")
     pixels = _upright(pixels, frame)

@@ -90,6 +90,7 @@ class Volume:
         spacing: Of each axis of space, in millimetres; 1 for pictures.
         name: Of the case.
         header: Of the NIfTI file, so that results are written in exactly its space; None for other files.
+        remark: A sentence about what was doubtful in the file and how it was decided; None if nothing was.
     """
 
     image: Tensor
@@ -98,6 +99,7 @@ class Volume:
     spacing: tuple[float, ...]
     name: str
     header: bytes | None = None
+    remark: str | None = None
 
 
 def open_volumes(

@@ -41,7 +41,7 @@ def number(value: object) -> float | None:
         return None
     try:
         converted = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return converted if math.isfinite(converted) else None
 
@@ -180,7 +180,7 @@ def read_study(folder: Path) -> Study:
     arms = [str(dig(entry, "arm")) for entry in listed(plan.get("arms"))]
     seeds = [int(seed) for entry in listed(plan.get("seeds")) if (seed := number(entry)) is not None]
     folders = {(arm, seed): folder / "runs" / arm_folder(arm) / f"seed{seed}" for arm in arms for seed in seeds}
-    runs = {key: read_run(path, *key) for key, path in folders.items() if path.is_dir()}
+    runs = {key: read_run(path, *key) for key, path in folders.items() if _is_folder(path)}
     costs = read_json(folder / "costs.json") if (folder / "costs.json").exists() else {}
     if not isinstance(costs, dict):
         problems.append("costs.json could not be read, so costs are taken from the runs where they have them")
@@ -203,6 +203,14 @@ def read_study(folder: Path) -> Study:
         ),
         problems=tuple(problems),
     )
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether there is a folder, also if none could have such a name."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def read_run(folder: Path, arm: str | None = None, seed: int | None = None) -> Run:

@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from foveate.data import Clips, ClipSplit, Pictures, Split
+from foveate.rules import in_workers
 from foveate.tasks.answers import logits_of, loss_of
 from foveate.tasks.clips import ClipSet, sample_set
 from foveate.tasks.config import RunConfig
@@ -130,6 +131,7 @@ class SampleModule(L.LightningDataModule):
             pictures,
             batch_sampler=batches,  # pyright: ignore[reportArgumentType]
             num_workers=self.config.num_workers,
+            worker_init_fn=in_workers(),
             collate_fn=_as_fetched,
             pin_memory=torch.cuda.is_available(),
         )

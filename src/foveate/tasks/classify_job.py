@@ -1,7 +1,10 @@
 """One call of train that classifies pictures or clips."""
 
+import dataclasses
+
 from foveate.data import Clips, Pictures
 from foveate.data.clip_folders import FolderClips
+from foveate.data.depth import settle_depth
 from foveate.data.folders import FolderSplit
 from foveate.tasks import attention, files, maps, scoring
 from foveate.tasks.classify import Classifier, SampleModule, class_weights
@@ -26,15 +29,18 @@ class ClassifyJob(Job):
 
     def open(self, begun: Checkpoint | None) -> None:
         self.samples = open_samples(self.config, self.config.data)
+        depth = settle_depth(self.samples.splits, self.config.bits)
         self.network, shape, self.sites = build(self.config, samples=self.samples)
         channels_last(self.network)
         self.new = new_modules(self.config, self.network, self.sites)
-        self.preprocess = preprocess_for(self.config, self.samples, self.network, shape)
+        found = preprocess_for(self.config, self.samples, self.network, shape)
+        self.preprocess = dataclasses.replace(found, bits=depth.bits)
         self.head = head_of(self.network, len(self.samples.classes))
         if begun is None:
             _check_readable(self.samples, self.preprocess)
-            if isinstance(self.samples, Clips):
-                self.tell("prepare", 0.0, notes=_told(self.samples, self.preprocess))
+            notes = _told(self.samples, self.preprocess) if isinstance(self.samples, Clips) else ()
+            if notes := (*notes, *depth.notes()):
+                self.tell("prepare", 0.0, notes=notes)
 
     def learner(self, standing: Standing) -> tuple[Classifier, SampleModule]:
         config, train = self.config, self.samples.splits["train"]

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from foveate.data.depth import set_bits
 from foveate.errors import DataError
 from foveate.tasks import attention, files, overlays, scoring
 from foveate.tasks.classify_job import ClassifyJob as RunJob
 from foveate.tasks.clips import looped, sample_set
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
-from foveate.tasks.finished import fill, finished, kept
+from foveate.tasks.finished import fill, finished, kept, rebuilding
 from foveate.tasks.hosts import build_network, new_modules, open_samples, takes_clips
 from foveate.tasks.inputs import each_picture, given_clips, given_pictures, keep_apart
 from foveate.tasks.layout import channels_last
@@ -41,6 +42,7 @@ def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path
     samples = open_samples(config, data or config.data)
     if samples.classes != preprocess.classes:
         raise DataError(f"{samples.source} has classes {samples.classes}; the run knows {preprocess.classes}")
+    set_bits(samples.splits, preprocess.bits)
     chosen, where = samples.splits[split], pick_device(device)
     logits, labels = scoring.classify(network.to(where), preprocess, chosen, where), scoring.labels_of(chosen)
     if rows is not None:
@@ -95,7 +97,8 @@ def load_run(run: Path) -> tuple[nn.Module, RunConfig]:
     # The trained weights are in the folder: where the run started from need not exist any more.
     start = "identity" if config.identity else "published"
     bare = dataclasses.replace(config, start=start, pretrained=False, init=None)
-    network, _ = build_network(bare, len(preprocess.classes), preprocess.shape)
+    with rebuilding(run):
+        network, _ = build_network(bare, len(preprocess.classes), preprocess.shape)
     fill(network, run)
     return channels_last(network).eval(), config
 
@@ -103,8 +106,8 @@ def load_run(run: Path) -> tuple[nn.Module, RunConfig]:
 def _given(inputs: Sequence[Path], preprocess: Preprocess) -> tuple[Any, list[str]]:
     """The pictures or the videos on the command line, and a name for each."""
     if not preprocess.frames:
-        return given_pictures(inputs, preprocess.channels)
-    split, names = given_clips(inputs, preprocess.channels)
+        return given_pictures(inputs, preprocess.channels, preprocess.bits)
+    split, names = given_clips(inputs, preprocess.channels, preprocess.bits)
     if short := looped(split, preprocess):
         told = f"{short} of {len(split)} videos are shorter than a clip of {preprocess.frames} frames, "
         warnings.warn(f"{told}{preprocess.frame_stride} apart, which begins again at their first frame", stacklevel=3)

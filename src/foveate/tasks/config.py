@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from foveate.errors import RunError
-from foveate.tasks.kinds import fits, kinds, words
+from foveate.files import irregular
+from foveate.rules import MAX_FILE_MIB, MAX_PIXELS, ReadRules
+from foveate.tasks.embedded import DEMO_SETTINGS, EMBEDDED_SETTINGS
+from foveate.tasks.kinds import check_bits, fits, kinds, words
 
 __all__ = [
     "DEMO_SETTINGS",
@@ -25,26 +28,7 @@ __all__ = [
     "task_for",
 ]
 
-# What `foveate compare` and `foveate train` use on the embedded pictures where nothing else is asked for.
-DEMO_SETTINGS: dict[str, Any] = {
-    "network": "resnet_tiny",
-    "epochs": 6,
-    "batch_size": 32,
-    "learning_rate": 6e-3,
-    "augment": "none",
-    "threads": 1,
-}
-
-# Likewise on the embedded clips; a flip would change a direction.
-CLIP_SETTINGS: dict[str, Any] = {
-    "network": "c2d_tiny",
-    "epochs": 12,
-    "batch_size": 32,
-    "learning_rate": 6e-3,
-    "augment": "none",
-    "threads": 1,
-}
-EMBEDDED_SETTINGS = {"demo": DEMO_SETTINGS, "direction": CLIP_SETTINGS, "mover": CLIP_SETTINGS}
+DECODED = 178_956_970  # pixels of a picture that Pillow decodes at most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +63,9 @@ class TrainingConfig:
         threads: Threads of the arithmetic. Default: as torch is set; a resumed run keeps what it began with.
         width: Multiplies every width of the host.
         num_workers: Processes that read data; it does not change the numbers.
+        max_pixels: Limit on the pixels of an image, a frame or a slice; larger ones are refused before they are
+            unpacked.
+        max_file_mib: Limit on what a file, and a volume, unpacks to, likewise.
     """
 
     task: str
@@ -109,6 +96,8 @@ class TrainingConfig:
     threads: int | None = None
     width: float = 1.0
     num_workers: int = 0
+    max_pixels: int = MAX_PIXELS
+    max_file_mib: int = MAX_FILE_MIB
 
     def __post_init__(self) -> None:
         for name, kind in kinds(type(self)).items():
@@ -137,6 +126,11 @@ class TrainingConfig:
     def check(self) -> None:
         """Refuse what a task's own settings cannot be."""
 
+    @property
+    def read_rules(self) -> ReadRules:
+        """The limits and choices of the readers of this run."""
+        return ReadRules(self.max_pixels, self.max_file_mib, getattr(self, "scale", "auto"))
+
     def warmup(self, steps_per_epoch: int) -> float:
         """Steps in which the learning rate rises."""
         return self.warmup_epochs * steps_per_epoch
@@ -162,7 +156,7 @@ class TrainingConfig:
         """Read config.json; anything wrong with it is a RunError that names the file."""
         try:
             return cls.from_dict(_read_json(path))
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise RunError(f"{path} is not a run's configuration: {error.args[0]}") from None
 
 
@@ -181,6 +175,8 @@ class RunConfig(TrainingConfig):
         augment: "none", "digits" (shifts), "standard" (shifts and flips), "crops" (random resized crops and flips),
             "trivial" (standard and TrivialAugment) or "jitter" (crops from pictures whose shorter side is 256/224 to
             320/224 of theirs, and flips). One draw for all frames of a clip.
+        bits: Bits of grey images of 16 bits, 8 to 16: 2**bits - 1 becomes white. Default: the smallest of 8, 10, 12, 14
+            and 16 that hold the training images.
         image_size: Side to which pictures are brought. Default: their own where all are alike, else 224.
         class_weights: Weigh the loss by the inverse frequency of the classes.
         frames: How many frames of a video make a clip. Default: 32 where the network steps in time as published; or 8.
@@ -198,6 +194,7 @@ class RunConfig(TrainingConfig):
     where: str | None = None
     pretrained: bool = False
     augment: Literal["none", "digits", "standard", "crops", "trivial", "jitter"] = "standard"
+    bits: int | None = None
     image_size: int | None = None
     class_weights: bool = False
     label_smoothing: float = 0.0
@@ -215,6 +212,7 @@ class RunConfig(TrainingConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more; got {value}")
+        check_bits(self.bits)
         if self.test_crops not in (None, 1, 3):
             raise ValueError(f"test_crops must be 1 or 3; got {self.test_crops}")
         if not 0 <= self.label_smoothing < 1:
@@ -293,9 +291,12 @@ def read_config(path: Path) -> TrainingConfig:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    kind = irregular(path)
+    if kind is not None:
+        raise RunError(f"{path} must be a file; it is {kind}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read as a run's configuration: {error}") from None
     if not isinstance(values, dict):
         raise RunError(f"{path} must hold one JSON object; got {type(values).__name__}")
@@ -341,7 +342,7 @@ def parse_setting(text: str, config: type[TrainingConfig] = RunConfig) -> tuple[
         return name, value
     try:
         parsed = json.loads(value.lower() if value.lower() in ("true", "false") else value)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = value
     if not fits(parsed, kind) and fits(value, kind):
         return name, value
@@ -351,7 +352,7 @@ def parse_setting(text: str, config: type[TrainingConfig] = RunConfig) -> tuple[
 
 
 def _check_numbers(config: TrainingConfig) -> None:
-    for name in ("epochs", "patience", "batch_size", "devices", "threads"):
+    for name in ("epochs", "patience", "batch_size", "devices", "threads", "max_pixels", "max_file_mib"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"{name} must be 1 or more; got {value}")
@@ -367,6 +368,8 @@ def _check_numbers(config: TrainingConfig) -> None:
         raise ValueError(f"seed must be below 2**32; got {config.seed}")
     if len(config.betas) != 2 or not all(0 <= beta < 1 for beta in config.betas):
         raise ValueError(f"betas are two numbers from 0 to below 1; got {config.betas}")
+    if config.max_pixels > DECODED:
+        raise ValueError(f"max_pixels must be at most {DECODED}, the most that is decoded; got {config.max_pixels}")
     if config.epsilon <= 0:
         raise ValueError(f"epsilon must be greater than 0; got {config.epsilon}")
     if config.batch_size % config.devices:

@@ -12,6 +12,7 @@ from foveate.data import Clips, Pictures, open_clips, open_pictures
 from foveate.data.clips import EMBEDDED
 from foveate.errors import CheckpointError, DataError
 from foveate.layers import AttentionGate
+from foveate.rules import reading
 from foveate.surgery.hook import Start
 from foveate.tasks.config import RunConfig
 from foveate.tasks.preprocess import CLIP_FIELDS
@@ -64,13 +65,15 @@ def open_samples(config: RunConfig, data: str) -> Pictures | Clips:
     if takes_clips(config.network):
         if data == "demo" or data.endswith(".npz"):
             raise DataError(f"{data} holds pictures, for networks such as resnet18; {config.network} takes clips")
-        return open_clips(data)
+        with reading(config.read_rules):
+            return open_clips(data)
     for name in CLIP_FIELDS:
         if getattr(config, name) is not None:
             raise ValueError(f"{name} is for networks of clips, such as c2d_resnet50; got {config.network}")
     if data in EMBEDDED:
         raise DataError(f"{data} holds clips, for networks such as c2d_tiny; {config.network} takes pictures")
-    return open_pictures(data)
+    with reading(config.read_rules):
+        return open_pictures(data)
 
 
 def takes_clips(network: str) -> bool:

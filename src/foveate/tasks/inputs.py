@@ -41,7 +41,7 @@ def keep_apart(inputs: Sequence[Path], out: Path, what: str = "pictures") -> Non
             raise ValueError(f"results must not lie among the {what}; {out} is in {folder}")
 
 
-def given_pictures(inputs: Sequence[Path], channels: int) -> tuple[FolderSplit, list[str]]:
+def given_pictures(inputs: Sequence[Path], channels: int, bits: int = 16) -> tuple[FolderSplit, list[str]]:
     """Pictures on the command line and in folders named there, and a name for each."""
     found: list[Path] = []
     for given in map(Path, inputs):
@@ -55,10 +55,10 @@ def given_pictures(inputs: Sequence[Path], channels: int) -> tuple[FolderSplit, 
         else:
             raise DataError(f"{given} does not exist")
     root, found, names = _named(found, "picture")
-    return FolderSplit(root, found, [0] * len(found), channels), names
+    return FolderSplit(root, found, [0] * len(found), channels, bits), names
 
 
-def given_clips(inputs: Sequence[Path], channels: int) -> tuple[FolderClips, list[str]]:
+def given_clips(inputs: Sequence[Path], channels: int, bits: int = 16) -> tuple[FolderClips, list[str]]:
     """Videos on the command line, folders of frames, and folders of both, and a name for each."""
     found: list[Path] = []
     for given in map(Path, inputs):
@@ -66,7 +66,7 @@ def given_clips(inputs: Sequence[Path], channels: int) -> tuple[FolderClips, lis
             raise DataError(f"{given} does not exist")
         found += [given] if given.is_file() or holds_frames(given) else clips_in(given)
     root, found, names = _named(found, "video")
-    return FolderClips(root, found, [0] * len(found), channels), names
+    return FolderClips(root, found, [0] * len(found), channels, bits), names
 
 
 def _named(found: list[Path], noun: str) -> tuple[Path, list[Path], list[str]]:

@@ -15,6 +15,7 @@ import torch
 from foveate.errors import TrainingError
 from foveate.files import replace_file, write_atomic
 from foveate.networks.published import packed
+from foveate.rules import adopt
 from foveate.tasks.config import TrainingConfig
 from foveate.tasks.files import BEST, LAST, METRICS, PREVIOUS, TENSORBOARD
 from foveate.tasks.learner import Learner
@@ -44,6 +45,9 @@ class Keeper(L.Callback):
         self.marked = self.saved = self.reported = self.began = 0.0
         self.began_at = 0.0
         self.save_after, self.rest = SAVE_EVERY_S, 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        adopt(self.config.read_rules)  # a process of its own for each device inherits none
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = _learner(pl_module)

@@ -4,7 +4,7 @@ import types
 import typing
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["fits", "kinds", "words"]
+__all__ = ["check_bits", "check_fields", "fits", "kinds", "words"]
 
 LISTS = {int: "[2, 1, 1]", float: "[2.0, 1.0, 1.0]", str: '["a", "b"]'}
 
@@ -12,6 +12,20 @@ LISTS = {int: "[2, 1, 1]", float: "[2.0, 1.0, 1.0]", str: '["a", "b"]'}
 def kinds(config: type) -> dict[str, Any]:
     """The kind of each field of a configuration, by its name."""
     return typing.get_type_hints(config)
+
+
+def check_bits(bits: int | None) -> None:
+    """Raise a ValueError unless a setting of bits is one that 16-bit images can use."""
+    if bits is not None and not 8 <= bits <= 16:
+        raise ValueError(f"bits must be from 8 to 16; got {bits}")
+
+
+def check_fields(held: Any) -> None:
+    """Raise a ValueError if a field of a dataclass is not of its kind, as in one that is read from an edited file."""
+    for name, kind in kinds(type(held)).items():
+        value = getattr(held, name)
+        if not fits(value, kind):
+            raise ValueError(f"{name} takes {words(kind)}; got {str(value)[:200]!r}")
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -23,8 +37,8 @@ def fits(value: Any, kind: Any) -> bool:
         return any(fits(value, part) for part in get_args(kind))
     if origin is dict:
         return isinstance(value, dict) and all(isinstance(key, str) for key in value)
-    if origin is list:
-        return isinstance(value, list) and all(fits(item, get_args(kind)[0]) for item in value)
+    if origin in (list, tuple):
+        return isinstance(value, list | tuple) and all(fits(item, get_args(kind)[0]) for item in value)
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is int:
@@ -41,7 +55,7 @@ def words(kind: Any) -> str:
         return " or ".join(words(part) for part in get_args(kind))
     if origin is dict:
         return "an object of names and values"
-    if origin is list:
-        return f"a list such as {LISTS[get_args(kind)[0]]}"
+    if origin in (list, tuple):
+        return f"a list such as {LISTS.get(get_args(kind)[0], '[...]')}"
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "none"}
-    return names[kind]
+    return names.get(kind, getattr(kind, "__name__", str(kind)))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import statistics
 from typing import Any
 
@@ -11,6 +12,7 @@ from torchvision.transforms.v2 import functional as F
 
 from foveate.data import Clips, Pictures
 from foveate.tasks.config import RunConfig
+from foveate.tasks.kinds import check_fields
 
 __all__ = ["CLIP_FIELDS", "KEY", "Preprocess", "preprocess_for"]
 
@@ -37,6 +39,10 @@ class Preprocess:
         frame_stride: From one frame of a clip to the next.
         test_clips: In how many clips, evenly spread, a video is looked at outside of training.
         test_crops: In how many parts of each, 1 or 3.
+        bits: Bits of grey pictures of more than 8 bits: 2**bits - 1 becomes 255 when they are read.
+
+    Raises:
+        ValueError: If a number makes no sense, as in a file that was edited.
     """
 
     classes: list[str]
@@ -48,6 +54,24 @@ class Preprocess:
     frame_stride: int = 1
     test_clips: int = 1
     test_crops: int = 1
+    bits: int = 16
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.classes or self.channels not in (1, 3) or len(self.size) != 2 or min(self.size) < 1:
+            held = f"{len(self.classes)} classes, {self.channels} channels and {self.size}"
+            raise ValueError(f"a preprocessing needs classes, 1 or 3 channels and a size; got {held}")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) != self.channels or not all(map(math.isfinite, values)):
+                raise ValueError(f"{name} must be a finite number for each of {self.channels} channels; got {values}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be greater than 0; got {self.std}")
+        counts = {name: getattr(self, name) for name in CLIP_FIELDS[1:]}
+        if self.frames < 0 or min(counts.values()) < 1 or not 8 <= self.bits <= 16:
+            raise ValueError(
+                f"frames, {', '.join(counts)} and bits make no sense: {self.frames}, {counts}, {self.bits}"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,7 +118,7 @@ class Preprocess:
         """Read what to_json wrote."""
         held: dict[str, Any] = json.loads(text)
         values: dict[str, Any] = {name: tuple(held[name]) for name in ("size", "mean", "std")}
-        values |= {name: int(held[name]) for name in CLIP_FIELDS if name in held}
+        values |= {name: int(held[name]) for name in (*CLIP_FIELDS, "bits") if name in held}
         return cls(classes=list(held["classes"]), channels=int(held["channels"]), **values)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from foveate.data import SPLITS
+from foveate.rules import ReadRules, reading
 from foveate.tasks import files
 from foveate.tasks.config import TrainingConfig, command_for, read_config
 from foveate.tasks.finished import finished
@@ -54,7 +55,7 @@ def train(
     """
     out = Path(out)
     config = _absolute(config)
-    with files.world_errors(out):
+    with files.world_errors(out), reading(config.read_rules):
         files.prepare(out, config, fresh=fresh)
         finished = read_summary(out)
         if finished is not None:
@@ -75,7 +76,8 @@ def evaluate(
     """
     if split not in SPLITS:
         raise ValueError(f"split takes train, val or test; got {split!r}")
-    return _place_of(run).evaluate(run, data, split, device=device, rows=rows)
+    with reading(_rules_of(run)):
+        return _place_of(run).evaluate(run, data, split, device=device, rows=rows)
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str = "auto", **options: Any) -> Path:
@@ -87,7 +89,8 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str = "auto
     """
     place = _place_of(run)
     _check_options(run, place.predict, options)
-    return place.predict(run, inputs, out, device=device, **options)
+    with reading(_rules_of(run)):
+        return place.predict(run, inputs, out, device=device, **options)
 
 
 def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str = "auto", **options: Any) -> list[Path]:
@@ -98,7 +101,8 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str = "auto"
     """
     place = _place_of(run)
     _check_options(run, place.attend, options)
-    return place.attend(run, inputs, out, device=device, **options)
+    with reading(_rules_of(run)):
+        return place.attend(run, inputs, out, device=device, **options)
 
 
 def open_network(
@@ -137,6 +141,12 @@ def _place_of(run: Path) -> Any:
     """The module of a run's task; what is no run of ours is found out there."""
     path = Path(run) / files.CONFIG
     return _place(read_config(path).task if path.is_file() else "classify")
+
+
+def _rules_of(run: Path) -> ReadRules:
+    """Return the rules by which a run read its data."""
+    path = Path(run) / files.CONFIG
+    return read_config(path).read_rules if path.is_file() else ReadRules()
 
 
 def _check_options(run: Path, function: Callable[..., Any], options: dict[str, Any]) -> None:

@@ -1,12 +1,12 @@
 """Scans and pictures that are named on the command line: what each is called, and where its results may go."""
 
-import dataclasses
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from foveate.data import SUFFIXES
-from foveate.data.dicom import SLICES, is_slice, read_series
+from foveate.data.dicom import SLICES, is_slice
 from foveate.data.nifti import NIFTI, is_nifti
 from foveate.data.scans import read_image
 from foveate.data.volumes import Volume
@@ -75,14 +75,15 @@ def keep_files(out: Path, files: Sequence[str]) -> None:
 
 def read_scan(name: str, images: tuple[Path, ...] | Path, modalities: Sequence[str], spatial_dims: int) -> Volume:
     """Read what given_scans() found; a folder is a DICOM series."""
-    if isinstance(images, tuple):
-        return read_image(images, modalities, spatial_dims, name)
-    return dataclasses.replace(read_series(images), name=name)
+    volume = read_image(images if isinstance(images, tuple) else (images,), modalities, spatial_dims, name)
+    if volume.remark:
+        warnings.warn(f"{name}: {volume.remark}", stacklevel=2)
+    return volume
 
 
 def _files(folder: Path) -> list[Path]:
     """The scans and pictures in a folder; none of a DICOM series, which is read as one."""
-    held = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    held = sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
     scans = [path for path in held if is_nifti(path) or path.suffix.lower() in SUFFIXES]
     slices = [path for path in held if path not in scans and is_slice(path)] if scans else []
     if slices:

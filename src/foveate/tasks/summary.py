@@ -101,5 +101,5 @@ def read_summary(run: Path) -> Summary | None:
         if version != VERSION:
             raise RunError(f"{path} has version {version!r}; this foveate reads version {VERSION}")
         return Summary(**values)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}); remove it and run again to finish the run anew") from None

@@ -20,6 +20,7 @@ __all__ = [
     "head_of",
     "heads_of",
     "load_into",
+    "not_finite",
     "read_weights",
     "start_from",
 ]
@@ -52,6 +53,9 @@ def start_from(
         CheckpointError: If it does not fit, or was made by a network that computes something else with these weights.
     """
     state, found = _read(path, ours)
+    broken = not_finite(state)
+    if broken is not None:
+        raise CheckpointError(f"{path} must hold finite weights; {broken} holds NaN or infinity")
     check_decisive(path, None if found is None else found.architecture, getattr(network, "architecture", None))
     anew = load_into(network, state, str(path), new, head)
     if anew:
@@ -72,6 +76,11 @@ def check_decisive(path: str | Path, made: Architecture | None, own: Architectur
         theirs, here = made.setting(name) or USUAL.get(name), own.setting(name) or USUAL.get(name)
         if theirs is not None and here is not None and _once(theirs) != _once(here):
             raise CheckpointError(f"{path} was made with {name}={theirs!r}; the network has {here!r}")
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor that holds NaN or infinity; None if all are finite."""
+    return next((name for name, value in state.items() if not bool(value.isfinite().all())), None)
 
 
 def _once(value: Any) -> Any:

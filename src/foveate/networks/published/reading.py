@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from foveate.errors import CheckpointError
-from foveate.files import write_atomic
+from foveate.files import irregular, write_atomic
 
 __all__ = ["ARCHITECTURE", "packed", "read_file", "tensors_of", "write_file"]
 
@@ -104,6 +104,9 @@ def write_file(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[
 
 def _kind(path: Path) -> str:
     """What a file is by its content, "safetensors" or "torch"; its name may be anything."""
+    odd = irregular(path)
+    if odd is not None:
+        raise CheckpointError(f"{path} must be a file of weights; it is {odd}")
     try:
         with path.open("rb") as file:
             head = file.read(64)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 from foveate.tasks.config import TrainingConfig
+from foveate.tasks.kinds import check_bits
 
 __all__ = ["DetectConfig"]
 
@@ -45,6 +46,7 @@ class DetectConfig(TrainingConfig):
         backbone_learning_rate: Of the backbone; 0 leaves it as it is. Default: a tenth of learning_rate where the run
             starts from weights, else all of it.
         clip: The norm that the gradients of a step are cut to; None for none.
+        bits: As in RunConfig: bits of grey images of 16 bits. Default: by the training images.
         short: The length that a picture's shorter side gets. Default: 800 where the run starts from weights, whose
             objects had this size, else the median of the training pictures, at most 800; and at most longest.
         longest: The limit of the longer side. Default: short times 1333 / 800.
@@ -73,6 +75,7 @@ class DetectConfig(TrainingConfig):
     schedule: Literal["cosine", "step", "drop", "constant"] = "drop"
     warmup_epochs: float = 0.0
     clip: float | None = 0.1
+    bits: int | None = None
     short: int | None = None
     longest: int | None = None
     augment: Literal["none", "flips", "standard"] = "standard"
@@ -91,6 +94,7 @@ class DetectConfig(TrainingConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more; got {value}")
+        check_bits(self.bits)
         if self.short is not None and self.longest is not None and self.longest < self.short:
             raise ValueError(f"longest must be at least short; got {self.longest} and {self.short}")
         if self.backbone_learning_rate is not None and self.backbone_learning_rate < 0:

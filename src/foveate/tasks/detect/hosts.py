@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from foveate.errors import DataError
+from foveate.rules import reading
 from foveate.tasks.detect.config import DetectConfig
 from foveate.tasks.detect.job import open_data
 from foveate.tasks.detect.network import build_network
@@ -20,7 +21,8 @@ def preparation_for(config: DetectConfig) -> tuple[Preparation, tuple[int, int]]
     Raises:
         DataError: If there is no picture to test with, so that nothing could be compared.
     """
-    boxes = open_data(config)
+    with reading(config.read_rules):
+        boxes = open_data(config)
     if not len(boxes.splits["test"]):
         raise DataError(f"{boxes.source} has no picture in its test split, so that nothing can be compared")
     preparation, train = prepare_for(config, boxes), boxes.splits["train"]

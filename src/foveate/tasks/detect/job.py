@@ -1,7 +1,10 @@
 """One call of train that detects."""
 
+import dataclasses
+
 from foveate.data.box_checks import check_boxes
 from foveate.data.boxes import Boxes, open_boxes
+from foveate.data.depth import set_bits, settle_depth
 from foveate.files import write_atomic
 from foveate.networks import DETR
 from foveate.tasks import files
@@ -12,6 +15,7 @@ from foveate.tasks.detect.network import arranged, build_network, learning_modul
 from foveate.tasks.detect.preparation import KEY, Preparation, describe, prepare_for
 from foveate.tasks.detect.scoring import average_precision, find_all, write_predictions
 from foveate.tasks.environment import pick_device
+from foveate.tasks.finished import begun_with
 from foveate.tasks.job import Job, Measured
 from foveate.tasks.resume import Checkpoint, Standing
 from foveate.tasks.samples import EpochBatches
@@ -41,11 +45,15 @@ class DetectJob(Job):
         """What the run began with; a new one looks at all pictures first."""
         path = self.out / files.PREPARATION
         if begun is not None and path.exists():
-            return Preparation.from_json(path.read_text(encoding="utf-8"))
-        found = prepare_for(self.config, self.boxes)
+            held = begun_with(path, Preparation.from_json)
+            set_bits(self.boxes.splits, held.bits)
+            return held
+        depth = settle_depth(self.boxes.splits, self.config.bits)
+        found = dataclasses.replace(prepare_for(self.config, self.boxes), bits=depth.bits)
         facts, findings = check_boxes(self.boxes, lambda done, count: self.tell("check", done / count))
         write_atomic(path, found.to_json())
-        self.tell("prepare", 1.0, notes=describe(self.config, found, self.boxes, facts, findings))
+        notes = describe(self.config, found, self.boxes, facts, findings)
+        self.tell("prepare", 1.0, notes=(*notes, *depth.notes()))
         return found
 
     def learner(self, standing: Standing) -> tuple[Detector, BoxModule]:

@@ -14,6 +14,7 @@ from foveate.capture import capture
 from foveate.capture.analysis import entropy, likeness
 from foveate.data.boxes import Boxes, BoxSplit
 from foveate.networks import DETR
+from foveate.rules import in_workers
 from foveate.tasks.detect.augment import Augmentation, BoxSet, target_of
 from foveate.tasks.detect.config import DetectConfig
 from foveate.tasks.detect.criterion import WEIGHTS, judge
@@ -171,7 +172,8 @@ class BoxModule(L.LightningDataModule):
         batches = EpochBatches(
             len(self.train_set), config.batch_size, config.seed, standing.epoch, standing.batch, *self._processes()
         )
-        return DataLoader(self.train_set, batch_sampler=batches, num_workers=config.num_workers, collate_fn=collate)
+        options = {"num_workers": config.num_workers, "worker_init_fn": in_workers()}
+        return DataLoader(self.train_set, batch_sampler=batches, collate_fn=collate, **options)
 
     def val_dataloader(self) -> DataLoader[Any]:
         # Only numbers go through the loader; a process for which there is none gets NO_PICTURE, for Lightning takes no

@@ -15,7 +15,7 @@ from foveate.networks.published import inspect
 from foveate.tasks import files
 from foveate.tasks.detect.config import DetectConfig
 from foveate.tasks.detect.preparation import KEY, Preparation
-from foveate.tasks.finished import fill, kept
+from foveate.tasks.finished import fill, kept, rebuilding
 from foveate.tasks.hosts import MECHANISM_SEED, insert_mechanism
 from foveate.tasks.weights import check_decisive, fetch_published, load_into, start_from
 
@@ -136,7 +136,8 @@ def load_run(run: Path) -> tuple[DETR, DetectConfig, Preparation]:
     # The trained weights are in the folder: where the run started from need not exist any more.
     start = "identity" if config.identity else "published"
     bare = dataclasses.replace(config, start=start, frozen=config.freezes, pretrained=False, init=None)
-    network, _ = build_network(bare, preparation)
+    with rebuilding(run):
+        network, _ = build_network(bare, preparation)
     fill(network, run)
     return arranged(network).eval(), config, preparation
 

@@ -15,6 +15,7 @@ from foveate.networks import catalogue
 from foveate.networks.published import inspect
 from foveate.tasks.detect.augment import Size, normalised, resized
 from foveate.tasks.detect.config import DetectConfig
+from foveate.tasks.kinds import check_fields
 
 __all__ = ["KEY", "Preparation", "describe", "prepare_for"]
 
@@ -35,6 +36,10 @@ class Preparation:
         longest: The limit of its longer side.
         num_queries: Objects at most.
         masks: Whether there are masks.
+        bits: Bits of grey pictures of more than 8 bits: 2**bits - 1 becomes 255 when they are read.
+
+    Raises:
+        ValueError: If a number makes no sense, as in a file that was edited.
     """
 
     classes: list[str]
@@ -44,6 +49,16 @@ class Preparation:
     longest: int
     num_queries: int
     masks: bool
+    bits: int = 16
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.classes or len(self.category_ids) != len(self.classes):
+            held = f"{self.classes} and {self.category_ids}"
+            raise ValueError(f"a preparation needs classes and an id for each; got {held}")
+        if not 1 <= self.short <= self.longest or self.num_queries < 1 or not 8 <= self.bits <= 16:
+            held = f"{self.short}, {self.longest}, {self.num_queries} and {self.bits}"
+            raise ValueError(f"short, longest, num_queries and bits make no sense: {held}")
 
     @property
     def size(self) -> Size:

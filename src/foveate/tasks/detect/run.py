@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from foveate.data.boxes import open_box_split
+from foveate.data.depth import set_bits
 from foveate.errors import DataError
 from foveate.files import write_atomic
 from foveate.networks import catalogue
@@ -43,6 +44,7 @@ def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path
     boxes = open_data(config) if data is None else open_box_split(data, split, masks=config.masks, images=config.images)
     if boxes.classes != preparation.classes:
         raise DataError(f"{boxes.source} has classes {boxes.classes}; the run knows {preparation.classes}")
+    set_bits(boxes.splits, preparation.bits)
     chosen = boxes.splits[split]
     if not len(chosen):
         raise DataError(f"{boxes.source} has no picture in its {split} split")
@@ -60,7 +62,7 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresh
     _check_threshold(threshold)
     keep_apart(inputs, out)
     preparation, out = preparation_of(run), Path(out)
-    split, names = given_pictures(inputs, CHANNELS)
+    split, names = given_pictures(inputs, CHANNELS, preparation.bits)
     network, _, _ = load_run(run)
     network.to(pick_device(device))
     results, segments = Results(preparation), PanopticResults(preparation, out)
@@ -111,8 +113,8 @@ def attend(
     """
     _check_threshold(threshold)
     keep_apart(inputs, out)
-    split, names = given_pictures(inputs, CHANNELS)
     network, config, preparation = load_run(run)
+    split, names = given_pictures(inputs, CHANNELS, preparation.bits)
     network.to(pick_device(device))
     new, out = mechanism_modules(config, [dict(site) for site in finished(run).sites]), Path(out)
     written: list[Path] = []

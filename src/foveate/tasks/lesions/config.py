@@ -5,6 +5,7 @@ import math
 import types
 from typing import Any, Literal
 
+from foveate.rules import Scale
 from foveate.tasks.config import TrainingConfig
 
 __all__ = ["LesionConfig"]
@@ -46,6 +47,8 @@ class LesionConfig(TrainingConfig):
         split_file: A JSON file of "train", "val" and "test", or nnU-Net's splits_final.json with a fold.
         window: HU of a CT that become 0 and 1, such as [-160, 240], or a name such as "liver". Default: -200 to 300,
             the range that is told of Volumetric Attention. Other scans are standardised volume by volume.
+        scale: Which voxel size counts if the sform and the pixdim of a NIfTI file differ: "sform", "pixdim" (with the
+            qform), or "auto", the one that is not 1 x 1 x 1; where that does not decide, the file is refused.
         slice_mm: From one slice that the network sees to the next; volumes are resampled. Default: as they are.
         pixel_mm: Side of a pixel that the network sees, likewise.
         image_size: To which the longer side of a slice is resized. Default: the network's own, 1024, or 128 of tiny.
@@ -78,6 +81,7 @@ class LesionConfig(TrainingConfig):
     folds: int = 5
     split_file: str | None = None
     window: list[float] | str | None = None
+    scale: Scale = "auto"
     slice_mm: float | None = None
     pixel_mm: float | None = None
     image_size: int | None = None

@@ -7,6 +7,7 @@ from torch import nn
 
 from foveate.errors import DataError
 from foveate.networks import catalogue
+from foveate.rules import reading
 from foveate.tasks.lesions.config import LesionConfig
 from foveate.tasks.lesions.job import open_data
 from foveate.tasks.lesions.network import build_network, input_shape
@@ -29,11 +30,12 @@ def preparation_for(config: LesionConfig) -> Opened:
         raise ValueError(
             f"a study takes a plain host, mask_rcnn_*, of which {entry.built_in} is an arm; got {entry.name}"
         )
-    stacks = open_data(config)
-    if not len(stacks.splits["test"]):
-        raise DataError(f"{stacks.source} has no volume in its test split, so that nothing can be compared")
-    preparation = prepare_for(config, stacks)
-    ready = preparation.prepare(stacks.splits["train"].stack(0))
+    with reading(config.read_rules):
+        stacks = open_data(config)
+        if not len(stacks.splits["test"]):
+            raise DataError(f"{stacks.source} has no volume in its test split, so that nothing can be compared")
+        preparation = prepare_for(config, stacks)
+        ready = preparation.prepare(stacks.splits["train"].stack(0))
     return preparation, (ready.stack.slices.shape[1], ready.stack.slices.shape[2])
 
 

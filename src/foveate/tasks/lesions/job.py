@@ -16,6 +16,7 @@ from foveate.networks import MaskRCNN
 from foveate.tasks import files
 from foveate.tasks.cases import CaseStore, Room
 from foveate.tasks.environment import pick_device
+from foveate.tasks.finished import begun_with
 from foveate.tasks.job import Job, Measured
 from foveate.tasks.lesions.config import LesionConfig
 from foveate.tasks.lesions.describe import describe
@@ -79,7 +80,7 @@ class LesionJob(Job):
         """What the run began with; a new one looks at all volumes first."""
         path, slices = self.out / files.PREPARATION, self.out / files.SLICES
         if begun is not None and path.exists() and slices.exists():
-            return Preparation.from_json(path.read_text(encoding="utf-8")), read_facts(slices)
+            return begun_with(path, Preparation.from_json), read_facts(slices)
         found = prepare_for(self.config, self.stacks)
         seen, findings = check_stacks(self.stacks, lambda done, count: self.tell("check", done / count))
         facts = {name: [found.shown(each) for each in seen if each.split == name] for name in SPLITS}
@@ -169,5 +170,5 @@ def read_facts(path: Path) -> dict[str, list[StackFacts]]:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         return {name: [StackFacts(**facts) for facts in split] for name, split in held.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}); start the run over with fresh") from None

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from foveate.networks import MaskRCNN
+from foveate.rules import in_workers
 from foveate.tasks.cases import CaseStore
 from foveate.tasks.learner import Learner, of_all
 from foveate.tasks.lesions.config import LesionConfig
@@ -120,7 +121,8 @@ class SliceModule(L.LightningDataModule):
             *self._processes(),
             groups=self.slices.groups(),
         )
-        return DataLoader(self.slices, batch_sampler=batches, num_workers=config.num_workers, collate_fn=_apart)
+        options = {"num_workers": config.num_workers, "worker_init_fn": in_workers()}
+        return DataLoader(self.slices, batch_sampler=batches, collate_fn=_apart, **options)
 
     def val_dataloader(self) -> DataLoader[Any]:
         # A process for which there is no volume gets NO_VOLUME: Lightning takes no empty loader.

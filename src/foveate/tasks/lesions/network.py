@@ -1,6 +1,5 @@
 """Build the network of a run that detects in slices."""
 
-import dataclasses
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from foveate.networks import MaskRCNN, catalogue
 from foveate.networks.published import inspect
 from foveate.surgery import blend_in
 from foveate.tasks import files
-from foveate.tasks.finished import fill, kept
+from foveate.tasks.finished import fill, kept, rebuilding
 from foveate.tasks.lesions.config import LesionConfig
 from foveate.tasks.lesions.preparation import KEY, Preparation
 from foveate.tasks.weights import fetch_published, load_into, start_from
@@ -167,8 +166,8 @@ def load_run(run: Path) -> tuple[MaskRCNN, LesionConfig, Preparation]:
     preparation = preparation_of(run)
     config = LesionConfig.from_file(Path(run) / files.CONFIG)
     # The trained weights are in the folder: where the run started from need not exist any more.
-    start = "identity" if config.identity else "published"
-    network, _ = build_network(dataclasses.replace(config, start=start), preparation, start=False)
+    with rebuilding(run):
+        network, _ = build_network(config, preparation, start=False)
     fill(network, run)
     return network.eval(), config, preparation
 

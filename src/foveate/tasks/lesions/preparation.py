@@ -18,6 +18,7 @@ from foveate.data.stacks import Stack, Stacks
 from foveate.data.volumes import modality_of
 from foveate.networks import bag_slices
 from foveate.networks.published import inspect
+from foveate.tasks.kinds import check_fields
 from foveate.tasks.lesions.config import LesionConfig
 
 __all__ = ["KEY", "Preparation", "Ready", "prepare_for", "resized"]
@@ -82,6 +83,9 @@ class Preparation:
         masks: Whether masks are learned.
         norm: The normalisation of the residual network.
         norm_eps: What it adds to variances.
+
+    Raises:
+        ValueError: If a number makes no sense, as in a file that was edited.
     """
 
     classes: list[str]
@@ -97,6 +101,18 @@ class Preparation:
     masks: bool
     norm: str
     norm_eps: float
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("slice_mm", "pixel_mm", "bag_mm"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite; got {value}")
+        if self.bag_stride < 1 or not 0 <= self.norm_eps < math.inf:
+            raise ValueError(f"bag_stride and norm_eps make no sense: {self.bag_stride} and {self.norm_eps}")
+        if not self.classes or len(self.values) != len(self.classes) or self.modality not in self.modalities:
+            held = f"{self.classes}, {self.values}, {self.modality!r} and {self.modalities}"
+            raise ValueError(f"classes need a value each, and modality must be one of modalities; got {held}")
 
     def prepare(self, stack: Stack) -> Ready:
         """Bring a volume to the network's spacing and to 0..1."""

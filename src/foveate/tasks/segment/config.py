@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from foveate.rules import Scale
 from foveate.tasks.config import TrainingConfig
 
 __all__ = ["SegmentConfig"]
@@ -22,8 +23,10 @@ class SegmentConfig(TrainingConfig):
         split_file: A JSON file of "train", "val" and "test", or nnU-Net's splits_final.json with a fold.
         spacing: Size in mm of the voxels that the network sees, along right, anterior and superior. Default: the median
             of the training cases. Pictures have none.
-        window: HU of a CT that become 0 and 1, such as [-160, 240], or a name such as "liver". Default: intensities as
-            the modality suggests.
+        window: HU of a CT that become 0 and 1, such as [-160, 240], or a name such as "liver"; of pictures the values
+            that do, such as [0, 4095]. Default: intensities as the modality suggests.
+        scale: Which voxel size counts if the sform and the pixdim of a NIfTI file differ: "sform", "pixdim" (with the
+            qform), or "auto", the one that is not 1 x 1 x 1; where that does not decide, the file is refused.
         patch_size: Voxels of a patch along each axis. Default: by the median size of the training cases.
         patches_per_epoch: Patches in an epoch. Default: as many as training cases, but at least 100.
         foreground: The share of patches around a voxel that is not background.
@@ -53,6 +56,7 @@ class SegmentConfig(TrainingConfig):
     weight_decay: float = 1e-4
     spacing: list[float] | None = None
     window: list[float] | str | None = None
+    scale: Scale = "auto"
     patch_size: list[int] | None = None
     patches_per_epoch: int | None = None
     foreground: float = 1 / 3

@@ -7,6 +7,7 @@ from torch import nn
 
 from foveate.data.scans import read_case
 from foveate.errors import DataError
+from foveate.rules import reading
 from foveate.tasks.environment import pick_device
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.memory import check_memory
@@ -23,11 +24,12 @@ def preparation_for(config: SegmentConfig) -> Preparation:
     Raises:
         DataError: If there is no case to test with, so that nothing could be compared.
     """
-    volumes = open_data(config)
-    if not volumes.splits["test"]:
-        raise DataError(f"{volumes.source} has no case in its test split, so that nothing can be compared")
-    train = volumes.splits["train"]
-    return prepare_for(config, volumes, lambda index: read_case(train[index], volumes), len(train))
+    with reading(config.read_rules):
+        volumes = open_data(config)
+        if not volumes.splits["test"]:
+            raise DataError(f"{volumes.source} has no case in its test split, so that nothing can be compared")
+        train = volumes.splits["train"]
+        return prepare_for(config, volumes, lambda index: read_case(train[index], volumes), len(train))
 
 
 def build(

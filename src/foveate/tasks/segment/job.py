@@ -3,13 +3,14 @@
 import dataclasses
 import json
 
-from foveate.data.checks import check_cases
+from foveate.data.checks import check_cases, doubts
 from foveate.data.scans import read_case
 from foveate.data.volumes import Volumes
 from foveate.files import write_atomic
 from foveate.tasks import files
 from foveate.tasks.cases import CaseStore, Room
 from foveate.tasks.environment import pick_device
+from foveate.tasks.finished import begun_with
 from foveate.tasks.job import Job, Measured
 from foveate.tasks.resume import Checkpoint, Standing
 from foveate.tasks.samples import EpochBatches
@@ -56,12 +57,12 @@ class SegmentJob(Job):
         """What the run began with; a new one looks at all cases first."""
         path, train = self.out / files.PREPARATION, self.volumes.splits["train"]
         if begun is not None and path.exists():
-            return Preparation.from_json(path.read_text(encoding="utf-8"))
-        check_cases(self.volumes, lambda done, count: self.tell("check", done / count))
+            return begun_with(path, Preparation.from_json)
+        facts = check_cases(self.volumes, lambda done, count: self.tell("check", done / count))
         found = prepare_for(self.config, self.volumes, lambda index: read_case(train[index], self.volumes), len(train))
         write_atomic(self.out / files.SPLITS, json.dumps(self.volumes.names(), indent=1) + "\n")
         write_atomic(path, found.to_json())
-        self.tell("prepare", 0.0, notes=describe(found, self.volumes))
+        self.tell("prepare", 0.0, notes=(*describe(found, self.volumes), *doubts(self.volumes, facts)))
         return found
 
     def _check_memory(self) -> None:

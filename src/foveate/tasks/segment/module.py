@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
+from foveate.rules import in_workers
 from foveate.tasks.cases import CaseStore
 from foveate.tasks.learner import Learner
 from foveate.tasks.resume import Standing
@@ -142,6 +143,7 @@ class PatchModule(L.LightningDataModule):
             self.patches,
             batch_sampler=batches,
             num_workers=config.num_workers,
+            worker_init_fn=in_workers(),
             collate_fn=_as_fetched,
             pin_memory=torch.cuda.is_available(),
         )

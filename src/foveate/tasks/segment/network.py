@@ -15,7 +15,7 @@ from foveate.networks import UNet, catalogue
 from foveate.networks.skip import Skip
 from foveate.surgery import blend_in
 from foveate.tasks import files
-from foveate.tasks.finished import fill, kept
+from foveate.tasks.finished import fill, kept, rebuilding
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.gates import mechanism_options, sites_of
 from foveate.tasks.segment.preparation import KEY, Preparation
@@ -144,7 +144,8 @@ def load_run(run: Path) -> tuple[nn.Module, SegmentConfig, Preparation]:
     config = SegmentConfig.from_file(Path(run) / files.CONFIG)
     # The trained weights are in the folder: where the run started from need not exist any more.
     start = "identity" if config.identity else "published"
-    network, _ = build_network(dataclasses.replace(config, start=start, init=None), preparation)
+    with rebuilding(run):
+        network, _ = build_network(dataclasses.replace(config, start=start, init=None), preparation)
     fill(network, run)
     if config.channels_last:
         arrange(network)

@@ -13,6 +13,7 @@ from torch import Tensor
 from foveate.data.intensity import Intensity, suggest_intensity
 from foveate.data.volumes import Volume, Volumes
 from foveate.errors import DataError
+from foveate.tasks.kinds import check_fields
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.grid import Grid, grid_for
 
@@ -60,6 +61,9 @@ class Preparation:
         spacing: Of the network's grid along right, anterior and superior, in mm; None for that of the file.
         intensities: What is done with the values of each channel.
         patch_size: Of the windows.
+
+    Raises:
+        ValueError: If a number makes no sense, as in a file that was edited.
     """
 
     classes: list[str]
@@ -69,6 +73,20 @@ class Preparation:
     spacing: tuple[float, ...] | None
     intensities: list[Intensity]
     patch_size: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.spatial_dims not in (2, 3) or len(self.patch_size) != self.spatial_dims or min(self.patch_size) < 1:
+            held = f"{self.spatial_dims} axes and {self.patch_size}"
+            raise ValueError(f"patch_size must be a number of voxels for each of 2 or 3 axes; got {held}")
+        steps = self.spacing
+        if steps is not None and (len(steps) != self.spatial_dims or not all(0 < step < math.inf for step in steps)):
+            raise ValueError(f"spacing must be positive and finite along each axis; got {steps}")
+        if len(self.values) != len(self.classes) or len(self.classes) < 2:
+            raise ValueError(f"each of two classes or more needs a value; got {self.classes} and {self.values}")
+        if self.intensities and len(self.intensities) != len(self.modalities):
+            held = f"{len(self.intensities)} rules and {len(self.modalities)} channels"
+            raise ValueError(f"each channel needs a rule for its intensities; got {held}")
 
     def prepare(self, volume: Volume) -> Prepared:
         """Bring a case to the network's grid and intensities.

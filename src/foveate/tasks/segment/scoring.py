@@ -1,6 +1,6 @@
 """Predict whole cases with a network, and hold them against their labels."""
 
-import json
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from foveate.data.faults import read_errors
+from foveate.data.json_files import read_json
 from foveate.data.layouts import list_cases
 from foveate.data.pictures import SPLITS
 from foveate.data.scans import read_case
@@ -79,8 +79,7 @@ def open_other(data: str, splits: Path, split: str) -> tuple[Volumes, Sequence[C
 
 def _held(splits: Path) -> dict[str, list[str]]:
     """The names of the cases of each split of a run."""
-    with read_errors(splits):
-        content = json.loads(splits.read_text(encoding="utf-8"))
+    content = read_json(splits)
     if not isinstance(content, dict):
         raise RunError(f"{splits} must list names of cases under each of {', '.join(SPLITS)}; got {content!r}")
     for split in SPLITS:
@@ -104,6 +103,8 @@ def score_cases(
     scores: list[Score] = []
     for done, case in enumerate(cases, start=1):
         volume = read_case(case, volumes)
+        if volume.remark and told is None:  # training has said it once for all cases
+            warnings.warn(f"{case.name}: {volume.remark}", stacklevel=2)
         if volume.label is not None:
             label, _, _ = infer(network, preparation, config, volume, device)
             truth = volume.label.numpy()

@@ -7,7 +7,7 @@ import torch
 
 from foveate.networks import Transformer, catalogue
 from foveate.tasks import files
-from foveate.tasks.finished import fill, kept
+from foveate.tasks.finished import fill, kept, rebuilding
 from foveate.tasks.translate.config import TranslateConfig
 from foveate.tasks.translate.preparation import KEY, Preparation
 from foveate.tasks.weights import start_from
@@ -54,7 +54,8 @@ def load_run(run: Path) -> tuple[Transformer, TranslateConfig, Preparation]:
     preparation = preparation_of(run)
     config = TranslateConfig.from_file(Path(run) / files.CONFIG)
     # The trained weights are in the folder: where the run started from need not exist any more.
-    network = build_network(dataclasses.replace(config, init=None), len(preparation.vocabulary))
+    with rebuilding(run):
+        network = build_network(dataclasses.replace(config, init=None), len(preparation.vocabulary))
     fill(network, run)
     return network.eval(), config, preparation
 
