@@ -193,7 +193,10 @@ def write_run(folder: Path, arm: Arm, seed: int, epochs: int = 6, max_time_s: fl
         **{name: config[name] for name in ("task", "arm", "mechanism", "network", "seed")},
         "start": "published",
         "metrics": metrics | {"loss": 0.52, "val_accuracy": accuracy + 0.01},
-        "sites": [{"name": f"{block}.mechanism", "channels": channels} for block, channels, _ in blocks],
+        "sites": [
+            {"name": f"{block}.mechanism", "channels": channels, "strength": None, "ramp": None, "change": 0.21}
+            for block, channels, _ in blocks
+        ],
         "parameters": arm.parameters,
         "macs": arm.macs,
         "epochs": seen,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from foveate.compare.result import ArmResult, StudyResult
 from foveate.compare.statistics import BETTER, UNSHOWN, WORSE
+from foveate.report.effects import effects_finding
 from foveate.report.figures import CONTROLS
 from foveate.report.pairs import beyond_size, chains
 from foveate.report.read import Study, dig, number
@@ -31,6 +32,7 @@ def answer(study: Study, result: StudyResult) -> Answer:
         _ruled_out(result),
         _detectable(result),
         _two_seeds(result),
+        effects_finding(study),
         chains(study, result),
         _controls(result),
         beyond_size(result),

@@ -18,6 +18,7 @@ from foveate.compare.result import ArmResult, StudyResult, summarise
 from foveate.errors import RunError
 from foveate.report import figures, looks, records, tables
 from foveate.report.answer import Answer, answer, max_time_of
+from foveate.report.effects import effects_tables
 from foveate.report.froc import froc_curve
 from foveate.report.overlays import colour_bar_uri
 from foveate.report.read import Run, Study, dig, kind_of_folder, number, read_run, read_study
@@ -149,6 +150,7 @@ def _study_page(folder: Path) -> str:
         layers=_layers(looked),
         pointing=figures.dots(pointing, style, chance, f"share of {words.seen}, %"),
         health=records.health_tables(arms),
+        effects=effects_tables(arms),
         runs=records.runs_table(study, words.names),
         timed=timed,
         problems=_problems(study, looked),
@@ -177,6 +179,7 @@ def _run_page(folder: Path) -> str:
         sentences=read_sentences(run),
         layers=_layers(looked),
         health=records.health_tables({run.arm: [run]}),
+        effects=effects_tables({run.arm: [run]}),
         confusion=records.confusion(folder / "predictions.csv"),
         problems=[*run.problems, *looked.problems],
         title=f"{run.arm}" + ("" if run.seed is None else f", seed {run.seed}"),
