@@ -100,9 +100,9 @@ def insert(
 ) -> list[Site]:
     """Put a mechanism after modules of a host; the host computes what it did until the mechanism is trained.
 
-    The first output is the host's own, bit for bit; in training the mechanism is blended in over the first 50 optimizer
-    steps, whatever the optimizer (foveate.surgery.Inserted has the equation). The host's class, parameter names and weights
-    stay, and `remove` takes the mechanism out again exactly.
+    The first output is the host's own, bit for bit. In training the mechanism is blended in over the first 50 optimizer
+    steps, whatever the optimizer: foveate.surgery.Blended has the equation. The host's class, parameter names and
+    weights stay, and `remove` takes the mechanism out again exactly.
 
     Args:
         host: Any network. Insert before torch.compile, DDP and the optimizer.

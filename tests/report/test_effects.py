@@ -16,7 +16,14 @@ def study_with(folder, start="identity", **effects):
             (run / "summary.json").write_text(json.dumps(summary | {"sites": [] if arm == "none" else [site]}))
             (run / "config.json").write_text(json.dumps({"task": "classify", "arm": arm, "seed": seed}))
     plan = {"version": 1, "task": "classify", "data": "demo", "network": "resnet_tiny", "start": start}
-    plan |= {"baseline": "none", "arms": [{"arm": arm} for arm in effects], "seeds": [0, 1], "config": {}}
+    plan |= {
+        "baseline": "none",
+        "arms": [{"arm": arm, "mechanism": arm, "options": {}, "width": 1.0} for arm in effects],
+        "seeds": [0, 1],
+        "config": {},
+        "left_out": {},
+        "notes": [],
+    }
     (folder / "study.json").write_text(json.dumps(plan))
     return read_study(folder)
 

@@ -206,6 +206,7 @@ def test_loading_the_host_and_removal_leave_the_plain_host(host, x):
 def test_a_mechanism_with_a_zero_of_its_own_is_not_blended(host, x):
     insert(host, "stage.0", NonLocal)
     assert only(host).alpha is None
+    assert not only(host).mechanism.norm.running_mean.any()  # the trial in training left no trace
     before = copy.deepcopy(only(host).state_dict())
     steps(host.train(), x, 4)
     still = [key for key, value in only(host).named_parameters() if value.equal(before[key])]

@@ -11,12 +11,12 @@ SIZE_TOLERANCE = 0.1  # how much a mechanism may change the size of features whe
 
 
 class Blended(nn.Module):
-    """Base of what is blended in: (1 - r) x + gain (r + alpha) m(x), for the input x and the output m(x) of a mechanism.
+    """Base of what is blended in: (1 - r) x + gain (r + alpha) m(x), for input x and output m(x) of a mechanism.
 
-    r is the ramp: 0 at insertion, 1 after 50 optimizer steps. alpha is learned from 0. At insertion the result is x, bit
-    for bit on finite features; at the end it is the mechanism, times one number. gain is constant. It brings the size of
-    m(x) to within a tenth of the size of x, and is 1 if the size is that already: a sigmoid gate that starts at one half
-    would otherwise halve what the next layers were trained on.
+    r is the ramp: 0 at insertion, 1 after 50 optimizer steps. alpha is learned from 0. At insertion the result is x,
+    bit for bit on finite features; at the end it is the mechanism, times one number. gain is constant. It brings the
+    size of m(x) to within a tenth of the size of x, and is 1 if the size is that already: a sigmoid gate that starts at
+    one half would otherwise halve what the next layers were trained on.
 
     No optimizer has to know of the ramp. A forward pass in training compares alpha with its value in the pass before:
     if it differs, an optimizer step lies between, and r rises by 1/50. So r counts optimizer steps and nothing else:

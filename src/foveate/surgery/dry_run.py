@@ -126,7 +126,8 @@ def traceless(host: nn.Module) -> Iterator[None]:
         for module, flag in zip(modules, flags, strict=True):
             module.training = flag
         for module, name, value, before, version in buffers:
-            if value._version != version:
+            # Statistics of a batch are written without a trace in the version.
+            if value._version != version or not (value.is_meta or value.equal(before)):
                 value.copy_(before)
             module._buffers[name] = value
 

@@ -29,11 +29,13 @@ def insert(
     """Let a mechanism follow every module of the host that `where` describes, beginning as the identity.
 
     The host computes what it computed, bit for bit on finite features. In training the mechanism is blended in over the
-    first 50 optimizer steps, whatever the optimizer: see foveate.surgery.Inserted. A mechanism that is the identity by
-    itself when it is built, such as a non-local block, is not blended: it learns from there. Class, parameter names and
-    keys of the host stay as they are; what is new is called `<site>.inserted.mechanism` and `<site>.inserted.alpha`, with
-    three buffers beside it. If anything is refused, the host is left as it was. Insert before torch.compile, DistributedDataParallel and the making
-    of the optimizer, and train in training mode: in evaluation mode nothing is blended in.
+    first 50 optimizer steps, whatever the optimizer: see foveate.surgery.Blended. A mechanism that is the identity by
+    itself when it is built, such as a non-local block, is not blended: it learns from there. In evaluation mode nothing
+    is blended in.
+
+    Class, parameter names and keys of the host stay as they are; what is new is called `<site>.inserted.mechanism` and
+    `<site>.inserted.alpha`, with three buffers beside it. If anything is refused, the host is left as it was. Insert
+    before torch.compile, DistributedDataParallel and the making of the optimizer.
 
     Args:
         host: Any network.

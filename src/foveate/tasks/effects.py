@@ -57,7 +57,7 @@ def watch_effects(network: nn.Module, sites: Sequence[Mapping[str, Any]]) -> Ite
 
 
 def _mechanism_at(network: nn.Module, name: str) -> nn.Module:
-    """Return what is inserted at a site, else the outermost module around the site that is blended in, else the site."""
+    """Return what is inserted at a site, else the outermost module around it that is blended in, else the site."""
     module = network.get_submodule(name)
     if (child := inserted_in(module)) is not None:
         return child
