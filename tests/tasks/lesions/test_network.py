@@ -139,3 +139,18 @@ def test_a_run_that_goes_on_from_another_keeps_its_normalisation(tmp_path):
 def test_weights_are_published_for_the_usual_bodies_only():
     with pytest.raises(ValueError, match=r"^no weights are published for the backbone of mask_rcnn_tiny"):
         build_network(tiny(pretrained=True), preparation(norm="frozen"))
+
+
+@pytest.mark.parametrize("mechanism", ["volumetric", "se"])
+def test_in_a_trained_network_attention_begins_as_the_identity(tmp_path, mechanism):
+    host, _ = build_network(tiny(), preparation())
+    path = tmp_path / "host.safetensors"
+    save_checkpoint(host, path)
+    images = torch.randn(1, 5 if mechanism == "volumetric" else 1, 3, 64, 64)
+    network, _ = build_network(tiny(mechanism=mechanism, init=str(path)), preparation())
+    network.load_state_dict(host.state_dict(), strict=False)
+    plain = host.eval().backbone(images[:, images.shape[1] // 2 :][:, :1], 0, True)
+    levels = network.eval().backbone(images, images.shape[1] // 2, True)
+    torch.testing.assert_close(levels, plain)  # slices of a bag are convolved together, in other last bits
+    published, _ = build_network(tiny(mechanism=mechanism, init=str(path), start="published"), preparation())
+    assert not any(".blend." in key for key in published.state_dict())

@@ -59,6 +59,44 @@ def test_gates_start_as_they_are_drawn_where_the_source_has_none(tmp_path: Path)
     assert all(torch.equal(started[key], other[key]) for key in started.keys() - gates)
 
 
+def network_from(init: Path, **settings: Any) -> torch.nn.Module:
+    config = SegmentConfig(data="data", width=0.25, init=str(init), **settings)
+    return build_network(config, PREPARATION)[0].eval()
+
+
+@pytest.mark.parametrize("mechanism", ["attention-gate", "se", "nonlocal", "attention-gate+se"])
+def test_in_a_trained_network_mechanisms_begin_as_the_identity(tmp_path: Path, mechanism: str):
+    path = tmp_path / "unet.safetensors"
+    path.write_bytes(packed(weights(network="unet", seed=7)))
+    x = torch.randn(1, 1, 16, 16, 16)
+    host = network_from(path, network="unet")(x)
+    assert torch.equal(network_from(path, network="unet", mechanism=mechanism)(x), host)
+    published = network_from(path, network="unet", mechanism=mechanism, start="published")(x)
+    assert torch.equal(published, host) == (mechanism == "nonlocal")  # which has a zero of its own
+
+
+def test_gates_of_the_host_itself_are_not_taken_for_a_new_mechanism(trained: Path):
+    x = torch.randn(1, 1, 16, 16, 16)
+    host = network_from(trained)(x)
+    assert torch.equal(network_from(trained, mechanism="se")(x), host)
+
+
+def test_trained_gates_are_not_hidden_behind_a_fresh_start(trained: Path):
+    sentence = r"model.safetensors has weights of the mechanism at skips.2; start=published goes on with them$"
+    with pytest.raises(CheckpointError, match=sentence):
+        weights(trained, network="unet", mechanism="attention-gate")
+    started = weights(trained, network="unet", mechanism="attention-gate", start="published")
+    assert all(torch.equal(started[key], value) for key, value in weights(seed=7).items())
+
+
+def test_a_run_starts_from_another_whose_mechanism_was_blended_in(tmp_path: Path):
+    path = tmp_path / "model.safetensors"
+    other = weights(network="unet", mechanism="attention-gate", start="identity", seed=7)
+    other["skips.2.blend.ramp"].fill_(0.5)
+    path.write_bytes(packed(other))
+    assert weights(path, network="unet", mechanism="attention-gate")["skips.2.blend.ramp"] == 0.5
+
+
 def test_a_run_starts_from_a_checkpoint_of_the_release(tmp_path: Path):
     from foveate.networks.unet import attention_unet
 

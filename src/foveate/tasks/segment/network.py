@@ -17,7 +17,7 @@ from foveate.surgery import blend_in
 from foveate.tasks import files
 from foveate.tasks.finished import fill, kept, rebuilding
 from foveate.tasks.segment.config import SegmentConfig
-from foveate.tasks.segment.gates import mechanism_options, sites_of
+from foveate.tasks.segment.gates import mechanism_options, parts_of, sites_of
 from foveate.tasks.segment.preparation import KEY, Preparation
 from foveate.tasks.weights import start_from
 
@@ -38,15 +38,18 @@ def build_network(config: SegmentConfig, preparation: Preparation) -> tuple[nn.M
         torch.manual_seed(config.seed)
         network = build(config, preparation)
     if config.identity:
-        _begin_as_identity(network, preparation.spatial_dims)
+        _begin_as_identity(network, parts_of(config.mechanism)[0], preparation.spatial_dims)
     if config.init is not None:
         start_from(network, config.init, new_modules(network), ("heads", "final"), ours=build is _own)
     return network, sites_of(network, config.mechanism)
 
 
-def _begin_as_identity(network: nn.Module, spatial_dims: int) -> None:
-    """Blend in every mechanism; a gated skip connection as a whole, with what stands behind its gates."""
-    skips = network.skips.items() if isinstance(network, UNet) else ()
+def _begin_as_identity(network: nn.Module, gates: bool, spatial_dims: int) -> None:
+    """Blend in every mechanism; if attention gates are one, gated skip connections as a whole.
+
+    A gate has a convolution and a normalisation after it, so that only the whole connection can be the identity.
+    """
+    skips = network.skips.items() if gates and isinstance(network, UNet) else ()
     gated = {f"skips.{level}": skip for level, skip in skips if len(cast(Skip, skip).gates) > 0}
     sites: dict[str, int] = getattr(network, "sites", {})
     alone = {name: channels for name, channels in sites.items() if name.rpartition(".")[0] not in gated}
