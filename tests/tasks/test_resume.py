@@ -127,6 +127,7 @@ def _in_second_epoch(run: Path) -> bool:
         (3, {"label_smoothing": 0.1, "class_weights": True, "patience": 2}),
         pytest.param(7, {"optimizer": "sgd", "learning_rate": 0.01}, marks=pytest.mark.slow),
         (9, {"network": "torchvision/squeezenet1_1", "mechanism": "none", "image_size": 32}),  # it has dropout
+        (8, {"start": "identity"}),
         pytest.param(11, {"augment": "trivial"}, marks=pytest.mark.slow),
     ],
 )
