@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from foveate.layers import SE, NonLocal
 from foveate.surgery import Blend, blend_in, blended, insert, inserted, load_host, remove
-from foveate.surgery.blend import RAMP_STEPS
+from foveate.surgery.blend import RAMP_STEPS, size_ratio
 
 
 def half(channels):
@@ -61,11 +61,43 @@ def test_the_blend_has_exact_gradients():
 
 
 def test_the_gain_brings_the_size_to_within_a_tenth_and_no_further():
-    x = torch.randn(2, 3, 5)
-    for factor, gain in ((0.5, 1.8), (0.95, 1.0), (1.0, 1.0), (2.0, 0.55), (0.0, 1.0)):
+    for ratio, gain in ((0.5, 1.8), (0.95, 1.0), (1.0, 1.0), (2.0, 0.55), (0.0, 1.0), (float("nan"), 1.0)):
         blend = Blend()
-        blend.fit_gain(x, factor * x)
+        blend.fit_gain(ratio)
         assert blend.gain.item() == pytest.approx(gain)
+    assert size_ratio(torch.ones(3), torch.full((3,), 0.5)) == pytest.approx(0.5)
+
+
+def test_the_gain_is_fitted_to_the_features_of_the_host(host, x):
+    class Positive(nn.Module):
+        """Keep what is positive, and half of the rest: nothing is lost after a ReLU, some of random numbers."""
+
+        def forward(self, x):
+            return nn.functional.leaky_relu(x, 0.5)
+
+    insert(host, "stem", lambda channels: Positive(), example=x)
+    halved = only(host).gain.item()
+    remove(host)
+    host.stem = nn.Sequential(host.stem, nn.ReLU())
+    insert(host, "stem", lambda channels: Positive(), example=torch.zeros_like(x))
+    assert halved > 1.05
+    assert only(host).gain.item() == 1
+
+
+def test_gains_are_fitted_to_the_statistics_of_a_batch_and_leave_no_trace(host, x):
+    class Norm(nn.BatchNorm2d):
+        def forward(self, x):
+            return 3 * super().forward(x)
+
+    insert(host.train(), "stem", Norm, example=100 * x)
+    size = host.stem(100 * x)  # a step of the ramp is not due: alpha has not moved
+    with torch.no_grad():
+        features = nn.functional.conv2d(100 * x, host.stem.weight, host.stem.bias)
+    ratio = (3 * nn.functional.batch_norm(features, None, None, training=True)).norm() / features.norm()
+    assert only(host).gain.item() == pytest.approx(0.9 / ratio.item(), rel=1e-3)
+    assert size.isfinite().all()
+    assert only(host).training
+    assert only(host).mechanism.training
 
 
 def test_the_ramp_reaches_one_after_fifty_steps_and_rests(host, x):

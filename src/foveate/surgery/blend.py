@@ -1,10 +1,12 @@
 """Bring a mechanism into a trained network, from the identity to full strength."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["RAMP_STEPS", "SIZE_TOLERANCE", "Blend", "Blended", "blended"]
+__all__ = ["RAMP_STEPS", "SIZE_TOLERANCE", "Blend", "Blended", "blended", "size_ratio"]
 
 RAMP_STEPS = 50  # optimizer steps from the identity to full strength
 SIZE_TOLERANCE = 0.1  # how much a mechanism may change the size of features when it comes in
@@ -64,12 +66,15 @@ class Blended(nn.Module):
         """r + alpha: 0 for the plain host, about 1 for the mechanism at full strength, 1 if it is applied plainly."""
         return 1.0 if self.alpha is None else (self.ramp + self.alpha).item()
 
-    @torch.no_grad()
-    def fit_gain(self, x: Tensor, attended: Tensor) -> None:
-        """Set the gain from features and what the mechanism makes of them."""
-        ratio = attended.float().norm() / x.float().norm()
-        if self.alpha is not None and ratio.isfinite() and ratio > 0:
-            self.gain.copy_(ratio.clamp(1 - SIZE_TOLERANCE, 1 + SIZE_TOLERANCE) / ratio)
+    def fit_gain(self, ratio: float) -> None:
+        """Set the gain for a mechanism that changes the size of features by a ratio, see size_ratio."""
+        if self.alpha is not None and 0 < ratio < math.inf:
+            self.gain.fill_(min(max(ratio, 1 - SIZE_TOLERANCE), 1 + SIZE_TOLERANCE) / ratio)
+
+
+def size_ratio(x: Tensor, attended: Tensor) -> float:
+    """Return |m(x)| / |x|."""
+    return (attended.detach().float().norm() / x.detach().float().norm()).item()
 
 
 class Blend(Blended):

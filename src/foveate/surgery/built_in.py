@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from foveate.surgery.blend import Blend
+from foveate.surgery.blend import Blend, size_ratio
 from foveate.surgery.dry_run import traceless
 
 __all__ = ["blend_in", "is_identity"]
@@ -30,7 +30,7 @@ def blend_in(module: nn.Module, x: Tensor, *others: Tensor) -> bool:
     with traceless(module):
         attended = module(x, *others)
     blend = Blend().to(x.device, x.dtype)
-    blend.fit_gain(x, attended)
+    blend.fit_gain(size_ratio(x, attended))
     module.add_module("blend", blend.train(module.training))
     blend.handle = module.register_forward_hook(_apply_blend)
     return True

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from foveate.surgery.dry_run import Inputs
 
-__all__ = ["examples_for", "resized"]
+__all__ = ["examples_for", "resized", "varied"]
 
 _FIRST = (nn.modules.conv._ConvNd, nn.Linear)
 # Sizes tried where the host declares none, by the number of its spatial axes.
@@ -30,6 +30,16 @@ def examples_for(host: nn.Module) -> Iterator[Inputs]:
         sizes = [*_declared_sizes(host, rank), *((side,) * rank for side in _SIZES[rank])]
         for size in dict.fromkeys(sizes):
             yield Inputs((_noise(like, 1, first.in_channels, *size),), {})
+
+
+def varied(inputs: Inputs) -> Inputs:
+    """The same inputs with noise for tensors that are constant, as examples of zeros are."""
+
+    def vary(value: object) -> object:
+        constant = isinstance(value, Tensor) and value.is_floating_point() and value.numel() > 1
+        return _noise(value, *value.shape) if constant and value.min() == value.max() else value
+
+    return Inputs(tuple(map(vary, inputs.args)), {name: vary(value) for name, value in inputs.kwargs.items()})
 
 
 def resized(inputs: Inputs) -> Iterator[Inputs]:

@@ -2,15 +2,17 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from foveate.surgery.blend import size_ratio
 from foveate.surgery.built_in import is_identity
 from foveate.surgery.dry_run import Call, dry_run, inputs_of, run_on_something, traceless
-from foveate.surgery.example import examples_for
+from foveate.surgery.example import examples_for, varied
 from foveate.surgery.hook import Inserted, Layout, Start, attach, detach, inserted, inserted_in, is_compiled, unwrapped
 from foveate.surgery.sites import Site, Where, described, find_modules, last_of, measure
 
@@ -70,6 +72,7 @@ def insert(
     children = [_build(mechanism, site, call, start, modules[site.name].training) for site, call in measured]
     for (site, _), child in zip(measured, children, strict=True):
         attach(modules[site.name], child)
+    _fit_gains(host, [child for child in children if child.alpha is not None], example)
     return [site for site, _ in measured]
 
 
@@ -150,7 +153,7 @@ def _build(mechanism: Callable[..., nn.Module], site: Site, call: Call, start: S
     several = torch.cat([features, features])  # statistics of a batch may need more than one sample
     blend = start == "identity" and not (attended.equal(features) and is_identity(module, several))
     child = Inserted(module, start, site.layout, blend=blend).to(call.device, call.dtype)
-    child.fit_gain(features, attended)
+    child.fit_gain(size_ratio(features, attended))
     return child.train(training)
 
 
@@ -170,6 +173,34 @@ def _try(module: nn.Module, site: Site, features: Tensor) -> Tensor:
             f"a mechanism leaves its input as it is; at {site.name!r} {type(module).__name__} writes on it"
         )
     return attended
+
+
+def _fit_gains(host: nn.Module, children: list[Inserted], example: object) -> None:
+    """Fit every gain to features of the host, which are nearer to those of training than random numbers are.
+
+    Mechanisms run as in training, with the statistics of a batch. If they cannot, the gains stay as they are.
+    """
+    if not children:
+        return
+    inputs = inputs_of(example) if example is not None else run_on_something(host, {}, examples_for(host))[0]
+    inputs, ratios = varied(inputs), dict.fromkeys(children, 0.0)
+
+    def watch(child: Inserted) -> Callable[[nn.Module, tuple, Tensor], None]:
+        def note(_module: nn.Module, args: tuple, output: Tensor) -> None:
+            ratios[child] = size_ratio(args[0], output)
+
+        return note
+
+    with traceless(host), ExitStack() as hooks:
+        for child in children:
+            child.mechanism.train()
+            hooks.callback(child.mechanism.register_forward_hook(watch(child)).remove)
+        try:
+            host(*inputs.args, **inputs.kwargs)
+        except Exception:  # whatever a mechanism raises at the statistics of a single value
+            return
+    for child, ratio in ratios.items():
+        child.fit_gain(ratio)
 
 
 def _spatial_dims(mechanism: Callable[..., nn.Module], rank: int) -> dict[str, int]:

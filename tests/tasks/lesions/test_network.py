@@ -151,6 +151,8 @@ def test_in_a_trained_network_attention_begins_as_the_identity(tmp_path, mechani
     network.load_state_dict(host.state_dict(), strict=False)
     plain = host.eval().backbone(images[:, images.shape[1] // 2 :][:, :1], 0, True)
     levels = network.eval().backbone(images, images.shape[1] // 2, True)
-    torch.testing.assert_close(levels, plain, rtol=1e-3, atol=1e-4)  # slices of a bag are convolved together, in other last bits
+    torch.testing.assert_close(
+        levels, plain, rtol=1e-3, atol=1e-4
+    )  # slices of a bag are convolved together, in other last bits
     published, _ = build_network(tiny(mechanism=mechanism, init=str(path), start="published"), preparation())
     assert not any(".blend." in key for key in published.state_dict())
