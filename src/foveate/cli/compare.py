@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
-ANSWERED = ("What is ruled out", "What it could see", "Two seeds")  # findings that a terminal shows too
+ANSWERED = ("What is ruled out", "What it could see", "Two seeds", "How strongly they act")  # on a terminal too
 SHOWN = (
     "Arm",
     "Accuracy",
