@@ -108,14 +108,13 @@ def change_of(host: nn.Module, child: nn.Module, x: Tensor) -> float:
     return ((seen["y"] - seen["x"]).norm() / seen["x"].norm()).item()
 
 
-def steps_table(hosts: list[str]) -> None:
+def steps_table(hosts: list[str], mechanisms: list[str]) -> None:
     """Print a table a host."""
     for host in hosts:
         print(f"\n{host}, behind {HOSTS[host][1]}\n")
         print("| inserted | parameters that never moved | strength | change of features | published start changes |")
         print("|---|---|---|---|---|", flush=True)
-        names = [name for name in MECHANISMS if name != "nonlocal"] + list(NON_LOCAL)
-        for name in names:
+        for name in mechanisms:
             count, still, strength, change = after_steps(host, name, "identity")
             published = after_steps(host, name, "published")[3]
             row = (name, f"{still} of {count}", f"{strength:.2f}", f"{100 * change:.1f} %", f"{100 * published:.1f} %")
@@ -180,7 +179,7 @@ def tuned(state: dict[str, Tensor], pictures: Pictures, seed: int, rate: float, 
     return fit(network, pictures, EPOCHS, rate, 77 + seed)
 
 
-def accuracy_table(path: Path, seeds: int, rate: float, others: list[str]) -> None:
+def accuracy_table(path: Path, mechanisms: list[str], seeds: int, rate: float, others: list[str]) -> None:
     """Train the hosts, fine-tune each with every mechanism and start, and print the differences."""
     pictures, states = Pictures(path), []
     for seed in range(seeds):
@@ -193,7 +192,7 @@ def accuracy_table(path: Path, seeds: int, rate: float, others: list[str]) -> No
     print(f"\nplain fine-tuning: {means} % after epochs 1 to {EPOCHS}; below, points above it and 95 % intervals\n")
     print("| inserted | start | " + " | ".join(f"epoch {epoch}" for epoch in range(1, EPOCHS + 1)) + " |")
     print("|---|---|" + "---|" * EPOCHS, flush=True)
-    for name in MECHANISMS:
+    for name in mechanisms:
         for start in ("identity", "published", *(others if name in ("se", "cbam") else ())):
             runs = [tuned(state, pictures, seed, rate, name, start) for seed, state in enumerate(states)]
             over = np.subtract(runs, plain)
@@ -208,6 +207,8 @@ def main() -> None:
     parser.add_argument("part", choices=("steps", "accuracy"))
     parser.add_argument("pictures", type=Path, nargs="?")
     parser.add_argument("--hosts", nargs="+", choices=list(HOSTS), default=list(HOSTS))
+    every = [name for name in MECHANISMS if name != "nonlocal"] + list(NON_LOCAL)
+    parser.add_argument("--mechanisms", nargs="+", choices=every, help="Default: all.")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument(
@@ -216,11 +217,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.part == "steps":
-        steps_table(given.hosts)
+        steps_table(given.hosts, given.mechanisms or every)
     elif given.pictures is None:
         parser.error("accuracy takes the path of PICTURES.npz")
     else:
-        accuracy_table(given.pictures, given.seeds, given.rate, given.others)
+        accuracy_table(given.pictures, given.mechanisms or MECHANISMS, given.seeds, given.rate, given.others)
 
 
 if __name__ == "__main__":

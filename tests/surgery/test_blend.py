@@ -60,8 +60,8 @@ def test_the_blend_has_exact_gradients():
     assert torch.autograd.gradgradcheck(function, arguments)
 
 
-def test_the_gain_brings_the_size_to_within_a_tenth_and_no_further():
-    for ratio, gain in ((0.5, 1.8), (0.95, 1.0), (1.0, 1.0), (2.0, 0.55), (0.0, 1.0), (float("nan"), 1.0)):
+def test_the_gain_brings_the_size_near_that_of_the_input_and_no_further():
+    for ratio, gain in ((0.5, 1.8), (0.95, 1.0), (1.4, 1.0), (2.0, 0.75), (0.0, 1.0), (float("nan"), 1.0)):
         blend = Blend()
         blend.fit_gain(ratio)
         assert blend.gain.item() == pytest.approx(gain)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["RAMP_STEPS", "SIZE_TOLERANCE", "Blend", "Blended", "blended", "size_ratio"]
+__all__ = ["RAMP_STEPS", "SIZES", "Blend", "Blended", "blended", "size_ratio"]
 
 RAMP_STEPS = 50  # optimizer steps from the identity to full strength
-SIZE_TOLERANCE = 0.1  # how much a mechanism may change the size of features when it comes in
+SIZES = (0.9, 1.5)  # what a mechanism may bring the size of features to when it comes in
 
 
 class Blended(nn.Module):
@@ -17,8 +17,8 @@ class Blended(nn.Module):
 
     r is the ramp: 0 at insertion, 1 after 50 optimizer steps. alpha is learned from 0. At insertion the result is x,
     bit for bit on finite features; at the end it is the mechanism, times one number. gain is constant. It brings the
-    size of m(x) to within a tenth of the size of x, and is 1 if the size is that already: a sigmoid gate that starts at
-    one half would otherwise halve what the next layers were trained on.
+    size of m(x) to between 0.9 and 1.5 times the size of x, and is 1 if the size is that already: a sigmoid gate that
+    starts at one half would otherwise halve what the next layers were trained on.
 
     No optimizer has to know of the ramp. A forward pass in training compares alpha with its value in the pass before:
     if it differs, an optimizer step lies between, and r rises by 1/50. So r counts optimizer steps and nothing else:
@@ -69,7 +69,7 @@ class Blended(nn.Module):
     def fit_gain(self, ratio: float) -> None:
         """Set the gain for a mechanism that changes the size of features by a ratio, see size_ratio."""
         if self.alpha is not None and 0 < ratio < math.inf:
-            self.gain.fill_(min(max(ratio, 1 - SIZE_TOLERANCE), 1 + SIZE_TOLERANCE) / ratio)
+            self.gain.fill_(min(max(ratio, SIZES[0]), SIZES[1]) / ratio)
 
 
 def size_ratio(x: Tensor, attended: Tensor) -> float:
