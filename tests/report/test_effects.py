@@ -35,18 +35,18 @@ def test_the_answer_says_at_which_strength_each_arm_ended(tmp_path):
     assert "se 1.04 (features change by 23\N{NO-BREAK SPACE}%)" in sentence.replace(
         "\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}"
     )
-    assert "bam 1.00" in sentence
+    assert "bam without a ramp" in sentence
     assert "too short" not in sentence
 
 
 def test_a_training_that_was_too_short_to_act_is_told(tmp_path):
     sentence = effects_finding(study_with(tmp_path, none=(None,) * 3, se=(0.4, 0.4, 0.1), eca=(1.0, 1.0, 0.2)))[1]
-    assert "the training of se was too short for the mechanism to act" in sentence
+    assert "The training of se was too short for the mechanism to act" in sentence
 
 
 def test_a_mechanism_that_hardly_changes_anything_is_told(tmp_path):
     sentence = effects_finding(study_with(tmp_path, none=(None,) * 3, bam=(None, None, 0.0004)))[1]
-    assert "the training of bam was too short" in sentence
+    assert "The training of bam was too short" in sentence
 
 
 def test_published_starts_and_controls_need_no_sentence(tmp_path):

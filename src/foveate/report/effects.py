@@ -20,7 +20,7 @@ def effects_tables(study_runs: dict[str, list[Run]]) -> list[tuple[str, str, boo
         Column("Change of features"),
         Column("Acts", "runs", numeric=False),
     )
-    told = []
+    tables = []
     for arm, runs in study_runs.items():
         rows = [_row(arm, name, runs) for name in _names(runs)]
         if rows:
@@ -28,32 +28,37 @@ def effects_tables(study_runs: dict[str, list[Run]]) -> list[tuple[str, str, boo
             sites = "1 site" if len(rows) == 1 else f"{len(rows)} sites"
             sentence = f"{sites}, {f'{idle} without effect' if idle else 'each with an effect'}"
             sentence = f"{sites}, held at the identity as a control" if arm in CONTROLS else sentence
-            told.append((arm, sentence, not idle, Table(f"Strength of {arm}", columns, (Group("", tuple(rows)),))))
-    return told
+            tables.append((arm, sentence, not idle, Table(f"Strength of {arm}", columns, (Group("", tuple(rows)),))))
+    return tables
 
 
 def effects_finding(study: Study) -> tuple[str, str] | None:
     """At which strength the arms ended whose mechanisms began as the identity; a warning where it was too little."""
-    told, short = [], []
+    endings, short = [], []
     for arm in study.arms:
         runs = study.finished(arm)
         strengths, ramps, changes = (_values(runs, key) for key in ("strength", "ramp", "change"))
         if arm in CONTROLS or not changes or (not strengths and study.plan.get("start") != "identity"):
             continue
-        strength = sum(strengths) / len(strengths) if strengths else 1.0
-        told.append(f"{arm} {strength:.2f} (features change by {percent(sum(changes) / len(changes))})")
+        change = f"features change by {percent(sum(changes) / len(changes))}"
+        endings.append(f"{arm} {_range(strengths)} ({change})" if strengths else f"{arm} without a ramp ({change})")
         if min(ramps, default=1.0) < 1 or max(changes) < LEAST_CHANGE:
             short.append(arm)
-    if not told:
+    if not endings:
         return None
-    sentence = f"mechanisms began as the identity and ended at strength {', '.join(told)}"
+    sentence = f"mechanisms began as the identity and ended at strength {', '.join(endings)}."
     if short:
-        verb = "was" if len(short) == 1 else "were"
         sentence += (
-            f"; the training of {', '.join(short)} {verb} too short for the mechanism to act: full strength takes "
-            f"50 optimizer steps, and a change of {percent(LEAST_CHANGE)} or more"
+            f" The training of {', '.join(short)} was too short for the mechanism to act: its ramp takes 50 optimizer "
+            f"steps, and a mechanism that acts changes its features by {percent(LEAST_CHANGE)} or more."
         )
-    return "How strongly they act", f"{sentence}."
+    return "How strongly they act", sentence
+
+
+def _range(values: Sequence[float]) -> str:
+    """Return the least and the largest value, or one number if they look alike."""
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def percent(share: float) -> str:
@@ -78,7 +83,7 @@ def _row(arm: str, name: str, runs: Sequence[Run]) -> Row:
     strengths, changes = _values(runs, "strength", name), _values(runs, "change", name)
     channels, change = _values(runs, "channels", name), sum(changes) / len(changes)
     strength = sum(strengths) / len(strengths) if strengths else None
-    acts = sum(value > 0 for value in changes)
+    acts = sum(value >= LEAST_CHANGE for value in changes)
     idle = acts < len(changes) and arm not in CONTROLS
     text = ("yes" if acts else "no") if len(changes) == 1 else f"{acts} of {len(changes)}"
     return Row(

@@ -40,7 +40,8 @@ def is_identity(module: nn.Module, x: Tensor, *others: Tensor) -> bool:
     """Return whether a module gives back its first input at any size, in evaluation and in training."""
     with traceless(module):
         for training in (False, True):
-            module.train(training)
+            for part in module.modules():  # one by one: train() may be overridden, and merge or freeze weights
+                part.training = training
             for size in SIZES:
                 if not module(size * x, *others).equal(size * x):
                     return False

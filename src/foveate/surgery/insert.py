@@ -30,10 +30,10 @@ def insert(
 ) -> list[Site]:
     """Let a mechanism follow every module of the host that `where` describes, beginning as the identity.
 
-    The host computes what it computed, bit for bit on finite features. In training the mechanism is blended in over the
+    The host computes what it computed, bit for bit on finite numbers. In training the mechanism is blended in over the
     first 50 optimizer steps, whatever the optimizer: see foveate.surgery.Blended. A mechanism that is the identity by
-    itself when it is built, such as a non-local block, is not blended: it learns from there. In evaluation mode nothing
-    is blended in.
+    itself when it is built, such as a non-local block, is not blended: it learns from there. The ramp rests in
+    evaluation mode, so train the host in training mode.
 
     Class, parameter names and keys of the host stay as they are; what is new is called `<site>.inserted.mechanism` and
     `<site>.inserted.alpha`, with three buffers beside it. If anything is refused, the host is left as it was. Insert
@@ -152,6 +152,9 @@ def _build(mechanism: Callable[..., nn.Module], site: Site, call: Call, start: S
     attended = _try(module, site, features)
     several = torch.cat([features, features])  # statistics of a batch may need more than one sample
     blend = start == "identity" and not (attended.equal(features) and is_identity(module, several))
+    if blend and not attended.any():
+        told = "add its input to its output, or give start='published'"
+        raise ValueError(f"a mechanism that starts at zero, as at {site.name!r}, cannot begin as the identity; {told}")
     child = Inserted(module, start, site.layout, blend=blend).to(call.device, call.dtype)
     child.fit_gain(size_ratio(features, attended))
     return child.train(training)
@@ -193,7 +196,8 @@ def _fit_gains(host: nn.Module, children: list[Inserted], example: object) -> No
 
     with traceless(host), ExitStack() as hooks:
         for child in children:
-            child.mechanism.train()
+            for part in child.mechanism.modules():
+                part.training = True
             hooks.callback(child.mechanism.register_forward_hook(watch(child)).remove)
         try:
             host(*inputs.args, **inputs.kwargs)

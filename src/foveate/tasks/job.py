@@ -14,7 +14,7 @@ from foveate.files import write_atomic
 from foveate.networks.published import header, packed, read_file
 from foveate.tasks import files
 from foveate.tasks.config import TrainingConfig
-from foveate.tasks.effects import mark_dead, watch_effects
+from foveate.tasks.effects import copy_parameters, count_unmoved, mark_dead, watch_effects
 from foveate.tasks.environment import environment, pick_device
 from foveate.tasks.fit import fit, steady
 from foveate.tasks.learner import Learner
@@ -98,6 +98,7 @@ class Job(abc.ABC):
         begun = take_up(self.out)
         with steady(begun.standing.threads if begun else self.config.threads):
             self.open(begun)
+            self.first = copy_parameters(self.network, self.sites)
             if begun is None or begun.standing.stopped_by is None:
                 fit(self.learner, self.config, self.out, begun, self.report)
                 begun = take_up(self.out)
@@ -112,7 +113,8 @@ class Job(abc.ABC):
         write_atomic(self.out / files.MODEL, packed(self.network.state_dict(), self.metadata | header(self.network)))
         with watch_effects(self.network, self.sites) as watched:
             found, measured = environment(), self.measure(ended)
-        effects = {name: effect.to_dict() for name, effect in watched.items()}
+        learned = count_unmoved(self.network, self.sites, self.first)
+        effects = {name: effect.to_dict() | learned[name] for name, effect in watched.items()}
         mark_dead(measured.gate_health, effects)
         device = {"threads": standing.threads, "device": str(pick_device(config.device))}
         summary = Summary(

@@ -11,7 +11,7 @@ from foveate.errors import CheckpointError
 from foveate.networks.architecture import Architecture
 from foveate.networks.inflation import inflate_state
 from foveate.networks.published import Inspection, inspect, read_file
-from foveate.surgery import blended
+from foveate.surgery import Blend, blended
 
 __all__ = [
     "check_decisive",
@@ -162,8 +162,8 @@ def load_into(
 
 
 def _check_blends(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights of a trained mechanism where it is to begin as the identity, and so would be lost."""
-    for name in blended(network):
+    """Refuse weights of a trained mechanism that is to begin as the identity: its training would be hidden."""
+    for name in (name for name, module in blended(network).items() if isinstance(module, Blend)):
         own = [key for key in state if key.startswith(f"{name}.")]
         if own and not any(key.startswith(f"{name}.blend.") for key in own):
             raise CheckpointError(f"{source} has weights of the mechanism at {name}; start=published goes on with them")

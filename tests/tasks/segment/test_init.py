@@ -92,9 +92,9 @@ def test_trained_gates_are_not_hidden_behind_a_fresh_start(trained: Path):
 def test_a_run_starts_from_another_whose_mechanism_was_blended_in(tmp_path: Path):
     path = tmp_path / "model.safetensors"
     other = weights(network="unet", mechanism="attention-gate", start="identity", seed=7)
-    other["skips.2.blend.ramp"].fill_(0.5)
+    other["skips.2.blend.steps"].fill_(25)
     path.write_bytes(packed(other))
-    assert weights(path, network="unet", mechanism="attention-gate")["skips.2.blend.ramp"] == 0.5
+    assert weights(path, network="unet", mechanism="attention-gate")["skips.2.blend.steps"] == 25
 
 
 def test_a_run_starts_from_a_checkpoint_of_the_release(tmp_path: Path):
