@@ -20,9 +20,9 @@ class Blended(nn.Module):
 
     r is the ramp: 0 at insertion, 1 after 50 optimizer steps. a = alpha / (1 + 4 |alpha|) is learned from 0 and stays
     within a quarter. At insertion the result is x, bit for bit if x and m(x) are finite; at the end it is the
-    mechanism, times one number. gain is constant. It brings the size of m(x) to between 0.9 and 1.5 times the size of x, and is 1
-    if the size is that already: a sigmoid gate that starts at one half would otherwise halve what the next layers were
-    trained on.
+    mechanism, times one number. gain is constant. It brings the size of m(x) to between 0.9 and 1.5 times the size of
+    x, and is 1 if the size is that already: a sigmoid gate that starts at one half would otherwise halve what the next
+    layers were trained on.
 
     No optimizer has to know of the ramp. A forward pass in training compares alpha with its value in the pass before:
     if it differs, an optimizer step lies between, and r rises by 1/50. Accumulated, checkpointed and repeated passes
