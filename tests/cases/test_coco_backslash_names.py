@@ -1,4 +1,4 @@
-"""COCO json that programs wrote on Windows: backslashes in file_name; and folders of subsets with capitals."""
+"""COCO json that programs wrote on Windows: backslashes in file_name."""
 
 import pytest
 from tests.cases.calling import foveate
@@ -48,19 +48,6 @@ def test_pictures_that_are_not_there_are_told(tmp_path):
     assert done.status == 2
     assert "none of the 8 pictures that" in done.errors
     assert "such as gone\\0.png" in done.errors
-
-
-@pytest.mark.parametrize("words", [("Train", "Validation"), ("TRAIN", "VAL"), ("train", "Valid")])
-def test_subsets_with_capitals_have_folders_with_capitals(words, tmp_path):
-    for word in words:
-        part = write_coco(tmp_path / word, lambda content: None)
-        (tmp_path / "images" / word).mkdir(parents=True)
-        for path in part.glob("*.png"):
-            path.rename(tmp_path / "images" / word / path.name)
-        (part / "result.json").rename(tmp_path / f"instances_{word}.json")
-        part.rmdir()
-    boxes = open_boxes(tmp_path)
-    assert [len(boxes.splits[name]) for name in ("train", "val", "test")] == [8, 8, 0]
 
 
 @pytest.mark.slow

@@ -126,18 +126,9 @@ def picture_folders(root: Path, file: Path) -> list[Path]:
     tops = [root] if root.is_dir() else [file.parent, file.parent.parent]
     word = _word(file, tops[0])
     words = [] if word is None else [word[0], OTHER_NAMES.get(word[1], word[1])]
-    below = [top / name for top in tops for name in ("", "images")]
-    places = [file.parent, file.parent / "images", *below]
-    places += [found for place in below for name in words for found in _called(place, name)]
+    below = ["", "images", *words, *(f"images/{name}" for name in words)]
+    places = [file.parent, file.parent / "images", *(top / name for top in tops for name in below)]
     return list(dict.fromkeys(place for place in places if place.is_dir()))
-
-
-def _called(folder: Path, name: str) -> list[Path]:
-    """Return the folders of a name in a folder, whatever their capitals; the one in small letters comes first."""
-    if not folder.is_dir():
-        return []
-    found = [entry for entry in sorted(folder.iterdir()) if entry.name.lower() == name and entry.is_dir()]
-    return sorted(found, key=lambda entry: entry.name != name)
 
 
 def categories_of(files: Iterable[CocoFile]) -> dict[int, str]:

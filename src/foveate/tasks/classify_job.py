@@ -9,6 +9,7 @@ from foveate.tasks.clips import ClipSet, looped
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
 from foveate.tasks.hosts import build, new_modules, open_samples
+from foveate.tasks.inputs_of_weights import inputs_of, notes_on
 from foveate.tasks.job import Job, Measured
 from foveate.tasks.layout import channels_last
 from foveate.tasks.preprocess import KEY, Preprocess, preprocess_for
@@ -29,12 +30,15 @@ class ClassifyJob(Job):
         self.network, shape, self.sites = build(self.config, samples=self.samples)
         channels_last(self.network)
         self.new = new_modules(self.config, self.network, self.sites)
-        self.preprocess = preprocess_for(self.config, self.samples, self.network, shape)
+        self.preprocess = preprocess_for(self.config, self.samples, shape, inputs_of(self.config))
         self.head = head_of(self.network, len(self.samples.classes))
         if begun is None:
             _check_readable(self.samples, self.preprocess)
+            notes = notes_on(self.config, self.preprocess)
             if isinstance(self.samples, Clips):
-                self.tell("prepare", 0.0, notes=_told(self.samples, self.preprocess))
+                notes = (*_told(self.samples, self.preprocess), *notes)
+            if notes:
+                self.tell("prepare", 0.0, notes=notes)
 
     def learner(self, standing: Standing) -> tuple[Classifier, SampleModule]:
         config, train = self.config, self.samples.splits["train"]

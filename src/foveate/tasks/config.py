@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from foveate.errors import RunError
-from foveate.tasks.kinds import fits, kinds, words
+from foveate.tasks.embedded import DEMO_SETTINGS, EMBEDDED_SETTINGS
+from foveate.tasks.kinds import check_pixels, fits, kinds, words
 
 __all__ = [
     "DEMO_SETTINGS",
@@ -24,28 +25,6 @@ __all__ = [
     "read_config",
     "task_for",
 ]
-
-# What `foveate compare` and `foveate train` use on the embedded pictures where nothing else is asked for.
-DEMO_SETTINGS: dict[str, Any] = {
-    "network": "resnet_tiny",
-    "epochs": 6,
-    "batch_size": 32,
-    "learning_rate": 6e-3,
-    "augment": "none",
-    "threads": 1,
-}
-
-# Likewise on the embedded clips; a flip would change a direction.
-CLIP_SETTINGS: dict[str, Any] = {
-    "network": "c2d_tiny",
-    "epochs": 12,
-    "batch_size": 32,
-    "learning_rate": 6e-3,
-    "augment": "none",
-    "threads": 1,
-}
-EMBEDDED_SETTINGS = {"demo": DEMO_SETTINGS, "direction": CLIP_SETTINGS, "mover": CLIP_SETTINGS}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -181,7 +160,12 @@ class RunConfig(TrainingConfig):
         augment: "none", "digits" (shifts), "standard" (shifts and flips), "crops" (random resized crops and flips),
             "trivial" (standard and TrivialAugment) or "jitter" (crops from pictures whose shorter side is 256/224 to
             320/224 of theirs, and flips). One draw for all frames of a clip.
-        image_size: Side to which pictures are brought. Default: their own where all are alike, else 224.
+        image_size: Side to which pictures are brought. Default: that of the images that the weights were trained on, if
+            a run starts from weights and it is known; else the pictures' own where all are alike, else 224.
+        mean: Of each channel, of pixels in 0..1. Default: as of the weights, likewise; else of the training data.
+        std: Likewise.
+        crop: Fraction of the scaled picture's shorter side that is cut out. Default: as of the weights; else 1.
+        interpolation: How pictures are scaled, "bilinear" or "bicubic". Default: as of the weights; else bilinear.
         class_weights: Weigh the loss by the inverse frequency of the classes.
         frames: How many frames of a video make a clip. Default: 32 where the network steps in time as published; or 8.
         frame_stride: From one frame of a clip to the next. Default: as far as most training videos are long enough
@@ -199,6 +183,10 @@ class RunConfig(TrainingConfig):
     pretrained: bool = False
     augment: Literal["none", "digits", "standard", "crops", "trivial", "jitter"] = "standard"
     image_size: int | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    crop: float | None = None
+    interpolation: Literal["bilinear", "bicubic"] | None = None
     class_weights: bool = False
     label_smoothing: float = 0.0
     frames: int | None = None
@@ -215,6 +203,7 @@ class RunConfig(TrainingConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more; got {value}")
+        check_pixels(self.mean, self.std, self.crop)
         if self.test_crops not in (None, 1, 3):
             raise ValueError(f"test_crops must be 1 or 3; got {self.test_crops}")
         if not 0 <= self.label_smoothing < 1:
