@@ -10,7 +10,8 @@ __all__ = ["replace_file", "write_atomic"]
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file so that under its name there is always a whole one, whenever the process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    body = content.encode() if isinstance(content, str) else content
+    # A name that is not UTF-8 is written escaped.
+    body = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     replace_file(path, lambda target: target.write_bytes(body))
 
 

@@ -22,7 +22,6 @@ from foveate.compare.folder import (
     VERSION,
     Failure,
     clear_study,
-    locked,
     read_failures,
     read_result,
     write_failures,

@@ -48,13 +48,13 @@ def train(
         command: What to give as the way to repeat the run. Default: a `foveate train` that does.
 
     Raises:
-        RunError: The folder holds another run, is damaged, or cannot be written.
+        RunError: The folder holds another run, is damaged, or cannot be written; or another process works in it.
         DataError: The pictures cannot be used.
         TrainingError: The loss is not finite.
     """
     out = Path(out)
     config = _absolute(config)
-    with files.world_errors(out):
+    with files.world_errors(out), files.alone(out, config, fresh=fresh):
         files.prepare(out, config, fresh=fresh)
         finished = read_summary(out)
         if finished is not None:
