@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
-__all__ = ["TableWriter", "plain_cell", "printable"]
+__all__ = ["TableWriter", "note_on_names", "plain_cell", "printable"]
 
 UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))  # controls, direction marks, surrogates, line and paragraph ends
 JOINERS = "\u200c\u200d"  # which scripts and emoji need
@@ -23,6 +23,15 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(map(_shown, text))
+
+
+def note_on_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return a line that tells names which are written escaped; none if all can be written as they are."""
+    odd = [name for name in names if printable(name) != name]
+    if not odd:
+        return ()
+    what = "names that are not UTF-8 or hold control characters are written escaped"
+    return (f"{len(odd)} {what}, such as {printable(odd[0])}",)
 
 
 def plain_cell(text: str) -> str:

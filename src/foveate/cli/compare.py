@@ -25,6 +25,7 @@ from foveate.cli.options import (
     given,
     task_of,
 )
+from foveate.escaping import printable
 
 if TYPE_CHECKING:
     from foveate.cli.progress import Board
@@ -133,7 +134,7 @@ def compare(
         print(json.dumps(result.to_dict() | {"report": str(report)}, indent=2))
     else:
         print_result(result)
-        print(report)
+        print(printable(str(report)))
     if result.failures:
         raise typer.Exit(2)
 
@@ -182,12 +183,13 @@ def print_result(result: "StudyResult") -> None:
     """The comparison as the report's own main table; the report says more."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from foveate.report import study_table
 
     told = study_table(result.folder)
     table = Table(
-        title=f"{told.caption}, against {result.baseline}",
+        title=Text(printable(f"{told.caption}, against {result.baseline}")),
         title_justify="left",
         title_style="bold",
         box=None,
@@ -197,15 +199,15 @@ def print_result(result: "StudyResult") -> None:
     for column in (told.columns[index] for index in shown):
         unit = f", {column.note}" if column.note in ("%", "ms") else ""
         heading = column.title.removesuffix(f" to {result.baseline}") + unit
-        table.add_column(heading, justify="right" if column.numeric else "left", no_wrap=True)
+        table.add_column(Text(printable(heading)), justify="right" if column.numeric else "left", no_wrap=True)
     for group in told.groups:
         for row in group.rows:
             cells = [row.cells[index] for index in shown]
-            table.add_row(*(f"{cell.text} {cell.sub}" if cell.interval else cell.text for cell in cells))
+            table.add_row(*(Text(printable(f"{cell.text} {cell.sub}" if cell.interval else cell.text)) for cell in cells))
     console = Console()
     console.print(table)
     for note in (
         *result.notes,
         *(f"{each.arm}, seed {each.seed}, failed: {each.sentence}" for each in result.failures),
     ):
-        console.print(note, markup=False, highlight=False)
+        console.print(printable(note), markup=False, highlight=False)

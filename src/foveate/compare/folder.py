@@ -20,7 +20,7 @@ from typing import Any
 
 from foveate.compare.arms import arm_folder
 from foveate.errors import RunError
-from foveate.files import write_atomic
+from foveate.files import write_alone
 from foveate.tasks.summary import Summary, read_summary
 
 __all__ = [
@@ -87,7 +87,7 @@ def write_json(path: Path, value: Any) -> None:
         RunError: If the folder cannot be written, such as a full disk.
     """
     try:
-        write_atomic(path, json.dumps(value, indent=2) + "\n")
+        write_alone(path, json.dumps(value, indent=2) + "\n")
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}") from None
 

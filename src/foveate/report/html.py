@@ -15,7 +15,7 @@ from foveate.compare.folder import read_plan
 from foveate.compare.result import ArmResult, StudyResult, summarise
 from foveate.errors import RunError
 from foveate.escaping import printable
-from foveate.files import write_atomic
+from foveate.files import write_alone
 from foveate.report import figures, looks, records, tables
 from foveate.report.answer import answer, max_time_of
 from foveate.report.froc import froc_curve
@@ -49,7 +49,7 @@ def write_report(folder: Path) -> Path:
     page = _study_page(folder) if kind_of_folder(folder) == "study" else _run_page(folder)
     path = folder / "report.html"
     try:
-        write_atomic(path, page)
+        write_alone(path, page)
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}") from None
     return path

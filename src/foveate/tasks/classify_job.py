@@ -3,6 +3,7 @@
 from foveate.data import Clips, Pictures
 from foveate.data.clip_folders import FolderClips
 from foveate.data.folders import FolderSplit
+from foveate.escaping import note_on_names
 from foveate.tasks import attention, files, maps, scoring
 from foveate.tasks.classify import Classifier, SampleModule, class_weights
 from foveate.tasks.clips import ClipSet, looped
@@ -34,7 +35,9 @@ class ClassifyJob(Job):
         self.head = head_of(self.network, len(self.samples.classes))
         if begun is None:
             _check_readable(self.samples, self.preprocess)
-            notes = notes_on(self.config, self.preprocess)
+            splits = self.samples.splits.values()
+            names = (split.name(index) for split in splits for index in range(len(split)))
+            notes = (*notes_on(self.config, self.preprocess), *note_on_names([*self.samples.classes, *names]))
             if isinstance(self.samples, Clips):
                 notes = (*_told(self.samples, self.preprocess), *notes)
             if notes:
