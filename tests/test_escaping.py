@@ -58,9 +58,7 @@ def test_numbers_and_plain_texts_stay(cell: object):
 def test_odd_names_are_told():
     assert note_on_names(["a.png", "b"]) == ()
     (note,) = note_on_names(["a.png", "caf\udce9.png", "\x07"])
-    assert note == (
-        r"2 names that are not UTF-8 or hold control characters are written escaped, such as caf\xe9.png"
-    )
+    assert note == (r"2 names that are not UTF-8 or hold control characters are written escaped, such as caf\xe9.png")
 
 
 def test_every_table_is_written_by_the_guarded_writer():

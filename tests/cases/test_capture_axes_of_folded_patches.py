@@ -10,16 +10,20 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.tnt import TNT
 from torch import nn
-from foveate.capture import Maps
 
 import foveate as fv
+from foveate.capture import Maps
 
 Build = Callable[[], nn.Module]
 SMALL_TNT = {"patch_size": 16, "embed_dim": 24, "inner_dim": 8, "depth": 1, "num_heads_inner": 2, "num_heads_outer": 2}
 SMALL_SWIN = {"patch_size": 2, "embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4, "num_classes": 3}
 SMALL_NEST = {"embed_dims": (8, 8, 8), "num_heads": (2, 2, 2), "depths": (1, 1, 1), "num_classes": 3}
 FOLDED: dict[str, tuple[Build, int, str]] = {  # builder, side of the pictures, a tap whose windows are folded
-    "mobilevit": (lambda: timm.create_model("mobilevit_xxs", num_classes=3), 64, "stages.2.1.transformer.0.attn.weights"),
+    "mobilevit": (
+        lambda: timm.create_model("mobilevit_xxs", num_classes=3),
+        64,
+        "stages.2.1.transformer.0.attn.weights",
+    ),
     "tnt": (lambda: TNT(img_size=32, num_classes=3, **SMALL_TNT), 32, "blocks.0.attn_in.weights"),
     "tnt, four times as many patches": (lambda: TNT(img_size=64, **SMALL_TNT), 64, "blocks.0.attn_in.weights"),
     "swin": (lambda: SwinTransformer(img_size=16, **SMALL_SWIN), 16, "layers.0.blocks.0.attn.weights"),

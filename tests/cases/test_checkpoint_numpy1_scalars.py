@@ -17,8 +17,17 @@ from foveate.tasks.weights import start_from
 
 BESIDE = {
     "a number": {"best": np.float64(0.9)},
-    "numbers of other kinds": {"best": np.float32(0.9), "epoch": np.int64(3), "done": np.bool_(True), "half": np.float16(1)},
-    "arrays": {"curve": np.linspace(0, 1, 5), "classes": np.array(["a", "b"]), "random": np.random.RandomState(0).get_state()},
+    "numbers of other kinds": {
+        "best": np.float32(0.9),
+        "epoch": np.int64(3),
+        "done": np.bool_(True),
+        "half": np.float16(1),
+    },
+    "arrays": {
+        "curve": np.linspace(0, 1, 5),
+        "classes": np.array(["a", "b"]),
+        "random": np.random.RandomState(0).get_state(),
+    },
     "a setting that is a path": {"args": {"data": Path("data/train")}},
 }
 

@@ -22,8 +22,12 @@ def behind(prefix: str, state: dict[str, Tensor] = STATE) -> dict[str, Tensor]:
 
 def counted(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A state after thop.profile, which counts in every module."""
-    parents = {"".join(f"{part}." for part in key.split(".")[:depth]) for key in state for depth in range(key.count(".") + 1)}
-    return state | {f"{at}total_{what}": torch.zeros(1, dtype=torch.float64) for at in parents for what in ("ops", "params")}
+    parents = {
+        "".join(f"{part}." for part in key.split(".")[:depth]) for key in state for depth in range(key.count(".") + 1)
+    }
+    return state | {
+        f"{at}total_{what}": torch.zeros(1, dtype=torch.float64) for at in parents for what in ("ops", "params")
+    }
 
 
 ALONE = {
@@ -40,7 +44,10 @@ ALONE = {
     "under ema alone": {"ema": {"module": behind("module."), "decay": 0.999, "updates": 7}},
     "under ema_state_dict alone": {"ema_state_dict": behind("model."), "step": 5},
     "under model_ema alone": {"model_ema": behind("module.") | {"n_averaged": torch.tensor(9)}},
-    "under an unusual name": {"classifier": STATE, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": []}},
+    "under an unusual name": {
+        "classifier": STATE,
+        "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": []},
+    },
 }
 
 
@@ -61,7 +68,9 @@ AVERAGES = {
 @pytest.mark.parametrize("held", AVERAGES.values(), ids=AVERAGES)
 def test_the_weights_that_are_not_averaged_are_read_and_told(held, tmp_path):
     torch.save(held, tmp_path / "net.pth")
-    with pytest.warns(UserWarning, match=r"net\.pth holds averaged weights under '[a-z_]+' too; those under '[a-z_]+' are"):
+    with pytest.warns(
+        UserWarning, match=r"net\.pth holds averaged weights under '[a-z_]+' too; those under '[a-z_]+' are"
+    ):
         assert torch.equal(inspect(tmp_path / "net.pth").state["fc.weight"], STATE["fc.weight"])
 
 
@@ -74,7 +83,9 @@ BESIDE = {
 
 @pytest.mark.parametrize("state", BESIDE.values(), ids=BESIDE)
 def test_other_tensors_beside_a_prefix_are_told(state):
-    with pytest.warns(UserWarning, match=r"the state dict holds \d+ tensors beside the network that are not read, such as"):
+    with pytest.warns(
+        UserWarning, match=r"the state dict holds \d+ tensors beside the network that are not read, such as"
+    ):
         assert torch.equal(inspect({"state_dict": state}).state["fc.weight"], STATE["fc.weight"])
 
 

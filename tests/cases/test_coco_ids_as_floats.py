@@ -63,7 +63,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("spoil", REFUSED.values(), ids=REFUSED)
 def test_what_is_no_whole_number_is_told(spoil, tmp_path):
-    with pytest.raises(DataError, match=r"no object to learn from .* annotations of a category that is not listed, left"):
+    with pytest.raises(
+        DataError, match=r"no object to learn from .* annotations of a category that is not listed, left"
+    ):
         open_boxes(write_coco(tmp_path, spoil))
 
 
@@ -95,7 +97,9 @@ def test_one_bad_outline_leaves_the_good_ones(bad, tmp_path):
             entry["segmentation"] = [GOOD, bad] if number == 3 else [GOOD]
 
     boxes = open_boxes(write_coco(tmp_path, spoil), masks=True)
-    assert [finding.what for finding in boxes.findings] == ["objects with outlines that are none, whose other outlines count"]
+    assert [finding.what for finding in boxes.findings] == [
+        "objects with outlines that are none, whose other outlines count"
+    ]
     masks = [split.masks(index) for split in boxes.splits.values() for index in range(len(split))]
     assert len(masks) == 8
     assert all(mask is not None and mask.shape[0] == 1 and mask.sum() == 480 for mask in masks)

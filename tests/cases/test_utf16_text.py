@@ -16,7 +16,11 @@ def write(folder, encode):
 
 
 def train(data, out):
-    settings = ("source=en", "target=nl", "network_options={\"embed_dim\": 16, \"num_heads\": 2, \"hidden_channels\": 32, \"encoder_layers\": 1, \"decoder_layers\": 1}")
+    settings = (
+        "source=en",
+        "target=nl",
+        'network_options={"embed_dim": 16, "num_heads": 2, "hidden_channels": 32, "encoder_layers": 1, "decoder_layers": 1}',
+    )
     chosen = [word for setting in settings for word in ("--set", setting)]
     return foveate("train", "translate", "--data", data, *chosen, "--epochs", "1", "--out", out)
 

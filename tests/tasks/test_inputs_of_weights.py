@@ -8,8 +8,8 @@ import timm
 import torch
 import torchvision
 
-from foveate.networks import catalogue
 from foveate.data import open_pictures
+from foveate.networks import catalogue
 from foveate.networks.published import PUBLISHERS, packed, to_publisher
 from foveate.networks.published.inputs import INPUTS, of_timm, of_torchvision
 from foveate.tasks.config import RunConfig
@@ -117,9 +117,7 @@ def test_what_is_chosen_is_told(shapes: Path):
     config = RunConfig(network="resnet18", pretrained=True, image_size=32, mean=[0.5] * 3)
     found = notes_on(config, preprocess_for(config, pictures, (3, 32, 32), inputs_of(config)))
     assert found[0].startswith("images are scaled and normalised otherwise than those of torchvision's ")
-    assert found[1] == (
-        "images of 32 x 32 are far from the 224 x 224 that the weights were trained on; see image_size"
-    )
+    assert found[1] == ("images of 32 x 32 are far from the 224 x 224 that the weights were trained on; see image_size")
 
 
 def test_weights_of_unknown_images_are_told(shapes: Path, tmp_path: Path):

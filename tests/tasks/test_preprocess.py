@@ -33,7 +33,12 @@ def test_trained_weights_keep_what_their_own_images_were_like(shapes: Path):
     assert (found.mean, found.std, found.crop, found.interpolation) == (known.mean, known.std, 0.5, "bicubic")
     chosen = {"mean": [0.0, 0.5, 1], "std": [1, 1, 2], "crop": 1.0, "interpolation": "bilinear"}
     found = preprocess_for(RunConfig(pretrained=True, **chosen), pictures, (3, 16, 16), known)
-    assert (found.mean, found.std, found.crop, found.interpolation) == ((0.0, 0.5, 1.0), (1.0, 1.0, 2.0), 1.0, "bilinear")
+    assert (found.mean, found.std, found.crop, found.interpolation) == (
+        (0.0, 0.5, 1.0),
+        (1.0, 1.0, 2.0),
+        1.0,
+        "bilinear",
+    )
 
 
 def test_one_of_mean_and_deviation_may_be_set(shapes: Path):
@@ -55,7 +60,9 @@ def test_the_middle_is_cut_out_of_what_is_scaled_and_boxes_go_along():
 
 def test_pictures_are_scaled_as_is_asked_for():
     image = torch.randint(0, 255, (1, 30, 30), dtype=torch.uint8)
-    fitted = [Preprocess(["a"], 1, (9, 9), (0.0,), (1.0,), interpolation=how).fit(image) for how in ("bilinear", "bicubic")]
+    fitted = [
+        Preprocess(["a"], 1, (9, 9), (0.0,), (1.0,), interpolation=how).fit(image) for how in ("bilinear", "bicubic")
+    ]
     assert not torch.equal(*fitted)
 
 

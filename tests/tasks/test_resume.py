@@ -312,7 +312,7 @@ def test_two_processes_that_are_killed_within_an_epoch_end_with_the_same_numbers
     process.wait()
     begun = take_up(killed)
     assert begun is not None
-    assert 0 < begun.standing.batch
+    assert begun.standing.batch > 0
     assert len(begun.standing.loss_parts) == 2
     assert train(config, killed).resumed == 1
     train(config, whole)

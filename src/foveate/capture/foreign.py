@@ -65,7 +65,9 @@ FOREIGN = (
     Foreign("timm.**.cbam.LightChannelAttn", "gate", "batch channel", "sigmoid()"),
     Foreign("timm.**.cbam.*SpatialAttn", "gate", "batch *space", "gate"),
     # timm: attention of patches that a network folds into the batch
-    Foreign("timm.**.Attention", "weights", FOLDED, "softmax()", within="timm.**.mobilevit.MobileVitBlock.transformer.**"),
+    Foreign(
+        "timm.**.Attention", "weights", FOLDED, "softmax()", within="timm.**.mobilevit.MobileVitBlock.transformer.**"
+    ),
     Foreign("timm.**.tnt.Attention", "weights", FOLDED, "softmax()", within="timm.**.tnt.Block.attn_in"),
     # timm: attention
     Foreign("timm.**.non_local_attn.NonLocalAttn", "weights", "batch query key", "softmax()"),

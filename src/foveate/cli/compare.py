@@ -1,6 +1,7 @@
 """foveate compare: which mechanism helps, what it costs, and what it looks at."""
 
 import json
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -124,7 +125,7 @@ def compare(
         result = run(
             study,
             out,
-            engine=chosen_engine(engine, workers, address, study.base.threads or 1),
+            engine=chosen_engine(engine, workers, address, study.base.threads or 1, drawn.note),
             workers=workers,
             fresh=fresh,
             progress=Drawing(drawn),
@@ -139,14 +140,20 @@ def compare(
         raise typer.Exit(2)
 
 
-def chosen_engine(name: EngineName, workers: int | None, address: str | None, threads: int) -> Any:
+def chosen_engine(
+    name: EngineName,
+    workers: int | None,
+    address: str | None,
+    threads: int,
+    on_note: Callable[[str], object] | None = None,
+) -> Any:
     """The engine asked for; None is the study's own choice, which takes `workers`."""
     from foveate.compare import RayEngine
 
     if name is EngineName.ray:
         if workers is not None:
             raise ValueError(f"--workers is for --engine local; a Ray cluster knows its own size; got {workers}")
-        return RayEngine(address, threads)
+        return RayEngine(address, threads, on_note=on_note)
     if address is not None:
         raise ValueError(f"--address is for --engine ray; got {address}")
     return None
@@ -203,7 +210,9 @@ def print_result(result: "StudyResult") -> None:
     for group in told.groups:
         for row in group.rows:
             cells = [row.cells[index] for index in shown]
-            table.add_row(*(Text(printable(f"{cell.text} {cell.sub}" if cell.interval else cell.text)) for cell in cells))
+            table.add_row(
+                *(Text(printable(f"{cell.text} {cell.sub}" if cell.interval else cell.text)) for cell in cells)
+            )
     console = Console()
     console.print(table)
     for note in (

@@ -68,7 +68,12 @@ def _show(facts: Mapping[str, Any]) -> None:
     from rich.text import Text
 
     table = Table(
-        title=Text(printable(facts["file"])), title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False
+        title=Text(printable(facts["file"])),
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
+        pad_edge=False,
     )
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -81,9 +86,7 @@ def _show(facts: Mapping[str, Any]) -> None:
     for name, value in (facts["architecture"] or {}).items():
         if value is None:
             continue
-        row(
-            f"  {name.replace('_', ' ')}", f"{value}" + (" (the publisher's code)" if name in facts["assumed"] else "")
-        )
+        row(f"  {name.replace('_', ' ')}", f"{value}" + (" (the publisher's code)" if name in facts["assumed"] else ""))
     if facts["parameters"]:
         row("parameters", f"{facts['parameters']:,}")
     if facts["macs"]:

@@ -59,7 +59,14 @@ def print_cost(title: str, cost: dict[str, float | int | None]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(printable(title)), title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    table = Table(
+        title=Text(printable(title)),
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
+        pad_edge=False,
+    )
     table.add_column()
     table.add_column(justify="right")
     for name, value in cost.items():

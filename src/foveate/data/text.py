@@ -158,9 +158,7 @@ def _pairs(source: Path, target: Path, tally: Tally) -> list[Pair]:
         else:
             if "\r" in one + other:
                 file = source if "\r" in one else target
-                tally.add(
-                    "lines with a lone carriage return inside, kept as one line", f"line {number} of {file.name}"
-                )
+                tally.add("lines with a lone carriage return inside, kept as one line", f"line {number} of {file.name}")
             pairs.append((one, other))
     return pairs
 

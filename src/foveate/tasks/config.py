@@ -26,6 +26,7 @@ __all__ = [
     "task_for",
 ]
 
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """What the runs of every task have; a task's own configuration adds to it. The same values give the same bits.

@@ -3,7 +3,6 @@
 import dataclasses
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from foveate.errors import CheckpointError
 from foveate.networks.published import inspect, read_file
@@ -52,7 +51,9 @@ def _of_file(path: str, changed: int, library: str, name: str) -> Inputs | None:
             return None
         found = _of_publisher(look.publisher, path, name)
         state = dict(look.state) or state
-    heads = {value.shape[0] for value in state.values() if value.ndim > 1 and value.shape[0] == (found and found.classes)}
+    heads = {
+        value.shape[0] for value in state.values() if value.ndim > 1 and value.shape[0] == (found and found.classes)
+    }
     return found if heads else None
 
 

@@ -134,9 +134,7 @@ def preprocess_for(
     plain = Preprocess(samples.classes, channels, size, (0.0,) * channels, (1.0,) * channels)
     if known is not None and len(known.mean) == channels:
         crop = known.crop if isinstance(samples, Pictures) else 1.0
-        plain = dataclasses.replace(
-            plain, mean=known.mean, std=known.std, crop=crop, interpolation=known.interpolation
-        )
+        plain = dataclasses.replace(plain, mean=known.mean, std=known.std, crop=crop, interpolation=known.interpolation)
     chosen = {name: value for name in ("crop", "interpolation") if (value := getattr(config, name)) is not None}
     plain = dataclasses.replace(plain, **chosen)
     given = {name: value for name in ("mean", "std") if (value := getattr(config, name)) is not None}

@@ -196,7 +196,9 @@ def inspect(source: str | Path | Mapping[str, Any], **options: Any) -> Inspectio
     return next((found for found in unfit if found.publisher), unfit[0])
 
 
-def _inspected(name: str, state: Mapping[str, Tensor], header: Mapping[str, str], options: Mapping[str, Any]) -> Inspection:
+def _inspected(
+    name: str, state: Mapping[str, Tensor], header: Mapping[str, str], options: Mapping[str, Any]
+) -> Inspection:
     """Return what a state dict is, whose keys are read as they are."""
     shapes = Shapes.of(state)
     publisher, found, problem = _recognise(shapes, header, options)

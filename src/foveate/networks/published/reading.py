@@ -27,7 +27,9 @@ _IGNORED = [f"numpy.{core}.{name}" for core in ("core", "_core") for name in _NU
 _IGNORED += ["numpy.ndarray", "numpy.dtype", *(f"numpy.{kind}" for kind in ("str_", "bool_", "float64", "float32"))]
 _IGNORED += [f"numpy.dtypes.{type(np.dtype(kind)).__name__}" for kind in "?bBhHiIqQefd"]
 _IGNORED += [
-    f"{module}.{kind}" for module in ("pathlib", "pathlib._local") for kind in ("PosixPath", "WindowsPath", "PurePosixPath")
+    f"{module}.{kind}"
+    for module in ("pathlib", "pathlib._local")
+    for kind in ("PosixPath", "WindowsPath", "PurePosixPath")
 ]
 HARMLESS: list[Any] = [argparse.Namespace, *((Ignored, name) for name in _IGNORED)]
 

@@ -86,7 +86,9 @@ def _innermost(held: object, source: str) -> object:
         if not inside and not _is_state(held):
             inside = [name for name, value in held.items() if _is_state(value)]
             if len(inside) > 1:
-                raise CheckpointError(f"{source} must hold one network; it has tensors under {', '.join(map(str, inside))}")
+                raise CheckpointError(
+                    f"{source} must hold one network; it has tensors under {', '.join(map(str, inside))}"
+                )
         if not inside:
             break
         averaged = [name for name in inside if name in AVERAGED]
