@@ -19,7 +19,7 @@ def train(data, out):
     settings = (
         "source=en",
         "target=nl",
-        'network_options={"embed_dim": 16, "num_heads": 2, "hidden_channels": 32, "encoder_layers": 1, "decoder_layers": 1}',
+        'network_options={"embed_dim": 16, "num_heads": 2, "hidden_channels": 32, "encoder_layers": 1}',
     )
     chosen = [word for setting in settings for word in ("--set", setting)]
     return foveate("train", "translate", "--data", data, *chosen, "--epochs", "1", "--out", out)
@@ -48,5 +48,6 @@ def test_text_without_a_mark_is_refused(codec, tmp_path):
     done = train(write(tmp_path, lambda text: text.encode(codec)), tmp_path / "run")
     assert done.status == 2
     assert done.errors == (
-        f"foveate: {tmp_path / 'train.en'} must be UTF-8; got UTF-16 or UTF-32 without a byte order mark: it has NUL bytes\n"
+        f"foveate: {tmp_path / 'train.en'} must be UTF-8; "
+        "got UTF-16 or UTF-32 without a byte order mark: it has NUL bytes\n"
     )

@@ -111,8 +111,8 @@ def test_what_is_chosen_is_told(shapes: Path):
     config = RunConfig(network="resnet18", pretrained=True)
     found = notes_on(config, preprocess_for(config, pictures, (3, 224, 224), inputs_of(config)))
     assert found == (
-        "images are scaled and normalised as those of torchvision's ResNet18_Weights.IMAGENET1K_V1: 224 x 224, bilinear, "
-        "crop 0.875, mean 0.485, 0.456, 0.406, std 0.229, 0.224, 0.225",
+        "images are scaled and normalised as those of torchvision's ResNet18_Weights.IMAGENET1K_V1: 224 x 224, "
+        "bilinear, crop 0.875, mean 0.485, 0.456, 0.406, std 0.229, 0.224, 0.225",
     )
     config = RunConfig(network="resnet18", pretrained=True, image_size=32, mean=[0.5] * 3)
     found = notes_on(config, preprocess_for(config, pictures, (3, 32, 32), inputs_of(config)))

@@ -162,7 +162,7 @@ def _scenes(
     for entry in images:
         if as_id(entry.get("id")) is None or not isinstance(entry.get("file_name"), str):
             raise DataError(f"{path} must give each image an id and a file_name; got {str(entry)[:200]}")
-    images = [entry | {"id": as_id(entry["id"])} for entry in images]
+    images = [{**entry, "id": as_id(entry["id"])} for entry in images]
     folder = _folder(path, [entry["file_name"] for entry in images], folders)
     scenes: dict[int | str, Scene | None] = {}
     for entry in images:

@@ -116,7 +116,7 @@ def _timm_by_file() -> dict[str, str]:
     import timm
 
     names = timm.list_pretrained()
-    urls = {_stem(found.url): name for name in names if (found := timm.get_pretrained_cfg(name)) and found.url}
+    urls = {_stem(str(found.url)): name for name in names if (found := timm.get_pretrained_cfg(name)) and found.url}
     return urls | {name: name for name in names}
 
 
