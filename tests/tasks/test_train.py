@@ -60,6 +60,7 @@ def test_a_network_learns_and_leaves_a_whole_folder(shapes: Path, tmp_path: Path
     assert read_summary(tmp_path) == summary
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert {name for name in names if not name.startswith("tensorboard/")} == {
+        ".lock",
         "config.json",
         "metrics.csv",
         "predictions.csv",
