@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from foveate.cli.options import Json
+from foveate.escaping import printable
 
 __all__ = ["evaluate"]
 
@@ -45,7 +46,7 @@ def evaluate(
     width = max(len(name) for name in metrics if name not in ends)
     for name, value in metrics.items():
         if name not in ends:
-            print(f"{name:<{width}}  {shown(value)}{interval(metrics, name)}")
+            print(printable(f"{name:<{width}}  {shown(value)}{interval(metrics, name)}"))
 
 
 def shown(value: float | str | None) -> str:

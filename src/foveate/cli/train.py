@@ -22,6 +22,7 @@ from foveate.cli.options import (
     given,
     task_of,
 )
+from foveate.escaping import printable
 
 __all__ = ["train"]
 
@@ -102,5 +103,5 @@ def train(
     measure, words = MEASURES[summary.task]
     value = summary.metrics[measure]
     told = "nothing to test on" if value is None else f"test {words} {value:.4f}"
-    print(f"{summary.arm}, seed {summary.seed}: {told} after {summary.epochs:.3g} epochs")
-    print(out)
+    print(printable(f"{summary.arm}, seed {summary.seed}: {told} after {summary.epochs:.3g} epochs"))
+    print(printable(str(out)))

@@ -22,7 +22,6 @@ from foveate.compare.folder import (
     VERSION,
     Failure,
     clear_study,
-    locked,
     read_failures,
     read_result,
     write_failures,
@@ -34,6 +33,7 @@ from foveate.compare.result import StudyResult, summarise
 from foveate.compare.task import task_named
 from foveate.compare.work import Work
 from foveate.errors import RunError
+from foveate.locking import locked
 from foveate.tasks.config import RunConfig, TrainingConfig
 from foveate.tasks.summary import Summary
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from foveate.compare.controls import WIDER, matching_width
-from foveate.compare.folder import locked, run_folder
+from foveate.compare.folder import run_folder
 from foveate.compare.task import task_named
 from foveate.errors import RunError
+from foveate.locking import locked
 from foveate.tasks.config import TrainingConfig
 
 __all__ = ["Report", "Work", "measure_arms", "survey_arms", "train_arm"]

@@ -6,12 +6,14 @@ from foveate.data import Clips, Pictures
 from foveate.data.clip_folders import FolderClips
 from foveate.data.depth import settle_depth
 from foveate.data.folders import FolderSplit
+from foveate.escaping import note_on_names
 from foveate.tasks import attention, files, maps, scoring
 from foveate.tasks.classify import Classifier, SampleModule, class_weights
 from foveate.tasks.clips import ClipSet, looped
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
 from foveate.tasks.hosts import build, new_modules, open_samples
+from foveate.tasks.inputs_of_weights import inputs_of, notes_on
 from foveate.tasks.job import Job, Measured
 from foveate.tasks.layout import channels_last
 from foveate.tasks.preprocess import KEY, Preprocess, preprocess_for
@@ -33,13 +35,16 @@ class ClassifyJob(Job):
         self.network, shape, self.sites = build(self.config, samples=self.samples)
         channels_last(self.network)
         self.new = new_modules(self.config, self.network, self.sites)
-        found = preprocess_for(self.config, self.samples, self.network, shape)
+        found = preprocess_for(self.config, self.samples, shape, inputs_of(self.config))
         self.preprocess = dataclasses.replace(found, bits=depth.bits)
         self.head = head_of(self.network, len(self.samples.classes))
         if begun is None:
             _check_readable(self.samples, self.preprocess)
+            splits = self.samples.splits.values()
+            names = (split.name(index) for split in splits for index in range(len(split)))
             notes = _told(self.samples, self.preprocess) if isinstance(self.samples, Clips) else ()
-            if notes := (*notes, *depth.notes()):
+            notes = (*notes, *depth.notes(), *notes_on(self.config, self.preprocess))
+            if notes := (*notes, *note_on_names([*self.samples.classes, *names])):
                 self.tell("prepare", 0.0, notes=notes)
 
     def learner(self, standing: Standing) -> tuple[Classifier, SampleModule]:

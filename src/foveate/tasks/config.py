@@ -14,7 +14,7 @@ from foveate.errors import RunError
 from foveate.files import irregular
 from foveate.rules import MAX_FILE_MIB, MAX_PIXELS, ReadRules
 from foveate.tasks.embedded import DEMO_SETTINGS, EMBEDDED_SETTINGS
-from foveate.tasks.kinds import check_bits, fits, kinds, words
+from foveate.tasks.kinds import check_bits, check_pixels, fits, kinds, words
 
 __all__ = [
     "DEMO_SETTINGS",
@@ -177,7 +177,12 @@ class RunConfig(TrainingConfig):
             320/224 of theirs, and flips). One draw for all frames of a clip.
         bits: Bits of grey images of 16 bits, 8 to 16: 2**bits - 1 becomes white. Default: the smallest of 8, 10, 12, 14
             and 16 that hold the training images.
-        image_size: Side to which pictures are brought. Default: their own where all are alike, else 224.
+        image_size: Side to which pictures are brought. Default: that of the images that the weights were trained on, if
+            a run starts from weights and it is known; else the pictures' own where all are alike, else 224.
+        mean: Of each channel, of pixels in 0..1. Default: as of the weights, likewise; else of the training data.
+        std: Likewise.
+        crop: Fraction of the scaled picture's shorter side that is cut out. Default: as of the weights; else 1.
+        interpolation: How pictures are scaled, "bilinear" or "bicubic". Default: as of the weights; else bilinear.
         class_weights: Weigh the loss by the inverse frequency of the classes.
         frames: How many frames of a video make a clip. Default: 32 where the network steps in time as published; or 8.
         frame_stride: From one frame of a clip to the next. Default: as far as most training videos are long enough
@@ -196,6 +201,10 @@ class RunConfig(TrainingConfig):
     augment: Literal["none", "digits", "standard", "crops", "trivial", "jitter"] = "standard"
     bits: int | None = None
     image_size: int | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    crop: float | None = None
+    interpolation: Literal["bilinear", "bicubic"] | None = None
     class_weights: bool = False
     label_smoothing: float = 0.0
     frames: int | None = None
@@ -213,6 +222,7 @@ class RunConfig(TrainingConfig):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more; got {value}")
         check_bits(self.bits)
+        check_pixels(self.mean, self.std, self.crop)
         if self.test_crops not in (None, 1, 3):
             raise ValueError(f"test_crops must be 1 or 3; got {self.test_crops}")
         if not 0 <= self.label_smoothing < 1:

@@ -15,6 +15,7 @@ from foveate.layers import AttentionGate
 from foveate.rules import reading
 from foveate.surgery.hook import Start
 from foveate.tasks.config import RunConfig
+from foveate.tasks.inputs_of_weights import inputs_of
 from foveate.tasks.preprocess import CLIP_FIELDS
 from foveate.tasks.weights import fetch_published, heads_of, load_into, read_weights, start_from
 
@@ -140,6 +141,9 @@ def _picture_shape(config: RunConfig, pictures: Pictures | Clips) -> Shape:
     fixed = _fixed_size(config.network)
     if fixed is not None:
         return channels, *fixed
+    known = inputs_of(config)
+    if known is not None:
+        return channels, *known.size
     if pictures.size is not None and max(pictures.size) <= LARGEST_OWN_SIDE:
         return channels, *pictures.size
     return channels, USUAL_SIDE, USUAL_SIDE

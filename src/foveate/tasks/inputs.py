@@ -9,6 +9,7 @@ from torch import Tensor
 
 from foveate.data import SUFFIXES
 from foveate.data.clip_folders import FolderClips, clips_in, holds_frames
+from foveate.data.faults import joined
 from foveate.data.folders import FolderSplit
 from foveate.errors import DataError
 
@@ -31,7 +32,7 @@ def each_picture() -> Iterator[Callable[[Callable[[int], Tensor], int], Tensor |
 
     yield usable
     if faults:
-        raise DataError("\n".join(faults))
+        raise joined(faults)
 
 
 def keep_apart(inputs: Sequence[Path], out: Path, what: str = "pictures") -> None:

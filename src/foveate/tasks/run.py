@@ -49,13 +49,13 @@ def train(
         command: What to give as the way to repeat the run. Default: a `foveate train` that does.
 
     Raises:
-        RunError: The folder holds another run, is damaged, or cannot be written.
+        RunError: The folder holds another run, is damaged, or cannot be written; or another process works in it.
         DataError: The pictures cannot be used.
         TrainingError: The loss is not finite.
     """
     out = Path(out)
     config = _absolute(config)
-    with files.world_errors(out), reading(config.read_rules):
+    with files.world_errors(out), files.alone(out, config, fresh=fresh), reading(config.read_rules):
         files.prepare(out, config, fresh=fresh)
         finished = read_summary(out)
         if finished is not None:

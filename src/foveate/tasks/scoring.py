@@ -1,6 +1,5 @@
 """What a trained network says of pictures, and how good that is."""
 
-import csv
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from foveate.data import ClipSplit, Split
 from foveate.errors import DataError
+from foveate.escaping import TableWriter
 from foveate.files import write_atomic
 from foveate.tasks.answers import logits_of
 from foveate.tasks.clips import sample_set
@@ -92,7 +92,7 @@ def write_predictions(
 ) -> None:
     """A row a sample: index, name, label if it is known, prediction, and the probability of each class."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = TableWriter(text)
     known = ["label"] if labels is not None else []
     writer.writerow(["index", "name", *known, "prediction", *(f"p_{kind}" for kind in classes)])
     probabilities = logits.double().softmax(dim=1)

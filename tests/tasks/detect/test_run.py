@@ -39,6 +39,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_a_run_writes_its_whole_folder(run: Path):
     found = {path.relative_to(run).as_posix() for path in run.rglob("*") if "tfevents" not in path.name}
     assert found == {
+        ".lock",
         "checkpoints",
         "checkpoints/last.ckpt",
         "checkpoints/previous.ckpt",

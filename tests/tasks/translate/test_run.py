@@ -39,6 +39,7 @@ def test_a_run_writes_its_whole_folder(run: Path):
     found = {path.relative_to(run).as_posix() for path in run.rglob("*") if "tfevents" not in path.name}
     steps = [int(row["step"]) for row in rows(run / "metrics.csv")]
     assert found == {
+        ".lock",
         "bleu.json",
         "checkpoints",
         "checkpoints/last.ckpt",

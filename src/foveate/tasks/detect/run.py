@@ -1,6 +1,5 @@
 """Make and use a run that detects."""
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import nn
 from foveate.data.boxes import open_box_split
 from foveate.data.depth import set_bits
 from foveate.errors import DataError
+from foveate.escaping import TableWriter
 from foveate.files import write_atomic
 from foveate.networks import catalogue
 from foveate.tasks import files
@@ -179,7 +179,7 @@ def _check_threshold(threshold: float) -> None:
 
 def _write_gates(path: Path, seen: Sequence[tuple[str, Attention]]) -> Path:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = TableWriter(text)
     writer.writerow(["picture", "tap", "channel", "gate"])
     for name, attention in seen:
         for tap, gates in attention.gates.items():

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from foveate.data.faults import joined
 from foveate.data.nifti import is_nifti
 from foveate.data.stacks import Stack
 from foveate.data.volume_stacks import cut_stack
@@ -197,7 +198,7 @@ def _each(given: Scans, preparation: Preparation) -> Iterator[Iterator[tuple[str
 
     yield readable()
     if faults:
-        raise DataError("\n".join(faults))
+        raise joined(faults)
 
 
 def _counted(lesions: int, least: float) -> str:
