@@ -24,15 +24,14 @@ from foveate.data.description import classes_of, classes_seen, modalities_of, mo
 from foveate.data.dicom import COMPANIONS, SLICES, is_slice
 from foveate.data.nifti import NIFTI, is_nifti, read_nifti_shape
 from foveate.data.reading import SUFFIXES
+from foveate.data.split_names import JUNK, SPLIT_WORDS, inside, split_folders, split_of, visible_folders
 from foveate.data.volumes import Case
 from foveate.errors import DataError
 
 __all__ = ["Listing", "list_cases", "stem"]
 
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-SPLITS |= {"test": "test", "testing": "test"}
-LABELS = ("labels", "masks")
-NOT_DATA = {"thumbs.db", "desktop.ini"}
+IMAGES = ("images", "image", "imgs", "img")
+LABELS = ("labels", "masks", "label", "mask")
 OBJECTS = (["background", "lesion"], {0: 0, 1: 1})
 
 Found = dict[str, list[Case]]
@@ -108,8 +107,10 @@ def _spatial_dims(path: Path) -> int:
 
 def _decathlon(root: Path, said: Path, about: Mapping[str, Any]) -> Found:
     parts: list[tuple[str, list[str], str | None]] = []
-    for key, split in SPLITS.items():
-        entries = about.get(key, [])
+    for key, entries in about.items():
+        split = split_of(key)
+        if split is None or (isinstance(entries, int) and key not in SPLIT_WORDS[split]):
+            continue
         if not isinstance(entries, list):
             raise DataError(f"{said} must list cases under {key!r}; got {entries!r}")
         for entry in entries:
@@ -170,33 +171,44 @@ def _nnunet_part(images: Path, labels: Path, ending: str) -> list[Case]:
 
 
 def _pairs(root: Path) -> Found:
-    folders = {SPLITS[path.name]: path for path in _entries(root) if path.is_dir() and path.name in SPLITS}
-    if "train" in folders:
-        return {split: _pair(folder, f"{split}/") for split, folder in folders.items()}
+    named = split_folders(visible_folders(root))
+    if "train" in named or (named and not _named(root, IMAGES)):
+        return {split: _pair(inside(folder, _is_pair), f"{split}/") for split, folder in named.items()}
+    root = inside(root, _is_pair)
     cases = _pair(root, "")
     firsts = {case.name.partition("/")[0] for case in cases if "/" in case.name}
-    if "train" not in {SPLITS.get(first) for first in firsts}:
+    if not firsts or not any(map(split_of, firsts)):
         return {"train": cases}
     found: Found = {}
     for case in cases:
-        first = case.name.partition("/")[0]
-        if first not in SPLITS:
+        first, slash, _ = case.name.partition("/")
+        split = split_of(first) if slash else None
+        if split is None:
             raise DataError(f"{root / 'images'} must hold train, val and test and nothing beside; got {first}")
-        found.setdefault(SPLITS[first], []).append(case)
+        found.setdefault(split, []).append(case)
     return found
 
 
+def _is_pair(folder: Path) -> bool:
+    return bool(_named(folder, IMAGES) and _named(folder, LABELS))
+
+
+def _named(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Return the folders of a folder that have one of some names, in any capitals."""
+    return [path for path in _entries(folder) if path.is_dir() and path.name.lower() in names]
+
+
 def _pair(folder: Path, prefix: str) -> list[Case]:
-    images = folder / "images"
-    labels = [folder / name for name in LABELS if (folder / name).is_dir()]
-    if not images.is_dir() or len(labels) > 1 or (not labels and prefix != "test/"):
+    images, labels = _named(folder, IMAGES), _named(folder, LABELS)
+    if len(images) != 1 or len(labels) > 1 or (not labels and prefix != "test/"):
         known = "a dataset.json that lists its cases, imagesTr and labelsTr, or images and one of labels and masks"
         held = ", ".join(path.name for path in _entries(folder)[:12]) or "nothing"
         raise DataError(f"{folder} must hold {known}; it holds {held}")
+    pictures = _by_stem(images[0], series=True)
     if not labels:
-        return [Case(prefix + name, (path,)) for name, path in _by_stem(images, series=True).items()]
-    pictures, masks = _by_stem(images, series=True), _by_stem(labels[0])
-    _check_paired(images, labels[0], pictures, masks)
+        return [Case(prefix + name, (path,)) for name, path in pictures.items()]
+    masks = _by_stem(labels[0])
+    _check_paired(images[0], labels[0], pictures, masks)
     return [Case(prefix + name, (path,), masks[name]) for name, path in pictures.items()]
 
 
@@ -249,6 +261,6 @@ def _visible(folder: Path) -> list[Path]:
 
     files = []
     for place, below, names in os.walk(folder, onerror=refuse):
-        below[:] = [name for name in below if not name.startswith(".")]
-        files += [Path(place) / name for name in names if not name.startswith(".") and name.lower() not in NOT_DATA]
+        below[:] = [name for name in below if not name.startswith(".") and name.lower() not in JUNK]
+        files += [Path(place) / name for name in names if not name.startswith(".") and name.lower() not in JUNK]
     return sorted(files)
