@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from foveate.data.faults import raise_faults
-from foveate.data.labels import tally
+from foveate.data.labels import IGNORED, tally
 from foveate.data.scans import read_case
 from foveate.data.volumes import Case, Volume, Volumes
 from foveate.errors import DataError
@@ -27,6 +27,7 @@ class CaseFacts:
         shape: Of its space.
         spacing: In millimetres.
         voxels: Of each class.
+        ignored: Voxels that are neither learned nor scored.
     """
 
     name: str
@@ -34,6 +35,7 @@ class CaseFacts:
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     voxels: tuple[int, ...]
+    ignored: int = 0
 
 
 def check_cases(volumes: Volumes, progress: Callable[[int, int], object] | None = None) -> list[CaseFacts]:
@@ -71,7 +73,8 @@ def check_cases(volumes: Volumes, progress: Callable[[int, int], object] | None 
 def _facts(volume: Volume, split: str, num_classes: int) -> CaseFacts:
     counts = Counter() if volume.label is None else tally(volume.label.numpy(), Path(volume.name))
     voxels = tuple(counts[number] for number in range(num_classes))
-    return CaseFacts(volume.name, split, tuple(volume.image.shape[1:]), volume.spacing, voxels)
+    ignored = counts[IGNORED] if num_classes <= IGNORED else 0
+    return CaseFacts(volume.name, split, tuple(volume.image.shape[1:]), volume.spacing, voxels, ignored)
 
 
 def _digest(volume: Volume) -> bytes:

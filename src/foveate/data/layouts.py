@@ -15,13 +15,14 @@ Hidden files, among them the "._" files of macOS, are passed over.
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from foveate.data.description import classes_of, classes_seen, modalities_of, modalities_seen, read_description
+from foveate.data.description import classes_of, modalities_of, modalities_seen, read_description, without
 from foveate.data.dicom import COMPANIONS, SLICES, is_slice
+from foveate.data.mask_values import MaskRule, classes_seen
 from foveate.data.nifti import NIFTI, is_nifti, read_nifti_shape
 from foveate.data.reading import SUFFIXES
 from foveate.data.split_names import JUNK, SPLIT_WORDS, inside, split_folders, split_of, visible_folders
@@ -46,11 +47,13 @@ class Listing:
         spatial_dims: 2 or 3.
         modalities: The name of each channel.
         classes: Their names, the background first.
-        values: The class of each label value.
+        values: The class of each label value; IGNORED for those that are neither learned nor scored.
         cases: Those with labels that are not said to be for validation or testing.
         val: Those for validation; None where nothing says so.
         test: Those for testing; None where nothing says so.
         unlabelled: Those without labels.
+        voxels: Of each class, where the labels were read for it.
+        notes: Oddities, a sentence each.
     """
 
     root: Path
@@ -62,34 +65,50 @@ class Listing:
     val: list[Case] | None
     test: list[Case] | None
     unlabelled: list[Case]
+    voxels: Mapping[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
-def list_cases(path: Path, *, instances: bool = False) -> Listing:
+def list_cases(path: Path, *, instances: bool = False, rule: MaskRule | None = None, train: bool = True) -> Listing:
     """List the cases of a folder, or of the dataset.json in it, under any name.
 
-    With `instances` every number above 0 in a label is an object of its own, so nothing is asked about classes.
+    Args:
+        path: The folder or the file.
+        instances: Every number above 0 in a label is an object of its own, so nothing is asked about classes.
+        rule: What is said of the values in masks.
+        train: Cases to train with are needed; else some case with a label is enough.
     """
+    rule = rule or MaskRule()
     if not path.exists():
         raise DataError(f"{path} does not exist")
     root, said = (path, path / "dataset.json") if path.is_dir() else (path.parent, path)
     about = read_description(said) if said.exists() else {}
     if "file_ending" in about or (not about and (root / "imagesTr").is_dir()):
         found = _nnunet(root, said, about)
-    elif "training" in about:
+    elif any(split_of(key) and isinstance(entries, list) for key, entries in about.items()):
         found = _decathlon(root, said, about)
     else:
         found = _pairs(root)
     every = [case for cases in found.values() for case in cases]
     labelled = {split: [case for case in cases if case.label] for split, cases in found.items()}
-    if not labelled.get("train"):
-        raise DataError(f"{root} has no case with a label to train with")
+    with_label = list(chain(*labelled.values()))
+    if not (labelled.get("train") if train else with_label):
+        raise DataError(f"{root} has no case with a label to {'train with' if train else 'measure on'}")
     modalities = modalities_of(said, about) or modalities_seen(every)
-    classes, values = OBJECTS if instances else classes_of(said, about) or classes_seen(chain(*labelled.values()))
+    known = OBJECTS if instances else classes_of(said, about)
+    seen = classes_seen(with_label, rule) if known is None else None
+    classes, values = known or (seen.names, seen.values)  # pyright: ignore[reportOptionalMemberAccess]
+    if rule.threshold is not None and len(classes) != 2:
+        raise DataError(f"threshold is for the background and one class; {root} has {', '.join(classes)}")
+    if rule.ignore and not instances:
+        classes, values = without((classes, dict(values)), rule.ignore, root)
     val = labelled.get("val") or None
     test = labelled.get("test") or ([] if val else None)
     unlabelled = [case for case in every if not case.label]
-    dims = _spatial_dims(labelled["train"][0].images[0])
-    return Listing(root, dims, modalities, classes, values, labelled["train"], val, test, unlabelled)
+    dims = _spatial_dims(with_label[0].images[0])
+    parts = (labelled.get("train", []), val, test, unlabelled)
+    about_masks = (seen.voxels, seen.notes) if seen else ({}, [])
+    return Listing(root, dims, modalities, classes, values, *parts, *about_masks)
 
 
 def stem(path: Path) -> str:

@@ -78,7 +78,9 @@ def open_volume_stacks(
     """Open what open_volumes takes; see open_stacks."""
     if plane not in PLANES:
         raise ValueError(f"plane is one of {', '.join(PLANES)}; got {plane!r}")
-    volumes = open_volumes(path, fold=fold, folds=folds, split_file=split_file, instances=instances)
+    volumes = open_volumes(path, fold=fold, folds=folds, split_file=split_file, instances=instances, ignore=[])
+    if volumes.ignored_values:
+        raise DataError(f"{path} has labels to ignore, which are for segmentation; lesions have classes alone")
     if volumes.spatial_dims != 3:
         raise DataError(f"stacks are cut from volumes, of three axes of space; {path} holds pictures, of two")
     number = _channel(volumes, channel)

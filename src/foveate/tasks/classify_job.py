@@ -1,8 +1,12 @@
 """One call of train that classifies pictures or clips."""
 
+from collections.abc import Iterable, Mapping
+
 from foveate.data import Clips, Pictures
 from foveate.data.clip_folders import FolderClips
+from foveate.data.contents import Content, contents_of
 from foveate.data.folders import FolderSplit
+from foveate.data.overview import of_samples
 from foveate.tasks import attention, files, maps, scoring
 from foveate.tasks.classify import Classifier, SampleModule, class_weights
 from foveate.tasks.clips import ClipSet, looped
@@ -33,8 +37,11 @@ class ClassifyJob(Job):
         self.head = head_of(self.network, len(self.samples.classes))
         if begun is None:
             _check_readable(self.samples, self.preprocess)
-            if isinstance(self.samples, Clips):
-                self.tell("prepare", 0.0, notes=_told(self.samples, self.preprocess))
+            chosen = _told(self.samples, self.preprocess) if isinstance(self.samples, Clips) else ()
+            self.tell_data(of_samples(self.samples), *chosen)
+
+    def contents(self) -> Mapping[str, Iterable[Content]]:
+        return {name: contents_of(split, self.samples.classes) for name, split in self.samples.splits.items()}
 
     def learner(self, standing: Standing) -> tuple[Classifier, SampleModule]:
         config, train = self.config, self.samples.splits["train"]

@@ -10,7 +10,7 @@ from foveate.errors import FoveateError, RunError
 from foveate.files import write_atomic
 from foveate.tasks.config import TrainingConfig, read_config
 
-__all__ = ["CONFIG", "LAST", "METRICS", "MODEL", "PREVIOUS", "prepare", "world_errors"]
+__all__ = ["CONFIG", "LAST", "METRICS", "MODEL", "PREVIOUS", "RECORD", "prepare", "world_errors"]
 
 CONFIG = "config.json"
 METRICS = "metrics.csv"
@@ -21,6 +21,7 @@ BLEU = "bleu.json"
 SPLITS = "splits.json"
 SLICES = "slices.json"
 FROC = "froc.csv"
+RECORD = "data.json"
 MODEL = "model.safetensors"
 SUMMARY = "summary.json"
 MAPS = "maps"
@@ -30,7 +31,7 @@ LAST = f"{CHECKPOINTS}/last.ckpt"
 PREVIOUS = f"{CHECKPOINTS}/previous.ckpt"
 BEST = f"{CHECKPOINTS}/best.safetensors"
 
-OWN = (CONFIG, METRICS, PREDICTIONS, CASES, BLEU, PREPARATION, SPLITS, SLICES, FROC, MODEL, SUMMARY, MAPS)
+OWN = (CONFIG, METRICS, PREDICTIONS, CASES, BLEU, PREPARATION, RECORD, SPLITS, SLICES, FROC, MODEL, SUMMARY, MAPS)
 OWN += (CHECKPOINTS, TENSORBOARD)
 MAY_CHANGE = ("num_workers",)  # does not change the numbers
 

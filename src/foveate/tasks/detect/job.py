@@ -1,7 +1,11 @@
 """One call of train that detects."""
 
+from collections.abc import Iterable, Mapping
+
 from foveate.data.box_checks import check_boxes
 from foveate.data.boxes import Boxes, open_boxes
+from foveate.data.contents import Content, contents_of
+from foveate.data.overview import of_boxes
 from foveate.files import write_atomic
 from foveate.networks import DETR
 from foveate.tasks import files
@@ -45,8 +49,11 @@ class DetectJob(Job):
         found = prepare_for(self.config, self.boxes)
         facts, findings = check_boxes(self.boxes, lambda done, count: self.tell("check", done / count))
         write_atomic(path, found.to_json())
-        self.tell("prepare", 1.0, notes=describe(self.config, found, self.boxes, facts, findings))
+        self.tell_data(of_boxes(self.boxes, facts), *describe(self.config, found, self.boxes, facts, findings))
         return found
+
+    def contents(self) -> Mapping[str, Iterable[Content]]:
+        return {name: contents_of(split) for name, split in self.boxes.splits.items()}
 
     def learner(self, standing: Standing) -> tuple[Detector, BoxModule]:
         learning = learning_modules(self.config, self.sites)

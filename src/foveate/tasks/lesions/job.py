@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from foveate.data import SPLITS
+from foveate.data.contents import Content, contents_of
 from foveate.data.masks import check_extra
+from foveate.data.overview import of_stacks
 from foveate.data.stack_checks import StackFacts, check_stacks
 from foveate.data.stacks import Stacks, StackSplit, open_stacks
 from foveate.errors import DataError, RunError
@@ -89,8 +91,11 @@ class LesionJob(Job):
         told = {name: [dataclasses.asdict(each) for each in held] for name, held in facts.items()}
         write_atomic(slices, json.dumps(told) + "\n")
         write_atomic(path, found.to_json())
-        self.tell("prepare", 1.0, notes=describe(found, self.stacks, facts, findings))
+        self.tell_data(of_stacks(self.stacks, facts), *describe(found, self.stacks, facts, findings))
         return found, facts
+
+    def contents(self) -> Mapping[str, Iterable[Content]]:
+        return {name: contents_of(split) for name, split in self.stacks.splits.items()}
 
     def learner(self, standing: Standing) -> tuple[LesionLearner, SliceModule]:
         config = self.config

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable, Mapping
 
 from foveate.data.checks import check_cases
+from foveate.data.contents import Content, contents_of
+from foveate.data.overview import of_volumes
 from foveate.data.scans import read_case
 from foveate.data.volumes import Volumes
 from foveate.files import write_atomic
@@ -57,12 +60,15 @@ class SegmentJob(Job):
         path, train = self.out / files.PREPARATION, self.volumes.splits["train"]
         if begun is not None and path.exists():
             return Preparation.from_json(path.read_text(encoding="utf-8"))
-        check_cases(self.volumes, lambda done, count: self.tell("check", done / count))
+        facts = check_cases(self.volumes, lambda done, count: self.tell("check", done / count))
         found = prepare_for(self.config, self.volumes, lambda index: read_case(train[index], self.volumes), len(train))
         write_atomic(self.out / files.SPLITS, json.dumps(self.volumes.names(), indent=1) + "\n")
         write_atomic(path, found.to_json())
-        self.tell("prepare", 0.0, notes=describe(found, self.volumes))
+        self.tell_data(of_volumes(self.volumes, facts), *describe(found))
         return found
+
+    def contents(self) -> Mapping[str, Iterable[Content]]:
+        return {name: contents_of(cases) for name, cases in self.volumes.splits.items()}
 
     def _check_memory(self) -> None:
         config, prepared = self.config, self.preparation

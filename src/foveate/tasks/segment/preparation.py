@@ -60,6 +60,7 @@ class Preparation:
         spacing: Of the network's grid along right, anterior and superior, in mm; None for that of the file.
         intensities: What is done with the values of each channel.
         patch_size: Of the windows.
+        ignored: Label values in files that are neither learned nor scored.
     """
 
     classes: list[str]
@@ -69,6 +70,7 @@ class Preparation:
     spacing: tuple[float, ...] | None
     intensities: list[Intensity]
     patch_size: tuple[int, ...]
+    ignored: tuple[int, ...] = ()
 
     def prepare(self, volume: Volume) -> Prepared:
         """Bring a case to the network's grid and intensities.
@@ -103,6 +105,7 @@ class Preparation:
             "intensities": [Intensity(**rule) for rule in held["intensities"]],
             "spacing": None if held["spacing"] is None else tuple(held["spacing"]),
             "patch_size": tuple(held["patch_size"]),
+            "ignored": tuple(held.get("ignored", ())),
         }
         return cls(**held)
 
@@ -144,18 +147,18 @@ def prepare_for(config: SegmentConfig, volumes: Volumes, read: Callable[[int], V
         None if spacing is None else tuple(spacing),
         intensities,
         tuple(patch),
+        tuple(volumes.ignored_values),
     )
 
 
-def describe(preparation: Preparation, volumes: Volumes) -> tuple[str, ...]:
+def describe(preparation: Preparation) -> tuple[str, ...]:
     """What was chosen, in lines to show before training begins."""
-    counts = ", ".join(f"{len(cases)} {split}" for split, cases in volumes.splits.items())
     space = f"patches of {' x '.join(map(str, preparation.patch_size))}"
     if preparation.spacing is not None:
         steps = " x ".join(f"{step:g}" for step in preparation.spacing)
         space = f"axes to right, anterior, superior; voxels of {steps} mm; {space}"
     channels = zip(preparation.modalities, preparation.intensities, strict=True)
-    return f"cases: {counts} ({volumes.rule})", space, *(f"{name}: {_rule(each)}" for name, each in channels)
+    return space, *(f"{name}: {_rule(each)}" for name, each in channels)
 
 
 def _rule(rule: Intensity) -> str:
