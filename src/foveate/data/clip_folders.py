@@ -67,6 +67,11 @@ class FolderClips:
     def name(self, index: int) -> str:
         return self.places[index].relative_to(self.root).as_posix()
 
+    def chosen(self, numbers: Sequence[int]) -> "FolderClips":
+        """Return some of the videos as a split."""
+        places, labels = ([held[number] for number in numbers] for held in (self.places, self.labels))
+        return FolderClips(self.root, places, labels, self.channels)  # pyright: ignore[reportArgumentType]
+
     def boxes_xyxy(self, index: int) -> None:
         return None
 

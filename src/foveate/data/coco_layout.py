@@ -28,6 +28,7 @@ __all__ = [
     "open_coco_split",
     "picture_folders",
     "refuse_twins",
+    "split_file",
     "split_files",
 ]
 
@@ -62,7 +63,7 @@ def open_coco_split(path: Path, split: str, *, masks: bool = False, images: Path
     """
     if masks:
         check_extra()
-    file = path if path.is_file() else _named(path).get(split)
+    file = split_file(path, split)
     if file is None:
         return None
     tally = Tally(split)
@@ -78,6 +79,11 @@ def class_names(names: Mapping[int, str]) -> tuple[list[int], list[str]]:
     """The ids in order, and what to call each; categories of one name by their ids too."""
     ids, often = sorted(names), Counter(names.values())
     return ids, [names[number] if often[names[number]] == 1 else f"{names[number]} ({number})" for number in ids]
+
+
+def split_file(path: Path, split: str) -> Path | None:
+    """Return the json file of one split: a file as a whole, or that of a folder which is named after the split."""
+    return path if path.is_file() else _named(path).get(split)
 
 
 def _named(path: Path) -> dict[str, Path]:

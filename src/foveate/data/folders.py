@@ -1,6 +1,7 @@
 """Pictures in class folders, which class_folders.py finds."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -41,6 +42,11 @@ class FolderSplit:
 
     def name(self, index: int) -> str:
         return self.files[index].relative_to(self.root).as_posix()
+
+    def chosen(self, numbers: Sequence[int]) -> "FolderSplit":
+        """Return some of the pictures as a split."""
+        files, labels = ([held[number] for number in numbers] for held in (self.files, self.labels))
+        return FolderSplit(self.root, files, labels, self.channels)  # pyright: ignore[reportArgumentType]
 
     def boxes_xyxy(self, index: int) -> None:
         return None

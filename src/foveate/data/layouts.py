@@ -85,7 +85,7 @@ def list_cases(path: Path, *, instances: bool = False, rule: MaskRule | None = N
     about = read_description(said) if said.exists() else {}
     if "file_ending" in about or (not about and (root / "imagesTr").is_dir()):
         found = _nnunet(root, said, about)
-    elif any(split_of(key) and isinstance(entries, list) for key, entries in about.items()):
+    elif _lists(about):
         found = _decathlon(root, said, about)
     else:
         found = _pairs(root)
@@ -126,10 +126,8 @@ def _spatial_dims(path: Path) -> int:
 
 def _decathlon(root: Path, said: Path, about: Mapping[str, Any]) -> Found:
     parts: list[tuple[str, list[str], str | None]] = []
-    for key, entries in about.items():
-        split = split_of(key)
-        if split is None or (isinstance(entries, int) and key not in SPLIT_WORDS[split]):
-            continue
+    for key, split in _lists(about).items():
+        entries = about[key]
         if not isinstance(entries, list):
             raise DataError(f"{said} must list cases under {key!r}; got {entries!r}")
         for entry in entries:
@@ -146,6 +144,12 @@ def _decathlon(root: Path, said: Path, about: Mapping[str, Any]) -> Found:
         case = Case(name, tuple(root / image for image in images), None if label is None else root / label)
         found.setdefault(split, []).append(case)
     return found
+
+
+def _lists(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return the keys under which cases are listed, with the split of each."""
+    named = {key: split for key, entries in about.items() if (split := split_of(key)) and not isinstance(entries, int)}
+    return {key: split for key, split in named.items() if isinstance(about[key], list) or key in SPLIT_WORDS[split]}
 
 
 def _entry(entry: object) -> tuple[list[str], str | None]:

@@ -15,7 +15,7 @@ from foveate.errors import DataError
 if TYPE_CHECKING:
     from foveate.data.layouts import Listing
 
-__all__ = ["Case", "Volume", "Volumes", "modality_of", "open_volumes", "volumes_of"]
+__all__ = ["Case", "Volume", "Volumes", "modality_of", "open_volume_split", "open_volumes", "volumes_of"]
 
 CT = {"ct", "cta", "cbct", "cect", "ldct", "ncct"}
 MR = re.compile(r"mri?|t[12](w|gd|ce|c|n|f)?|flair|dwi|adc|swi|pdw?|dce|lge|bssfp|cine")
@@ -154,6 +154,50 @@ def open_volumes(
         if not splits[split]:
             raise DataError(f"{path} has no case in its {split} split")
     return volumes_of(listing, str(path), splits, rule, left, threshold)
+
+
+def open_volume_split(
+    path: str | Path,
+    split: str,
+    held: Mapping[str, Sequence[str]],
+    *,
+    instances: bool = False,
+    ignore: Sequence[int] | None = None,
+    threshold: int | None = None,
+) -> Volumes:
+    """Open the cases to measure a run on: those of a split if the data say splits, else all of them.
+
+    Of data that hold cases of the run those of the run's own split are chosen; else what is called a test would be
+    measured on cases that the run was trained with.
+
+    Args:
+        path: As in open_volumes.
+        split: Which split.
+        held: The names of the cases of each split of the run.
+        instances: As in open_volumes, as are `ignore` and `threshold`.
+
+    Raises:
+        DataError: If there is no such case, or what open_volumes raises of files.
+    """
+    from foveate.data.layouts import list_cases
+    from foveate.data.mask_values import MaskRule
+
+    listing = list_cases(Path(path), instances=instances, rule=MaskRule(ignore, threshold), train=False)
+    parts = {"train": listing.cases, "val": listing.val or [], "test": listing.test or []}
+    known = {case.name: case for cases in parts.values() for case in cases}
+    if any(name in known for names in held.values() for name in names):
+        cases, rule = [known[name] for name in held[split] if name in known], "as the run divided its own cases"
+        if not cases:
+            raise DataError(f"{path} holds cases of the run, but none that is in its {split} split")
+    elif not parts["val"] and not parts["test"]:
+        cases, rule = parts["train"], f"all of {path}"
+    else:
+        cases, rule = parts[split], "as the data say"
+        if not cases:
+            there = ", ".join(name for name, part in parts.items() if part)
+            raise DataError(f"{path} has no case in its {split} split; it has {there}")
+    chosen: dict[str, list[Case]] = {"train": [], "val": [], "test": []}
+    return volumes_of(listing, str(path), chosen | {split: list(cases)}, rule, [], threshold)
 
 
 def volumes_of(

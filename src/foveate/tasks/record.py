@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from foveate.files import write_atomic
 from foveate.tasks import files
 from foveate.tasks.config import TrainingConfig
 
-__all__ = ["Record", "check_settings", "check_split", "known_samples", "make_record", "read_record", "write_record"]
+__all__ = ["Guard", "Record", "check_settings", "check_split", "known_samples", "make_record", "read_record", "write_record"]
 
 VERSION = 1
 WHOLE = 256 * 2**20  # bytes of all samples, up to which every file is read as a whole
@@ -40,6 +41,46 @@ class Record:
     read: dict[str, Any]
     depth: str
     samples: dict[str, dict[str, Entry]]
+
+
+class Guard:
+    """Holds a finished run that is measured against its record.
+
+    Args:
+        run: Its folder.
+        accept: Measure although data or settings changed since the run began.
+    """
+
+    def __init__(self, run: Path, *, accept: bool = False) -> None:
+        self.run, self.accept = Path(run), accept
+        self.record = None if accept else read_record(self.run)
+
+    def settings(self, config: TrainingConfig) -> None:
+        """Raise a RunError if config.json is not what the run began with."""
+        check_settings(self.run, config, self.record, accept=self.accept)
+
+    def own(self, split: str, contents: Iterable[Content]) -> None:
+        """Raise a DataError if a split of the run's own data is not what the run began with."""
+        check_split(self.run, self.record, split, contents, accept=self.accept)
+
+    def other(self, split: str, contents: Iterable[Content], source: str, *, whole: bool) -> list[int] | None:
+        """Return the numbers of samples of other data that may be measured, None for all.
+
+        Samples of other splits of the run are left out of data that say no splits.
+
+        Raises:
+            DataError: The data say splits, and hold samples of another split of the run; or nothing else is left.
+        """
+        held = list(contents)
+        wrong = {number: name for number, name in known_samples(self.record, held).items() if name != split}
+        if not wrong:
+            return None
+        first = held[next(iter(wrong))].name
+        told = f"{len(wrong)} of {len(held)} samples of {source} are those of other splits of the run, such as {first}"
+        if not whole or len(wrong) == len(held):
+            raise DataError(f"{told}; measure them nevertheless with --accept-changed-data")
+        warnings.warn(f"{told}; they are left out", stacklevel=2)
+        return [number for number in range(len(held)) if number not in wrong]
 
 
 def make_record(config: TrainingConfig, read: Mapping[str, Any], splits: Mapping[str, Iterable[Content]]) -> Record:

@@ -305,7 +305,7 @@ def test_what_is_chosen_is_told_and_what_is_done(scenes: Path, tmp_path: Path):
     stages = list(dict.fromkeys(state.stage for state in told))
     assert stages == ["check", "prepare", "train", "score", "done"]
     notes = [line for state in told for line in state.notes]
-    assert notes[0] == "pictures: 8 train, 3 val, 4 test (as the files say)"
+    assert notes[0] == f"read {scenes}: 8 train, 3 val, 4 test pictures of 2 classes (as the files say)"
     assert "map" in json.dumps(told[-1].validation)
     scored = [state.fraction for state in told if state.stage == "score"]
     assert scored == [0.25, 0.5, 0.75, 1.0]

@@ -254,7 +254,8 @@ def opened(config: TrainingConfig, out: Path) -> list[str]:
 
 def test_what_is_chosen_and_what_is_odd_is_told(words: Path, tmp_path: Path):
     assert opened(small(words), tmp_path / "run") == [
-        "pairs: 360 train, 24 val, 17 test (as the files say)",
+        f"read {words}: 360 train, 24 val, 17 test pairs (as the files say)",
+        "en to de",
         "en to de, 61 tokens that both share",
     ]
     long = (" ".join(["ana"] * 40), "Zü")

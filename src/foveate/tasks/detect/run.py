@@ -4,11 +4,13 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from foveate.data.boxes import open_box_split
+from foveate.data.contents import contents_of
 from foveate.errors import DataError
 from foveate.files import write_atomic
 from foveate.networks import catalogue
@@ -27,6 +29,7 @@ from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import finished
 from foveate.tasks.inputs import each_picture, given_pictures, keep_apart
 from foveate.tasks.overlays import flat_names, overlay
+from foveate.tasks.record import Guard
 
 __all__ = ["RunJob", "attend", "evaluate", "open_name", "open_run", "predict", "usual_shape"]
 
@@ -34,7 +37,9 @@ CHANNELS = 3
 SHOWN = 0.5  # the least score of what is written and drawn
 
 
-def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path | None) -> dict[str, float | None]:
+def evaluate(
+    run: Path, data: str | None, split: str, *, device: str, rows: Path | None, guard: Guard
+) -> dict[str, Any]:
     """COCO's average precision and recall on a split of some data; `rows` takes a row for each box.
 
     Of other data than the run's own, a COCO json file is measured as a whole.
@@ -46,11 +51,16 @@ def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path
     chosen = boxes.splits[split]
     if not len(chosen):
         raise DataError(f"{boxes.source} has no picture in its {split} split")
+    if data is None:
+        guard.own(split, contents_of(chosen))
+    else:
+        guard.other(split, contents_of(chosen), boxes.source, whole=False)
     found = find_all(network.to(pick_device(device)), preparation, chosen)
     if rows is not None:
         with files.world_errors(rows):
             write_predictions(rows, found, chosen, preparation)
-    return average_precision(found, chosen, preparation)
+    measured = {"samples": {split: len(chosen)}, "measured": boxes.rule}
+    return {**measured, **average_precision(found, chosen, preparation)}
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str, threshold: float = SHOWN) -> Path:

@@ -11,7 +11,7 @@ from foveate.data.contents import Content, contents_of
 from foveate.data.masks import check_extra
 from foveate.data.overview import of_stacks
 from foveate.data.stack_checks import StackFacts, check_stacks
-from foveate.data.stacks import Stacks, StackSplit, open_stacks
+from foveate.data.stacks import Stacks, StackSplit, open_stack_split, open_stacks
 from foveate.errors import DataError, RunError
 from foveate.files import write_atomic
 from foveate.networks import MaskRCNN
@@ -33,23 +33,37 @@ from foveate.tasks.samples import EpochBatches
 from foveate.tasks.segment.metrics import write_scores
 from foveate.tasks.summary import latest
 
-__all__ = ["LesionJob", "open_data"]
+__all__ = ["LesionJob", "open_data", "open_other"]
 
 Facts = Mapping[str, Sequence[StackFacts]]
 
 
-def open_data(config: LesionConfig, data: str | None = None) -> Stacks:
-    """The data of a run, or others that are laid out alike."""
+def open_data(config: LesionConfig) -> Stacks:
+    """The data of a run."""
     return open_stacks(
-        config.data if data is None else data,
+        config.data,
         channel=config.channel,
         labels=config.labels,
         classes=config.classes,
         plane=config.plane,
-        fold=config.fold if data is None else None,
+        fold=config.fold,
         folds=config.folds,
-        split_file=config.split_file if data is None else None,
+        split_file=config.split_file,
     )
+
+
+def open_other(config: LesionConfig, data: str, split: str, slices: Path) -> Stacks:
+    """Open other data than a run's own to measure the run on.
+
+    Args:
+        config: The run.
+        data: Where they are.
+        split: Which split of them.
+        slices: The file of the run that says what its volumes hold.
+    """
+    held = {name: [each.name for each in facts] for name, facts in read_facts(slices).items()}
+    options: dict[str, Any] = {"channel": config.channel, "labels": config.labels}
+    return open_stack_split(data, split, held, **options, classes=config.classes, plane=config.plane)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from foveate.capture import taps
+from foveate.data.contents import contents_of
+from foveate.data.mask_values import MaskRule
 from foveate.data.volumes import Volume
 from foveate.data.writing import write_labels, write_map
 from foveate.errors import DataError
 from foveate.tasks import files
 from foveate.tasks.environment import pick_device
+from foveate.tasks.record import Guard
 from foveate.tasks.scans import ending, given_scans, keep_apart, keep_files, named, read_scan
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.inference import slide
@@ -25,7 +29,9 @@ from foveate.tasks.segment.scoring import infer, open_begun, open_other, score_c
 __all__ = ["RunJob", "attend", "evaluate", "open_name", "open_run", "predict"]
 
 
-def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path | None) -> dict[str, float | None]:
+def evaluate(
+    run: Path, data: str | None, split: str, *, device: str, rows: Path | None, guard: Guard
+) -> dict[str, Any]:
     """Means over the cases of a split, with intervals, and the counts of missed and absent structures.
 
     A row for each case and class is written to `rows`.
@@ -35,8 +41,9 @@ def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path
     if data is None:
         volumes = open_begun(config, splits)
         cases = volumes.splits[split]
+        guard.own(split, contents_of(cases))
     else:
-        volumes, cases = open_other(data, splits, split)
+        volumes, cases = open_other(data, splits, split, MaskRule(config.ignore, config.threshold))
     if volumes.classes != preparation.classes:
         raise DataError(f"{volumes.source} has classes {volumes.classes}; the run knows {preparation.classes}")
     if not cases:
@@ -45,7 +52,7 @@ def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path
     if rows is not None:
         with files.world_errors(rows):
             write_scores(rows, scores)
-    return summarise(scores)
+    return {"samples": {split: len(cases)}, "measured": volumes.rule, **summarise(scores)}
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Path:

@@ -15,7 +15,7 @@ from foveate.data.layouts import list_cases
 from foveate.data.mask_values import MaskRule
 from foveate.data.pictures import SPLITS
 from foveate.data.scans import read_case
-from foveate.data.volumes import Case, Volume, Volumes, open_volumes, volumes_of
+from foveate.data.volumes import Case, Volume, Volumes, open_volume_split, open_volumes, volumes_of
 from foveate.errors import DataError, RunError
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.inference import Prediction, keep_largest, predict_case
@@ -71,24 +71,9 @@ def open_other(data: str, splits: Path, split: str, rule: MaskRule | None = None
         DataError: If there is no such case.
         RunError: If the file does not hold what the run wrote.
     """
-    listing, held = list_cases(Path(data), rule=rule, train=False), _held(splits)
-    parts = {"train": listing.cases, "val": listing.val or [], "test": listing.test or []}
-    known = {case.name: case for case in chain(*parts.values())}
-    if not known.keys().isdisjoint(chain(*held.values())):
-        # Else what is called a test would be measured on cases that the run was trained with.
-        cases, told = [known[name] for name in held[split] if name in known], f"as {splits.name} of the run says"
-        if not cases:
-            raise DataError(f"{data} holds cases of the run, but none that is in its {split} split")
-    elif not parts["val"] and not parts["test"]:
-        cases, told = listing.cases, f"all of {data}"
-    else:
-        cases, told = parts[split], "as the data say"
-        if not cases:
-            there = ", ".join(name for name, part in parts.items() if part)
-            raise DataError(f"{data} has no case in its {split} split; it has {there}")
-    chosen = dict.fromkeys(SPLITS, []) | {split: list(cases)}
-    threshold = None if rule is None else rule.threshold
-    return volumes_of(listing, data, chosen, told, [], threshold), cases
+    rule = rule or MaskRule()
+    found = open_volume_split(data, split, _held(splits), ignore=rule.ignore, threshold=rule.threshold)
+    return found, found.splits[split]
 
 
 def _held(splits: Path) -> dict[str, list[str]]:

@@ -3,14 +3,17 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from foveate.data.contents import contents_of
 from foveate.data.text import open_split, read_lines
 from foveate.errors import DataError
 from foveate.files import write_atomic
 from foveate.tasks import files
 from foveate.tasks.environment import pick_device
+from foveate.tasks.record import Guard
 from foveate.tasks.translate.attending import looks_of, taps_of, write_heat
 from foveate.tasks.translate.config import TranslateConfig
 from foveate.tasks.translate.job import TranslateJob as RunJob
@@ -23,8 +26,8 @@ __all__ = ["RunJob", "attend", "evaluate", "open_name", "open_run", "predict"]
 
 
 def evaluate(
-    run: Path, data: str | None, split: str, *, device: str, rows: Path | None
-) -> dict[str, float | str | None]:
+    run: Path, data: str | None, split: str, *, device: str, rows: Path | None, guard: Guard
+) -> dict[str, Any]:
     """BLEU on a split of some data, and its signature; `rows` takes a row for each sentence."""
     check_extra()
     network, config, preparation = load_run(run)
@@ -32,6 +35,8 @@ def evaluate(
     pairs = open_split(root, preparation.source, preparation.target, split)
     if not pairs:
         raise DataError(f"{root} has no pair of sentences in its {split} split")
+    if data is None:
+        guard.own(split, contents_of(pairs))
     sources, targets = zip(*pairs, strict=True)
     network.to(pick_device(device))
     said = translate(network, preparation.vocabulary, sources, beam=config.beam, alpha=config.alpha)
@@ -40,7 +45,8 @@ def evaluate(
             write_predictions(rows, pairs, said)
     score, signature = bleu(said, targets)
     unknown = unknown_in(preparation.encode(pairs))
-    return {"bleu": score, "sentences": len(pairs), "unknown_tokens": unknown, "signature": signature}
+    measured = {"samples": {split: len(pairs)}, "measured": f"{split} of {root}"}
+    return {**measured, "bleu": score, "sentences": len(pairs), "unknown_tokens": unknown, "signature": signature}
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Path:
