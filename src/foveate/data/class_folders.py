@@ -118,6 +118,8 @@ def _arranged(root: Path, kind: Kind) -> tuple[Path, dict[str, Path], list[str]]
             f"{top} must hold folders of splits alone, or of classes alone; got {name}, which holds folders as that of a "
             f"split does, beside {_told(_names(others))}"
         )
+    if bare and not others and not splits and not any(map(_holds_files, bare)):
+        splits, bare = split_folders(bare), []  # the folders in them are called samples wrongly, or classes rightly
     if bare and not others and "train" not in splits:
         raise DataError(
             f"{bare[0]} must hold a folder of {kind.noun}s for each class; it holds {kind.noun}s and is named after a split"
@@ -136,6 +138,10 @@ def _unwrapped(root: Path, kind: Kind) -> Path:
     below = visible_folders(folders[0])
     named = any(split_of(folder.name) == "train" and not kind.holds(folder) for folder in below)
     return folders[0] if below and (named or folders[0].name.lower() == root.name.lower()) else root
+
+
+def _holds_files(folder: Path) -> bool:
+    return any(path.is_file() and not path.name.startswith(".") for path in folder.iterdir())
 
 
 def _holds_folders(folder: Path) -> bool:

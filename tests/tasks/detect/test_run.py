@@ -44,6 +44,7 @@ def test_a_run_writes_its_whole_folder(run: Path):
         "checkpoints/previous.ckpt",
         "config.json",
         "maps",
+        "data.json",
         "maps/maps.json",
         "maps/maps.npz",
         "metrics.csv",
@@ -103,6 +104,7 @@ def test_evaluation_finds_what_the_summary_says(run: Path, scenes: Path, tmp_pat
     summary = read_summary(run)
     assert summary is not None
     wanted = {name: value for name, value in summary.metrics.items() if name != "val_map"}
+    wanted |= {"samples": {"test": 4}, "measured": "as the files say"}
     assert evaluate(run, device="cpu", rows=tmp_path / "rows.csv") == wanted
     assert (tmp_path / "rows.csv").read_text() == (run / "predictions.csv").read_text()
     assert evaluate(run, str(scenes), device="cpu") == wanted
@@ -177,7 +179,10 @@ def test_a_run_with_masks_measures_them(masked: Path):
     assert summary is not None
     names = (*METRICS, *KINDS)
     assert tuple(summary.metrics) == (*names, *(f"mask_{name}" for name in names), "val_map")
-    assert evaluate(masked, device="cpu") == {k: v for k, v in summary.metrics.items() if k != "val_map"}
+    found = evaluate(masked, device="cpu")
+    assert found.pop("samples") == {"test": 4}
+    assert found.pop("measured") == "as the files say"
+    assert found == {k: v for k, v in summary.metrics.items() if k != "val_map"}
 
 
 @pytest.mark.slow
