@@ -18,7 +18,19 @@ from foveate.errors import DataError
 __all__ = ["ClassFolders", "Kind", "class_folders", "folder_split"]
 
 FRACTION = 1 - 0.85  # of the samples of a class that validation, and that testing, takes
-LOOKS = {"color", "colour", "gray", "grey", "grayscale", "greyscale", "rgb", "segmented", "segmentation", "mask", "masks"}
+LOOKS = {
+    "color",
+    "colour",
+    "gray",
+    "grey",
+    "grayscale",
+    "greyscale",
+    "rgb",
+    "segmented",
+    "segmentation",
+    "mask",
+    "masks",
+}
 LOOKS |= {"image", "images", "label", "labels", "annotation", "annotations", "depth", "thermal", "infrared", "raw"}
 LOOKS |= {"original", "originals", "augmented", "cropped", "resized", "enhanced"}
 """Words for the same pictures in another look: folders of such names are no classes if they hold the same folders."""
@@ -187,7 +199,9 @@ def _oddities(folder: Path, folders: Sequence[Path], kind: Kind) -> list[str]:
     told += [f"{name!r} is read as a class, though it looks like a kind of picture" for name in names if _is_look(name)]
     shared = _shared(_below(folders, kind))
     if shared:
-        told.append(f"each class of {folder} holds folders called {_told(shared)}, whose {kind.noun}s are taken together")
+        told.append(
+            f"each class of {folder} holds folders called {_told(shared)}, whose {kind.noun}s are taken together"
+        )
     return told
 
 

@@ -94,9 +94,10 @@ def open_clip_folders(root: Path) -> Clips:
     without folders for the splits, as class_folders.
     """
     found = class_folders(root, VIDEO)
-    channels, size = _look([path for name in SPLITS for path, _ in found.samples[name]])
+    channels, sizes = _look([path for name in SPLITS for path, _ in found.samples[name]])
     splits = {name: _split(root, found, name, channels) for name in SPLITS}
-    return Clips(str(root), found.classes, channels, size, splits, found.rule, found.notes)
+    size = sizes[0] if len(set(sizes)) == 1 else None
+    return Clips(str(root), found.classes, channels, size, splits, found.rule, found.notes, sizes)
 
 
 def open_clip_split(root: Path, split: str) -> OneSplit:
@@ -161,18 +162,19 @@ def clips_in(folder: Path) -> list[Path]:
 def _holds_clips(folder: Path) -> bool:
     """Tell if videos, or folders of frames, lie in a folder itself, as in a class folder and not in that of a split."""
     entries = [path for path in folder.iterdir() if _is_data(path.name)]
-    return any(path.suffix.lower() in VIDEOS if path.is_file() else path.is_dir() and holds_frames(path) for path in entries)
+    return any(
+        path.suffix.lower() in VIDEOS if path.is_file() else path.is_dir() and holds_frames(path) for path in entries
+    )
 
 
 VIDEO = Kind("video", clips_in, _holds_clips)
 
 
-def _look(places: list[Path]) -> tuple[int, tuple[int, int] | None]:
-    """Channels and common size, from the first frames of clips evenly spread over all."""
+def _look(places: list[Path]) -> tuple[int, list[tuple[int, int]]]:
+    """Return channels and sizes, from the first frames of clips evenly spread over all."""
     step = max(1, len(places) // LOOKED_AT)
     headers = [
         read_video_header(path) if path.is_file() else read_header(frame_files(path)[0]) for path in places[::step]
     ]
     channels = 1 if all(grey for grey, _ in headers) else 3
-    sizes = {size for _, size in headers}
-    return channels, sizes.pop() if len(sizes) == 1 else None
+    return channels, [size for _, size in headers]

@@ -55,6 +55,7 @@ class Clips:
         splits: "train", "val" and "test".
         rule: How the splits came about, in words.
         notes: Oddities of the data, and parts that were left out, a sentence each.
+        sizes: (height, width) of samples evenly spread over all, whose headers were read.
 
     Raises:
         DataError: Fewer than two classes, or a class without a video in one of the splits.
@@ -67,6 +68,7 @@ class Clips:
     splits: Mapping[str, ClipSplit]
     rule: str = "as the data say"
     notes: Sequence[str] = ()
+    sizes: Sequence[tuple[int, int]] = ()
 
     def __post_init__(self) -> None:
         check_classes(self.source, self.classes, self.splits, "video")

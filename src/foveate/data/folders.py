@@ -58,9 +58,10 @@ class FolderSplit:
 def open_folders(root: Path) -> Pictures:
     """Open root/train/CLASS/picture.png and its like for val and test, or root/CLASS/picture.png, as class_folders."""
     found = class_folders(root, PICTURES)
-    channels, size = _look([path for name in SPLITS for path, _ in found.samples[name]])
+    channels, sizes = _look([path for name in SPLITS for path, _ in found.samples[name]])
     splits = {name: _split(root, found, name, channels) for name in SPLITS}
-    return Pictures(str(root), found.classes, channels, size, splits, found.rule, found.notes)
+    size = sizes[0] if len(set(sizes)) == 1 else None
+    return Pictures(str(root), found.classes, channels, size, splits, found.rule, found.notes, sizes)
 
 
 def open_folder_split(root: Path, split: str) -> OneSplit:
@@ -104,10 +105,9 @@ def _holds_pictures(folder: Path) -> bool:
 PICTURES = Kind("picture", _pictures, _holds_pictures)
 
 
-def _look(files: list[Path]) -> tuple[int, tuple[int, int] | None]:
-    """Channels and common size, from headers evenly spread over the files."""
+def _look(files: list[Path]) -> tuple[int, list[tuple[int, int]]]:
+    """Return channels and sizes, from headers evenly spread over the files."""
     step = max(1, len(files) // LOOKED_AT)
     headers = [read_header(path) for path in files[::step]]
     channels = 1 if all(grey for grey, _ in headers) else 3
-    sizes = {size for _, size in headers}
-    return channels, sizes.pop() if len(sizes) == 1 else None
+    return channels, [size for _, size in headers]

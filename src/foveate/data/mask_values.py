@@ -128,7 +128,9 @@ def _edges(labels: Sequence[Path], counts: Counter[int]) -> list[str]:
         return []
     solid = [value for value in sorted(counts) if value not in soft]
     share = sum(counts[value] for value in soft) / total
-    told = f"{len(soft)} values from {soft[0]} to {soft[-1]}, in {share:.2%} of all voxels, have no area and lie on edges"
+    told = (
+        f"{len(soft)} values from {soft[0]} to {soft[-1]}, in {share:.2%} of all voxels, have no area and lie on edges"
+    )
     if len(soft) >= FEWEST and len(soft) > len(solid):
         raise DataError(
             f"masks such as {labels[0]} are smoothed: {told}; give threshold={(solid[0] + solid[-1] + 1) // 2} for "

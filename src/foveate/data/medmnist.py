@@ -65,7 +65,9 @@ def open_npz(path: Path) -> Pictures:
             raise DataError(f"{path} has label {highest} in {name}_labels, out of range: {known}")
     splits = {name: ArraySplit(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in SPLITS}
     height, width, channels = arrays["train_images"].shape[1:]
-    return Pictures(str(path), [str(kind) for kind in range(num_classes)], channels, (height, width), splits, "as the arrays say")
+    return Pictures(
+        str(path), [str(kind) for kind in range(num_classes)], channels, (height, width), splits, "as the arrays say"
+    )
 
 
 def open_npz_split(path: Path, split: str) -> OneSplit:

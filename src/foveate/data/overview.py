@@ -1,9 +1,9 @@
 """An overview of what a reader read: one form for every kind of data, printed before training and kept with the run.
 
-    read photos: 12 train, 2 val, 2 test pictures of 2 classes (as the folders Training, Testing say; val taken from ...)
-    train: glioma 6, notumor 6 pictures
-    size 240 x 240 to 512 x 512; .jpg; RGB
-    photos/__MACOSX is none of the data, left out
+read photos: 12 train, 2 val, 2 test pictures of 2 classes (as the folders Training, Testing say; val taken from ...)
+train: glioma 6, notumor 6 pictures
+size 240 x 240 to 512 x 512; .jpg; RGB
+photos/__MACOSX is none of the data, left out
 """
 
 import dataclasses
@@ -66,7 +66,8 @@ class Overview:
         """Counts of each class, and of voxels fractions."""
         total = sum(held.values())
         named = [
-            f"{name} {count / total:.2%}" if self.unit == "voxels" else f"{name} {count:,}" for name, count in held.items()
+            f"{name} {count / total:.2%}" if self.unit == "voxels" else f"{name} {count:,}"
+            for name, count in held.items()
         ]
         more = f" and {len(named) - MOST} more classes" if len(named) > MOST else ""
         return f"{', '.join(named[:MOST])}{more}{f' of {total:,}' * (self.unit == 'voxels')} {self.unit}"
@@ -83,7 +84,9 @@ def of_samples(samples: Pictures | Clips) -> Overview:
         name: _by_class(samples.classes, Counter(split.label(index) for index in range(len(split))))
         for name, split in samples.splits.items()
     }
-    files = [path for split in samples.splits.values() for path in getattr(split, "files", getattr(split, "places", ()))]
+    files = [
+        path for split in samples.splits.values() for path in getattr(split, "files", getattr(split, "places", ()))
+    ]
     sizes = getattr(samples, "sizes", ()) or ((samples.size,) if samples.size else ())
     facts = [_range("size", sizes) if sizes else "sizes differ", *_formats(files)]
     facts.append("grey" if samples.channels == 1 else "RGB")
@@ -179,7 +182,7 @@ def of_stacks(stacks: Stacks, facts: Mapping[str, Sequence[StackFacts]] | None =
 def of_text(text: Text) -> Overview:
     """Describe pairs of sentences."""
     samples = {split: len(pairs) for split, pairs in text.splits.items()}
-    return Overview(text.root, "pairs", samples, text.rule, [], facts=[f"{text.source} to {text.target}"])
+    return Overview(text.root, f"pairs of {text.source} and {text.target}", samples, text.rule, [])
 
 
 def _by_class(classes: Sequence[str], counts: Mapping[int, int]) -> dict[str, int]:

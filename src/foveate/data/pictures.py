@@ -53,6 +53,7 @@ class Pictures:
         splits: "train", "val" and "test".
         rule: How the splits came about, in words.
         notes: Oddities of the data, and parts that were left out, a sentence each.
+        sizes: (height, width) of samples evenly spread over all, whose headers were read.
 
     Raises:
         DataError: Fewer than two classes, or a class without a picture in one of the splits.
@@ -65,6 +66,7 @@ class Pictures:
     splits: Mapping[str, Split]
     rule: str = "as the data say"
     notes: Sequence[str] = ()
+    sizes: Sequence[tuple[int, int]] = ()
 
     def __post_init__(self) -> None:
         check_classes(self.source, self.classes, self.splits, "picture")

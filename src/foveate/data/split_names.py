@@ -14,7 +14,16 @@ from pathlib import Path
 
 from foveate.errors import DataError
 
-__all__ = ["JUNK", "SPLIT_WORDS", "inside", "looks_like_split", "split_folders", "split_in", "split_of", "visible_folders"]
+__all__ = [
+    "JUNK",
+    "SPLIT_WORDS",
+    "inside",
+    "looks_like_split",
+    "split_folders",
+    "split_in",
+    "split_of",
+    "visible_folders",
+]
 
 SPLIT_WORDS = {
     "train": ("train", "training", "trn"),
@@ -22,7 +31,20 @@ SPLIT_WORDS = {
     "test": ("test", "testing", "tst"),
 }
 FILLERS = {"set", "sets", "split", "data", "dataset", "seg", "image", "images", "img", "imgs", "picture", "pictures"}
-FILLERS |= {"photo", "photos", "video", "videos", "clip", "clips", "frames", "sample", "samples", "folder", "dir", "subset"}
+FILLERS |= {
+    "photo",
+    "photos",
+    "video",
+    "videos",
+    "clip",
+    "clips",
+    "frames",
+    "sample",
+    "samples",
+    "folder",
+    "dir",
+    "subset",
+}
 JUNK = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db"}
 JUNK |= {"desktop.ini"}
 

@@ -201,7 +201,12 @@ def open_volume_split(
 
 
 def volumes_of(
-    listing: "Listing", source: str, splits: Mapping[str, list[Case]], rule: str, left: list[Case], threshold: int | None
+    listing: "Listing",
+    source: str,
+    splits: Mapping[str, list[Case]],
+    rule: str,
+    left: list[Case],
+    threshold: int | None,
 ) -> Volumes:
     """Put together what a folder holds and how it is divided.
 

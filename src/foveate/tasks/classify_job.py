@@ -15,7 +15,7 @@ from foveate.tasks.environment import pick_device
 from foveate.tasks.hosts import build, new_modules, open_samples
 from foveate.tasks.job import Job, Measured
 from foveate.tasks.layout import channels_last
-from foveate.tasks.preprocess import KEY, Preprocess, preprocess_for
+from foveate.tasks.preprocess import KEY, Preprocess, lost_fraction, preprocess_for
 from foveate.tasks.resume import Checkpoint, Standing
 from foveate.tasks.samples import EpochBatches
 from foveate.tasks.weights import features_of, head_of, heads_of
@@ -38,7 +38,7 @@ class ClassifyJob(Job):
         if begun is None:
             _check_readable(self.samples, self.preprocess)
             chosen = _told(self.samples, self.preprocess) if isinstance(self.samples, Clips) else ()
-            self.tell_data(of_samples(self.samples), *chosen)
+            self.tell_data(of_samples(self.samples), *_fitted(self.samples, self.preprocess), *chosen)
 
     def contents(self) -> Mapping[str, Iterable[Content]]:
         return {name: contents_of(split, self.samples.classes) for name, split in self.samples.splits.items()}
@@ -100,6 +100,24 @@ def _check_readable(samples: Pictures | Clips, preprocess: Preprocess) -> None:
         elif isinstance(split, FolderSplit) and name != "train":
             for index in range(len(split)):
                 split.image(index)
+
+
+def _fitted(samples: Pictures | Clips, preprocess: Preprocess) -> tuple[str, ...]:
+    """Say how pictures of another shape are brought to that of the network, and how much of them is lost."""
+    height, width = preprocess.size
+    others = [size for size in samples.sizes if size[0] * width != size[1] * height]
+    if not others:
+        return ()
+    told = f"{len(others)} of {len(samples.sizes)} sizes that were looked at have another shape than {height} x {width}"
+    lost = lost_fraction(samples.sizes, preprocess.size)
+    largest = max(lost_fraction([size], preprocess.size) for size in others)
+    rules = {
+        "crop": f"their sides are cut: {lost:.1%} of the pixels are lost, {largest:.1%} at most (fit=pad or fit=stretch "
+        "keep all)",
+        "pad": "they are padded with black, and nothing is lost",
+        "stretch": "they are stretched, and nothing is lost",
+    }
+    return (f"{told}; {rules[preprocess.shape_rule]}",)
 
 
 def _told(samples: Clips, preprocess: Preprocess) -> tuple[str, ...]:

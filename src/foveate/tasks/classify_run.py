@@ -19,7 +19,7 @@ from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import fill, finished, kept
 from foveate.tasks.hosts import build_network, new_modules, open_samples, open_split, takes_clips
-from foveate.tasks.inputs import each_picture, given_clips, given_pictures, keep_apart
+from foveate.tasks.inputs import each_input, given_clips, given_pictures, keep_apart
 from foveate.tasks.layout import channels_last
 from foveate.tasks.preprocess import KEY, Preprocess
 from foveate.tasks.record import Guard
@@ -82,7 +82,7 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Pat
         keep_apart(inputs, out, "videos")
     split, names = _given(inputs, preprocess)
     path = Path(out) / files.PREDICTIONS
-    with files.world_errors(Path(out)), each_picture() as usable:
+    with files.world_errors(Path(out)), each_input() as usable:
         found = scoring.classify_usable(network.to(where), preprocess, split, where, usable)
         if found:
             logits = torch.stack(list(found.values()))
@@ -102,7 +102,7 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> list
     new = new_modules(config, network, [dict(site) for site in finished(run).sites])
     features = features_of(network, head_of(network, len(preprocess.classes)))
     samples, written = sample_set(split, preprocess), []
-    with files.world_errors(Path(out)), each_picture() as usable:
+    with files.world_errors(Path(out)), each_input() as usable:
         indices = [index for index in range(len(split)) if usable(lambda at: samples.view([at], 0), index) is not None]
         if indices:
             seen = attention.look(network.to(where), new, preprocess, split, indices, features, where, labelled=False)

@@ -182,6 +182,8 @@ class RunConfig(TrainingConfig):
             "trivial" (standard and TrivialAugment) or "jitter" (crops from pictures whose shorter side is 256/224 to
             320/224 of theirs, and flips). One draw for all frames of a clip.
         image_size: Side to which pictures are brought. Default: their own where all are alike, else 224.
+        fit: How pictures of another shape than the network's are brought to it: "crop" (scaled until the shorter side
+            fits, and cut in the middle), "pad" (scaled until all fits, and padded) or "stretch" (each side by itself).
         class_weights: Weigh the loss by the inverse frequency of the classes.
         frames: How many frames of a video make a clip. Default: 32 where the network steps in time as published; or 8.
         frame_stride: From one frame of a clip to the next. Default: as far as most training videos are long enough
@@ -199,6 +201,7 @@ class RunConfig(TrainingConfig):
     pretrained: bool = False
     augment: Literal["none", "digits", "standard", "crops", "trivial", "jitter"] = "standard"
     image_size: int | None = None
+    fit: Literal["crop", "pad", "stretch"] = "crop"
     class_weights: bool = False
     label_smoothing: float = 0.0
     frames: int | None = None
@@ -217,6 +220,8 @@ class RunConfig(TrainingConfig):
                 raise ValueError(f"{name} must be 1 or more; got {value}")
         if self.test_crops not in (None, 1, 3):
             raise ValueError(f"test_crops must be 1 or 3; got {self.test_crops}")
+        if self.fit != "crop" and self.test_crops == 3:
+            raise ValueError(f'test_crops 3 looks at parts that fit="crop" cuts; got fit="{self.fit}"')
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be from 0 to below 1; got {self.label_smoothing}")
         if self.pretrained and self.init is not None:

@@ -15,7 +15,16 @@ from foveate.files import write_atomic
 from foveate.tasks import files
 from foveate.tasks.config import TrainingConfig
 
-__all__ = ["Guard", "Record", "check_settings", "check_split", "known_samples", "make_record", "read_record", "write_record"]
+__all__ = [
+    "Guard",
+    "Record",
+    "check_settings",
+    "check_split",
+    "known_samples",
+    "make_record",
+    "read_record",
+    "write_record",
+]
 
 VERSION = 1
 WHOLE = 256 * 2**20  # bytes of all samples, up to which every file is read as a whole
@@ -165,7 +174,9 @@ def known_samples(record: Record | None, contents: Sequence[Content]) -> dict[in
         if entry[3] is not None
     }
     entries = [_entry(content, record.depth) for content in contents]
-    found = [own.get((content.name.rpartition("/")[2], entry[3])) for content, entry in zip(contents, entries, strict=True)]
+    found = [
+        own.get((content.name.rpartition("/")[2], entry[3])) for content, entry in zip(contents, entries, strict=True)
+    ]
     return {number: split for number, split in enumerate(found) if split is not None}
 
 

@@ -27,7 +27,7 @@ from foveate.tasks.detect.results import PanopticResults, Results
 from foveate.tasks.detect.scoring import average_precision, find_all, write_predictions
 from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import finished
-from foveate.tasks.inputs import each_picture, given_pictures, keep_apart
+from foveate.tasks.inputs import each_input, given_pictures, keep_apart
 from foveate.tasks.overlays import flat_names, overlay
 from foveate.tasks.record import Guard
 
@@ -73,12 +73,11 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresh
     split, names = given_pictures(inputs, CHANNELS)
     network, _, _ = load_run(run)
     network.to(pick_device(device))
+    flats = list(flat_names(names))
     results, segments = Results(preparation), PanopticResults(preparation, out)
-    with files.world_errors(out), each_picture() as usable:
-        for index, (name, flat) in enumerate(zip(names, flat_names(names), strict=True)):
-            image = usable(split.image, index)
-            if image is None:
-                continue
+    with files.world_errors(out), each_input() as usable:
+        for index, image in usable.each(split.image, range(len(names))):
+            name, flat = names[index], flats[index]
             size = (image.shape[1], image.shape[2])
             found, answer = detect(network, preparation, image)
             queries = found.above(threshold).tolist()
@@ -125,13 +124,12 @@ def attend(
     network, config, preparation = load_run(run)
     network.to(pick_device(device))
     new, out = mechanism_modules(config, [dict(site) for site in finished(run).sites]), Path(out)
+    flats = list(flat_names(names))
     written: list[Path] = []
     gates: list[tuple[str, Attention]] = []
-    with files.world_errors(out), each_picture() as usable:
-        for index, (name, flat) in enumerate(zip(names, flat_names(names), strict=True)):
-            image = usable(split.image, index)
-            if image is None:
-                continue
+    with files.world_errors(out), each_input() as usable:
+        for index, image in usable.each(split.image, range(len(names))):
+            name, flat = names[index], flats[index]
             seen = attention_in(network, preparation, new, image, threshold=threshold, points=points, layer=layer)
             sheets = {
                 "queries": query_panels(image, seen, preparation.classes, heads=heads),

@@ -2,8 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from foveate.tasks.attention import own_taps
 from foveate.tasks.detect.drawing import write_sheet
 from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import finished
+from foveate.tasks.inputs import each_input
 from foveate.tasks.lesions.attending import Drawn, drawn_on, panels, write_weights
 from foveate.tasks.lesions.found import Found, Stitched, find
 from foveate.tasks.lesions.froc import write_curve
@@ -101,8 +101,8 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresh
     network.to(pick_device(device))
     least = config.score if threshold is None else threshold
     known = {value: number for number, value in enumerate([0, *preparation.values])}
-    with files.world_errors(out), _each(given, preparation) as scans:
-        for name, volume, stack in scans:
+    with files.world_errors(out), each_input() as usable:
+        for name, (volume, stack) in usable.each(lambda name: _cut(name, given[name], preparation), given):
             ready = preparation.prepare(stack)
             found = find_above(network, ready, least)
             lesions = trace(found, least)
@@ -146,8 +146,8 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresho
     written: list[Path] = []
     seen: list[tuple[str, Ready, Drawn]] = []
     bare: list[str] = []
-    with files.world_errors(out), _each(given, preparation) as scans:
-        for name, _, stack in scans:
+    with files.world_errors(out), each_input() as usable:
+        for name, (_, stack) in usable.each(lambda name: _cut(name, given[name], preparation), given):
             ready = preparation.prepare(stack)
             found = find_above(network, ready, 0.0, masks=False)
             lesions = trace(found, least) or trace(found, 0.0)[:1]
@@ -188,26 +188,10 @@ def _given(run: Path, inputs: Sequence[Path], out: Path) -> Scans:
     return given
 
 
-@contextmanager
-def _each(given: Scans, preparation: Preparation) -> Iterator[Iterator[tuple[str, Volume, Stack]]]:
-    """The scans one after the other, cut into slices; those that cannot be read are told when the block ends."""
-    faults: list[str] = []
-
-    def readable() -> Iterator[tuple[str, Volume, Stack]]:
-        for name, images in given.items():
-            try:
-                volume = read_scan(name, images, preparation.modalities, 3)
-                yield (
-                    name,
-                    volume,
-                    cut_stack(volume, preparation.modalities.index(preparation.modality), preparation.plane),
-                )
-            except DataError as error:
-                faults.append(str(error))
-
-    yield readable()
-    if faults:
-        raise DataError("\n".join(faults))
+def _cut(name: str, images: tuple[Path, ...] | Path, preparation: Preparation) -> tuple[Volume, Stack]:
+    """Read a scan and cut it into slices."""
+    volume = read_scan(name, images, preparation.modalities, 3)
+    return volume, cut_stack(volume, preparation.modalities.index(preparation.modality), preparation.plane)
 
 
 def _counted(lesions: int, least: float) -> str:

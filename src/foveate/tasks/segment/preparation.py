@@ -73,16 +73,8 @@ class Preparation:
     ignored: tuple[int, ...] = ()
 
     def prepare(self, volume: Volume) -> Prepared:
-        """Bring a case to the network's grid and intensities.
-
-        Raises:
-            DataError: It has another number of channels, or of axes.
-        """
-        if tuple(volume.image.shape[:1]) != (len(self.modalities),) or volume.image.ndim != 1 + self.spatial_dims:
-            raise DataError(
-                f"{volume.name} is {tuple(volume.image.shape)}; the network takes {len(self.modalities)} channels and "
-                f"{self.spatial_dims} axes of space"
-            )
+        """Bring a case to the network's grid and intensities; raise what `check` raises."""
+        self.check(volume)
         grid = grid_for(volume, self.spacing)
         image = torch.stack([rule.apply(channel) for rule, channel in zip(self.intensities, volume.image, strict=True)])
         label, places = None, ()
@@ -92,6 +84,14 @@ class Preparation:
             label = grid.there(volume.label[None], labels=True)[0]
             places = places_of(label, len(self.classes))
         return Prepared(volume.name, grid.there(image), label, grid, places)
+
+    def check(self, volume: Volume) -> None:
+        """Raise a DataError if a case has another number of channels, or of axes, than the network takes."""
+        if tuple(volume.image.shape[:1]) != (len(self.modalities),) or volume.image.ndim != 1 + self.spatial_dims:
+            raise DataError(
+                f"{volume.name} is {tuple(volume.image.shape)}; the network takes {len(self.modalities)} channels and "
+                f"{self.spatial_dims} axes of space"
+            )
 
     def to_json(self) -> str:
         """The text that is kept in model.safetensors."""

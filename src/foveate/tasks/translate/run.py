@@ -13,6 +13,7 @@ from foveate.errors import DataError
 from foveate.files import write_atomic
 from foveate.tasks import files
 from foveate.tasks.environment import pick_device
+from foveate.tasks.inputs import each_input
 from foveate.tasks.record import Guard
 from foveate.tasks.translate.attending import looks_of, taps_of, write_heat
 from foveate.tasks.translate.config import TranslateConfig
@@ -61,9 +62,8 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Pat
         target = out / f"{name}.{preparation.target}"
         if target.exists():
             raise ValueError(f"results must not replace a file; {target} exists")
-    with files.world_errors(out):
-        for name, path in given.items():
-            lines = _lines(path, preparation)
+    with files.world_errors(out), each_input() as usable:
+        for name, lines in usable.each(lambda name: _lines(given[name], preparation), given):
             said = translate(network, preparation.vocabulary, lines, beam=config.beam, alpha=config.alpha)
             write_atomic(out / f"{name}.{preparation.target}", "".join(f"{line}\n" for line in said))
     return out
@@ -92,10 +92,9 @@ def attend(
     network, config, preparation = load_run(run)
     taps_of(network.to(pick_device(device)), layer)  # says before anything is translated that there is no such layer
     written: list[Path] = []
-    out = Path(out)
-    with files.world_errors(out):
-        for name, path in _given(inputs, preparation).items():
-            lines = _lines(path, preparation)
+    out, given = Path(out), _given(inputs, preparation)
+    with files.world_errors(out), each_input() as usable:
+        for name, lines in usable.each(lambda name: _lines(given[name], preparation), given):
             said = translate(network, preparation.vocabulary, lines, beam=config.beam, alpha=config.alpha)
             for number, (line, translation) in enumerate(zip(lines, said, strict=True), start=1):
                 if line:
