@@ -49,7 +49,7 @@ def write(root: Path, make) -> Path:
 
 @pytest.mark.parametrize("make", [resized, again_from_jpeg, enlarged, two_structures])
 def test_masks_that_were_smoothed_are_refused_with_the_way_out(tmp_path: Path, make):
-    said = r"masks/0\.png are smoothed: \d+ values .* have no area and lie on edges; give threshold=128 for .* dataset\.json"
+    said = r"masks/0\.png are smoothed: \d+ values .* have no area and lie on edges; give threshold=128 .*dataset\.json"
     with pytest.raises(DataError, match=said):
         open_volumes(write(tmp_path, make))
 

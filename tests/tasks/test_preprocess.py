@@ -8,7 +8,7 @@ from torch import nn
 
 from foveate.data import open_pictures
 from foveate.tasks.classify_run import read_preprocess
-from foveate.tasks.config import RunConfig
+from foveate.tasks.config import RunConfig, config_for
 from foveate.tasks.preprocess import Preprocess, lost_fraction, preprocess_for
 from foveate.tasks.run import train
 
@@ -123,9 +123,8 @@ def test_training_says_how_much_of_the_pictures_is_lost(tmp_path: Path, rule: st
         for index in range(4):
             Image.new("L", (40, 20), 9 * index).save(tmp_path / "data" / name / f"{index}.png")
     told: list[str] = []
-    config = RunConfig(
-        data=str(tmp_path / "data"), network="resnet_tiny", image_size=16, fit=rule, epochs=1, device="cpu"
-    )  # pyright: ignore[reportArgumentType]
+    options = {"network": "resnet_tiny", "image_size": 16, "fit": rule, "epochs": 1, "device": "cpu"}
+    config = config_for(str(tmp_path / "data"), **options)
     train(config, tmp_path / "run", progress=lambda state: told.extend(state.notes))
     assert told[-1] == f"8 of 8 sizes that were looked at have another shape than 16 x 16; {said}"
     assert read_preprocess(tmp_path / "run").shape_rule == rule

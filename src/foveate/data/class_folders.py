@@ -73,8 +73,8 @@ class ClassFolders:
 def class_folders(root: Path, kind: Kind) -> ClassFolders:
     """Find the classes, and the samples of each split with their labels.
 
-    Without folders for the splits, each class is divided 70/15/15 in the order of a hash of the samples' names: the same
-    files are in the same splits on every machine. A missing val or test is taken from train in the same order.
+    Without folders for the splits, each class is divided 70/15/15 in the order of a hash of the samples' names: the
+    same files are in the same splits on every machine. A missing val or test is taken from train in the same order.
 
     Raises:
         DataError: Folders are ambiguous or cannot be classes, a class is too small to be divided, or what
@@ -127,14 +127,15 @@ def _arranged(root: Path, kind: Kind) -> tuple[Path, dict[str, Path], list[str]]
     if splits and others and (len(splits) == 1 or "train" not in splits):
         name = next(iter(splits.values())).name
         raise DataError(
-            f"{top} must hold folders of splits alone, or of classes alone; got {name}, which holds folders as that of a "
-            f"split does, beside {_told(_names(others))}"
+            f"{top} must hold folders of splits alone, or of classes alone; got {name}, which holds folders as that of "
+            f"a split does, beside {_told(_names(others))}"
         )
     if bare and not others and not splits and not any(map(_holds_files, bare)):
         splits, bare = split_folders(bare), []  # the folders in them are called samples wrongly, or classes rightly
     if bare and not others and "train" not in splits:
         raise DataError(
-            f"{bare[0]} must hold a folder of {kind.noun}s for each class; it holds {kind.noun}s and is named after a split"
+            f"{bare[0]} must hold a folder of {kind.noun}s for each class; it holds {kind.noun}s and is named after a "
+            "split"
         )
     if splits:
         notes += [f"{folder} holds {kind.noun}s without classes, left out" for folder in bare]
@@ -182,8 +183,8 @@ def _refuse_others(folder: Path, folders: Sequence[Path], kind: Kind) -> None:
         )
     if _shared(below) and all(map(_is_look, names)):
         raise DataError(
-            f"{folder} must hold classes; got {_told(names)}, which look like the same {kind.noun}s several times, with "
-            f"the classes {_told(_shared(below))} in each: give one of them as data"
+            f"{folder} must hold classes; got {_told(names)}, which look like the same {kind.noun}s several times, "
+            f"with the classes {_told(_shared(below))} in each: give one of them as data"
         )
     nested = [name for name, held in below.items() if held and all(map(split_of, held))]
     if nested and len(nested) == len(names):

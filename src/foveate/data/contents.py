@@ -35,16 +35,17 @@ def contents_of(split: Any, classes: Sequence[str] = ()) -> Iterator[Content]:
         split: The split, or a list of cases or of pairs of sentences.
         classes: The names of the classes, to which labels are numbers.
     """
+    names = list(classes)
     if isinstance(split, FolderClips):
         for index, place in enumerate(split.places):
             files = (place,) if place.is_file() else tuple(frame_files(place))
-            yield Content(split.name(index), classes[split.label(index)], files)
+            yield Content(split.name(index), names[split.label(index)], files)
     elif hasattr(split, "files"):
         for index, path in enumerate(split.files):
-            yield Content(split.name(index), classes[split.label(index)], (path,))
+            yield Content(split.name(index), names[split.label(index)], (path,))
     elif hasattr(split, "images"):
         for index in range(len(split)):
-            yield Content(split.name(index), classes[split.label(index)], value=split.images[index].tobytes())
+            yield Content(split.name(index), names[split.label(index)], value=split.images[index].tobytes())
     elif hasattr(split, "scenes"):
         yield from map(_of_scene, split.scenes)
     elif hasattr(split, "cases"):

@@ -93,8 +93,8 @@ def without(classes: Classes, ignore: Sequence[int], path: Path) -> Classes:
     behind = next(value for value, number in values.items() if number == 0)
     if behind in ignored or len(left) < 2:
         raise DataError(
-            f"{path} must keep the background, which is {behind}, and another class beside labels to ignore; got ignore "
-            f"{sorted(ignored)}"
+            f"{path} must keep the background, which is {behind}, and another class beside labels to ignore; got "
+            f"ignore {sorted(ignored)}"
         )
     kept = {value: number for number, value in enumerate(left)}
     return list(left.values()), kept | dict.fromkeys(sorted(ignored), IGNORED)

@@ -107,8 +107,8 @@ def _ask_for_void(example: Path, counts: Counter[int]) -> None:
         share = sum(counts[value] for value in void) / counts.total()
         raise DataError(
             f"masks such as {example} hold {void[0]} in {share:.2%} of all voxels beside the classes "
-            f"{', '.join(map(str, sorted(classes)[:12]))}: give ignore=[{void[0]}] if it is void, neither to be learned "
-            "nor scored, or ignore=[] if it is a class"
+            f"{', '.join(map(str, sorted(classes)[:12]))}: give ignore=[{void[0]}] if it is void, neither to be "
+            "learned nor scored, or ignore=[] if it is a class"
         )
 
 

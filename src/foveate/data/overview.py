@@ -16,7 +16,7 @@ from foveate.data.box_checks import BoxFacts
 from foveate.data.boxes import Boxes
 from foveate.data.checks import CaseFacts
 from foveate.data.clips import Clips
-from foveate.data.pictures import SPLITS, Pictures
+from foveate.data.pictures import Pictures
 from foveate.data.stack_checks import StackFacts
 from foveate.data.stacks import Stacks
 from foveate.data.text import Text

@@ -135,4 +135,4 @@ def _entries(folder: Path) -> list[Path]:
 def _tokens(name: str) -> list[str]:
     """Split at everything but letters and digits, between camelCase words, and between letters and digits."""
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    return [token for token in re.findall(r"[^\W\d_]+|\d+", parted.lower())]
+    return re.findall(r"[^\W\d_]+|\d+", parted.lower())

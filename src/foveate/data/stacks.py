@@ -201,7 +201,7 @@ def open_stack_split(
     classes: Sequence[str] | None = None,
     plane: Plane = "axial",
 ) -> Stacks:
-    """Open data to measure a run on: scans as open_volume_split, and of COCO json a file as a whole; else as open_stacks.
+    """Open data to measure a run on: scans as open_volume_split, of COCO json a file as a whole, else as open_stacks.
 
     Args:
         data: As in open_stacks.

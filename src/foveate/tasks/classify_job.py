@@ -112,8 +112,8 @@ def _fitted(samples: Pictures | Clips, preprocess: Preprocess) -> tuple[str, ...
     lost = lost_fraction(samples.sizes, preprocess.size)
     largest = max(lost_fraction([size], preprocess.size) for size in others)
     rules = {
-        "crop": f"their sides are cut: {lost:.1%} of the pixels are lost, {largest:.1%} at most (fit=pad or fit=stretch "
-        "keep all)",
+        "crop": f"their sides are cut: {lost:.1%} of the pixels are lost, {largest:.1%} at most (fit=pad or "
+        "fit=stretch keep all)",
         "pad": "they are padded with black, and nothing is lost",
         "stretch": "they are stretched, and nothing is lost",
     }

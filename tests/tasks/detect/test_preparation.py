@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tasks.detect.conftest import COUNTS, OPTIONS, write_shapes
+from tests.tasks.detect.conftest import OPTIONS, write_shapes
 from tests.tasks.detect.scenes import Scenes
 
 from foveate import save_checkpoint
