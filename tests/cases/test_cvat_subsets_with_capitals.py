@@ -55,4 +55,4 @@ def test_the_command_line_trains_on_them(tmp_path: Path, foveate):
     command = ("train", "detect", "--data", tmp_path / "data", "--network", "detr_tiny", "--max-time", "1s")
     status, _, err = foveate(*command, "--out", tmp_path / "run")
     assert status == 0
-    assert "4 train, 4 val, 0 test pictures of 1 classes (as the files say)" in err
+    assert "4 train, 4 val, 0 test pictures of 1 class (as the files say)" in err

@@ -49,7 +49,7 @@ def write(root: Path, make) -> Path:
 
 @pytest.mark.parametrize("make", [resized, again_from_jpeg, enlarged, two_structures])
 def test_masks_that_were_smoothed_are_refused_with_the_way_out(tmp_path: Path, make):
-    said = r"masks/0\.png are smoothed: \d+ values .* have no area and lie on edges; give threshold=128 .*dataset\.json"
+    said = r"masks/0\.png are smoothed: they hold \d+ values .* on edges alone; give threshold=128 .*dataset\.json"
     with pytest.raises(DataError, match=said):
         open_volumes(write(tmp_path, make))
 
@@ -95,4 +95,4 @@ def test_one_thin_class_is_a_class_and_is_told(tmp_path: Path):
     Image.fromarray(mask).save(tmp_path / "mask.png")
     seen = classes_seen([Case("a", (), tmp_path / "mask.png")], MaskRule())
     assert seen.names == ["background", "128", "255"]
-    assert seen.notes[0].startswith("1 values from 128 to 128, in 1.86% of all voxels, have no area and lie on edges")
+    assert ".png hold 1 value, 128, in 1.86% of all voxels, with no area, on edges alone, as masks" in seen.notes[0]

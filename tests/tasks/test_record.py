@@ -132,9 +132,9 @@ def test_each_difference_is_named(tmp_path: Path):
         *contents(tmp_path, e="1"),
     ]
     said = (
-        "1 of 3 new, such as e; 1 of 3 of another split of the run, such as b; 2 of 3 with contents that the run "
-        "learned from, such as b; 1 of 3 with another label, such as d; 1 of 3 with another size, such as d; 1 of 3 with other "
-        "contents, such as d"
+        "1 of 3 new, such as e; 1 of 3 of another split of the run, such as b; "
+        "2 of 3 with contents that the run learned from, such as b; 1 of 3 with another label, such as d; "
+        "1 of 3 with another size, such as d; 1 of 3 with other contents, such as d"
     )
     with pytest.raises(DataError, match=f"in test {said}; accept"):
         check_split(tmp_path, kept, "test", now, accept=False)

@@ -69,7 +69,9 @@ def standardise_nonzero(x: Tensor) -> Tensor:
 
 
 def foreground_values(x: Tensor, label: Tensor, most: int = VOXELS) -> Tensor:
-    """The values where a label is neither 0 nor ignored, in their order; of more than `most` that many, evenly spread."""
+    """Return the values where a label is neither 0 nor ignored, in their order; of more than `most`, that many evenly
+    spread.
+    """
     values = x[(label > 0) & (label != IGNORED)] if label.dtype == torch.uint8 else x[label > 0]
     if len(values) <= most:
         return values

@@ -128,16 +128,15 @@ def _edges(labels: Sequence[Path], counts: Counter[int]) -> list[str]:
         return []
     solid = [value for value in sorted(counts) if value not in soft]
     share = sum(counts[value] for value in soft) / total
-    told = (
-        f"{len(soft)} values from {soft[0]} to {soft[-1]}, in {share:.2%} of all voxels, have no area and lie on edges"
-    )
+    held = f"{len(soft)} values from {soft[0]} to {soft[-1]}" if len(soft) > 1 else f"1 value, {soft[0]}"
+    told = f"{held}, in {share:.2%} of all voxels, with no area, on edges alone"
     if len(soft) >= FEWEST and len(soft) > len(solid):
         raise DataError(
-            f"masks such as {labels[0]} are smoothed: {told}; give threshold={(solid[0] + solid[-1] + 1) // 2} for "
+            f"masks such as {labels[0]} are smoothed: they hold {told}; give threshold={(solid[0] + solid[-1] + 1) // 2} for "
             "background below and foreground from there on, save masks of more classes without smoothing, or name the "
             "labels in a dataset.json if all of these values are classes"
         )
-    return [f"{told}, as in masks that were smoothed"]
+    return [f"masks such as {labels[0]} hold {told}, as masks that were smoothed do"]
 
 
 def _places(labels: Sequence[Path], rare: Sequence[int]) -> tuple[Counter[int], Counter[int]]:

@@ -56,7 +56,7 @@ class Overview:
     def lines(self) -> tuple[str, ...]:
         """Return the lines that are printed before training."""
         counts = ", ".join(f"{count:,} {split}" for split, count in self.samples.items())
-        of = f" of {len(self.classes)} classes" if self.classes else ""
+        of = f" of {len(self.classes)} class{'es' * (len(self.classes) != 1)}" if self.classes else ""
         lines = [f"read {self.source}: {counts} {self.noun}{of} ({self.rule})"]
         lines += [f"{split}: {self._counted(held)}" for split, held in self.counts.items() if sum(held.values())]
         lines += ["; ".join(self.facts)] if self.facts else []
