@@ -55,7 +55,9 @@ def test_all_of_other_pictures_are_measured_and_counted(run: Path, tmp_path: Pat
 @pytest.mark.parametrize("folder", ["test", "Testing", "test_set/test_set"])
 def test_a_test_folder_alone_is_enough(run: Path, tmp_path: Path, foveate, folder: str):
     only = write(tmp_path / "only", f"{folder}/a", f"{folder}/b", seed=2)
-    assert measured(foveate, run, "--data", only)["samples"] == {"test": 40}
+    found = measured(foveate, run, "--data", only)
+    assert found["samples"] == {"test": 40}
+    assert found["measured"] == f"as the folder {Path(folder).name} says"
 
 
 def test_other_data_may_lack_a_class_but_have_no_other(run: Path, tmp_path: Path, foveate):

@@ -37,6 +37,10 @@ def two_structures(index: int) -> Image.Image:
     return disc(index, inner=128).resize((64, 64), Image.Resampling.LANCZOS)
 
 
+def halved(index: int) -> Image.Image:
+    return disc(index).resize((48, 48), Image.Resampling.BOX)  # whose edges have three values alone
+
+
 def write(root: Path, make) -> Path:
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
@@ -47,7 +51,7 @@ def write(root: Path, make) -> Path:
     return root
 
 
-@pytest.mark.parametrize("make", [resized, again_from_jpeg, enlarged, two_structures])
+@pytest.mark.parametrize("make", [resized, again_from_jpeg, enlarged, halved, two_structures])
 def test_masks_that_were_smoothed_are_refused_with_the_way_out(tmp_path: Path, make):
     said = r"masks/0\.png are smoothed: they hold \d+ values .* on edges alone; give threshold=128 .*dataset\.json"
     with pytest.raises(DataError, match=said):
@@ -96,3 +100,11 @@ def test_one_thin_class_is_a_class_and_is_told(tmp_path: Path):
     seen = classes_seen([Case("a", (), tmp_path / "mask.png")], MaskRule())
     assert seen.names == ["background", "128", "255"]
     assert ".png hold 1 value, 128, in 1.86% of all voxels, with no area, on edges alone, as masks" in seen.notes[0]
+
+
+def test_thin_classes_without_a_gap_are_classes(tmp_path: Path):
+    mask = np.zeros((64, 64), np.uint8)
+    for number in (1, 2, 3, 4):
+        mask[10 * number] = number  # lines alone have no area
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    assert len(classes_seen([Case("a", (), tmp_path / "mask.png")], MaskRule()).names) == 5

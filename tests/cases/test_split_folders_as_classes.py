@@ -38,6 +38,7 @@ def tree(root: Path, *folders: str, count: int = 8) -> Path:
         ("train_images", "dev"),
         ("seg_train/seg_train", "seg_test/seg_test"),
         ("chest/train", "chest/val", "chest/test"),
+        ("archive/archive/train", "archive/archive/test"),
         ("train",),
     ],
 )
@@ -106,10 +107,12 @@ def test_splits_below_classes_are_refused(tmp_path: Path):
 def test_junk_is_left_out_and_told(tmp_path: Path):
     tree(tmp_path, "train", "test", "__MACOSX/train")
     write(tmp_path / "extra")
+    (tmp_path / "labels.csv").touch()
     pictures = open_pictures(tmp_path)
     assert pictures.classes == list(CLASSES)
     assert list(pictures.notes) == [
         f"{tmp_path / '__MACOSX'} is none of the data, left out",
+        f"1 files beside the folders of {tmp_path} are left out, such as labels.csv",
         f"{tmp_path / 'extra'} is named after no split, left out",
     ]
 

@@ -83,7 +83,8 @@ def class_folders(root: Path, kind: Kind) -> ClassFolders:
     top, splits, notes = _arranged(root, kind)
     if splits:
         parts = {split: _classes(folder, kind, notes) for split, folder in splits.items()}
-        rule = f"as the folders {', '.join(folder.name for folder in splits.values())} say"
+        named = ", ".join(_names(splits.values()))
+        rule = f"as the folders {named} say" if len(splits) > 1 else f"as the folder {named} says"
         if "train" not in parts:
             raise DataError(f"{top} must hold a folder for train; it holds {', '.join(_names(splits.values()))}")
         _check_known(splits, parts)
@@ -124,6 +125,10 @@ def _arranged(root: Path, kind: Kind) -> tuple[Path, dict[str, Path], list[str]]
     others = [folder for folder in folders if split_of(folder.name) is None]
     junk = sorted(path.name for path in top.iterdir() if path.is_dir() and path.name.lower() in JUNK)
     notes += [f"{top / name} is none of the data, left out" for name in junk]
+    stray = sorted(path.name for path in top.iterdir() if path.is_file() and not path.name.startswith("."))
+    stray = [name for name in stray if name.lower() not in JUNK]
+    if stray:
+        notes.append(f"{len(stray)} files beside the folders of {top} are left out, such as {stray[0]}")
     if splits and others and (len(splits) == 1 or "train" not in splits):
         name = next(iter(splits.values())).name
         raise DataError(
@@ -148,9 +153,11 @@ def _unwrapped(root: Path, kind: Kind) -> Path:
     folders = visible_folders(root)
     if len(folders) != 1 or split_of(folders[0].name) or kind.holds(folders[0]):
         return root
-    below = visible_folders(folders[0])
+    inner = inside(folders[0], _holds_folders)
+    below = visible_folders(inner)
     named = any(split_of(folder.name) == "train" and not kind.holds(folder) for folder in below)
-    return folders[0] if below and (named or folders[0].name.lower() == root.name.lower()) else root
+    again = inner != folders[0] or inner.name.lower() == root.name.lower()
+    return inner if below and (named or again) else root
 
 
 def _holds_files(folder: Path) -> bool:

@@ -19,7 +19,7 @@ __all__ = ["MaskRule", "Seen", "classes_seen", "read_values"]
 MOST = 256  # values that may all be classes; more are grey values
 VOID = (255, 65535)  # by custom of PASCAL VOC and Cityscapes
 SMALL = 64  # void values stand beside classes that count from 0, below this
-RARE = 0.02  # of all voxels: a value that may come from smoothing
+RARE = 0.05  # of all voxels: a value that may come from smoothing
 LOOKED_AT = 16  # masks, and planes of each, in which places of rare values are looked at
 FEWEST = 3  # values that have no area: fewer may be classes
 INSIDE = 0.05  # of the voxels of a value with an area, at least, have nothing else beside them
@@ -130,11 +130,13 @@ def _edges(labels: Sequence[Path], counts: Counter[int]) -> list[str]:
     share = sum(counts[value] for value in soft) / total
     held = f"{len(soft)} values from {soft[0]} to {soft[-1]}" if len(soft) > 1 else f"1 value, {soft[0]}"
     told = f"{held}, in {share:.2%} of all voxels, with no area, on edges alone"
-    if len(soft) >= FEWEST and len(soft) > len(solid):
+    counted = len(counts) < SMALL and max(counts) == len(counts) - 1  # classes without a gap may all be thin
+    if len(soft) >= FEWEST and len(soft) > len(solid) and not counted:
+        middle = (solid[0] + solid[-1] + 1) // 2
         raise DataError(
-            f"masks such as {labels[0]} are smoothed: they hold {told}; give threshold={(solid[0] + solid[-1] + 1) // 2} for "
-            "background below and foreground from there on, save masks of more classes without smoothing, or name the "
-            "labels in a dataset.json if all of these values are classes"
+            f"masks such as {labels[0]} are smoothed: they hold {told}; give threshold={middle} for background below "
+            "and foreground from there on, save masks of more classes without smoothing, or name the labels in a "
+            "dataset.json if all of these values are classes"
         )
     return [f"masks such as {labels[0]} hold {told}, as masks that were smoothed do"]
 
