@@ -38,8 +38,7 @@ def test_grey_pictures_are_read(tmp_path: Path):
 
 
 def test_the_arrays_of_one_split_are_enough_to_measure_it(tmp_path: Path):
-    missing = dict.fromkeys(f"{name}_{part}" for name in ("train", "val") for part in ("images", "labels"))
-    path = write(tmp_path, **missing)
+    path = write(tmp_path, train_images=None, train_labels=None, val_images=None, val_labels=None)
     found = open_picture_split(path, "test")
     assert (found.classes, len(found.split)) == (["0", "1", "2"], 3)
     with pytest.raises(DataError, match=r"must hold val_images, val_labels; val_images, val_labels missing"):

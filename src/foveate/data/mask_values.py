@@ -27,7 +27,7 @@ INSIDE = 0.05  # of the voxels of a value with an area, at least, have nothing e
 
 @dataclass(frozen=True)
 class MaskRule:
-    """What a run says of the values in masks.
+    """Settings of a run for the values in masks.
 
     Args:
         ignore: Values that are neither learned nor scored; None if nothing is said, so that void values are asked for.
@@ -40,7 +40,7 @@ class MaskRule:
 
 @dataclass(frozen=True)
 class Seen:
-    """What masks hold.
+    """The classes and values of masks.
 
     Args:
         names: Of the classes, the background first.

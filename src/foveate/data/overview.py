@@ -29,7 +29,7 @@ MOST = 12  # classes of a split that are named in a line
 
 @dataclasses.dataclass(frozen=True)
 class Overview:
-    """What was read, in plain values.
+    """The outcome of reading data, in plain values.
 
     Args:
         source: Where the data come from.

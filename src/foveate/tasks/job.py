@@ -57,7 +57,7 @@ class Job(abc.ABC):
     network: nn.Module
     sites: list[dict[str, Any]]
     overview: Overview | None = None
-    """What was read, which a new run knows once it is open."""
+    """The overview of the data, which a new run has once they are open."""
 
     def __init__(
         self, config: TrainingConfig, out: Path, report: Report | None, command: str, *, accept: bool = False

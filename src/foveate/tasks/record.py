@@ -37,7 +37,7 @@ Entry = list[Any]  # label, size, time and digest of the contents
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What a run began with.
+    """The settings and samples that a run began with.
 
     Args:
         settings: Its configuration.
