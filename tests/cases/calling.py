@@ -3,7 +3,6 @@
 import contextlib
 import io
 import sys
-from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
@@ -17,8 +16,13 @@ class Done(NamedTuple):
     output: str
     errors: str
 
+    @property
+    def told(self) -> str:
+        """All that was printed, in one line."""
+        return " ".join((self.output + self.errors).split())
 
-def foveate(*arguments: str | Path) -> Done:
+
+def foveate(*arguments: object) -> Done:
     """Run a command of the command line."""
     status = 0
     with (

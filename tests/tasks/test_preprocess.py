@@ -3,11 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from foveate.data import open_pictures
 from foveate.networks.published.inputs import Inputs
-from foveate.tasks.config import RunConfig
-from foveate.tasks.preprocess import Preprocess, preprocess_for
+from foveate.tasks.classify_run import read_preprocess
+from foveate.tasks.config import RunConfig, config_for
+from foveate.tasks.preprocess import Preprocess, lost_fraction, preprocess_for
+from foveate.tasks.run import train
 
 
 def test_it_survives_its_text():
@@ -84,5 +87,81 @@ def test_colours_are_added_or_taken_away():
 def test_a_box_is_carried_along():
     preprocess = Preprocess(["a", "b"], 1, (10, 10), (0.0,), (1.0,))
     # 20 x 40 is halved to 10 x 20; five columns are cut from each side.
-    assert preprocess.where_from(20, 40) == (0.5, 0, 5)
-    assert preprocess.where_from(10, 10) == (1.0, 0, 0)
+    assert preprocess.where_from(20, 40) == ((0.5, 0.5), 0, 5)
+    assert preprocess.where_from(10, 10) == ((1.0, 1.0), 0, 0)
+
+
+def wide() -> torch.Tensor:
+    """20 x 40 pixels: columns 0 to 9 are 50, the box of rows 4 to 7 and columns 30 to 37 is 250, all else is 100."""
+    image = torch.full((1, 20, 40), 100, dtype=torch.uint8)
+    image[:, :, :10] = 50
+    image[:, 4:8, 30:38] = 250
+    return image
+
+
+def fitted(rule: str, size: tuple[int, int] = (10, 10)) -> Preprocess:
+    return Preprocess(["a", "b"], 1, size, (0.0,), (1.0,), shape_rule=rule)
+
+
+def test_padding_keeps_all_of_a_picture_and_its_shape():
+    found = fitted("pad").fit(wide())
+    assert found.shape == (1, 10, 10)
+    assert (found[:, :2] == 0).all()
+    assert (found[:, 7:] == 0).all()
+    assert found[0, 5, 0] == 50
+    assert found[0, 6, 5] == 100
+    tall = fitted("pad").fit(wide().movedim(2, 1))
+    assert (tall[:, :, :2] == 0).all()
+    assert tall[0, 0, 5] == 50
+
+
+def test_stretching_keeps_all_of_a_picture_and_fills_the_size():
+    found = fitted("stretch").fit(wide())
+    assert found.shape == (1, 10, 10)
+    assert found[0, 9, 0] == 50
+    assert found[0, 9, 9] == 100
+    assert found[0, 3, 8] > 200
+
+
+@pytest.mark.parametrize(
+    ("rule", "box"), [("crop", [10.0, 2, 10, 4]), ("pad", [7.5, 3, 9.5, 4]), ("stretch", [7.5, 2, 9.5, 4])]
+)
+def test_boxes_are_carried_along_by_each_rule(rule: str, box: list[float]):
+    preprocess = fitted(rule)
+    carried = preprocess.carry(torch.tensor([[30.0, 4, 38, 8]]), 20, 40)
+    assert carried.tolist() == [box]
+    if rule != "crop":  # which cuts it away
+        assert preprocess.fit(wide())[0, 3, 8] > 150
+    assert Preprocess.from_json(preprocess.to_json()) == preprocess
+
+
+def test_the_fraction_that_is_cut_is_known():
+    assert lost_fraction([(20, 40)], (10, 10)) == 0.5
+    assert lost_fraction([(10, 10), (20, 40)], (10, 10)) == 0.25
+    assert lost_fraction([(20, 40)], (10, 20)) == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("crop", "their sides are cut: 50.0% of the pixels are lost, 50.0% at most (fit=pad or fit=stretch keep all)"),
+        ("pad", "they are padded with black, and nothing is lost"),
+        ("stretch", "they are stretched, and nothing is lost"),
+    ],
+)
+def test_training_says_how_much_of_the_pictures_is_lost(tmp_path: Path, rule: str, said: str):
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(4):
+            Image.new("L", (40, 20), 9 * index).save(tmp_path / "data" / name / f"{index}.png")
+    told: list[str] = []
+    options = {"network": "resnet_tiny", "image_size": 16, "fit": rule, "epochs": 1, "device": "cpu"}
+    config = config_for(str(tmp_path / "data"), **options)
+    train(config, tmp_path / "run", progress=lambda state: told.extend(state.notes))
+    assert told[-1] == f"8 of 8 sizes that were looked at have another shape than 16 x 16; {said}"
+    assert read_preprocess(tmp_path / "run").shape_rule == rule
+
+
+def test_parts_along_the_longer_side_need_a_cut():
+    with pytest.raises(ValueError, match=r'^test_crops 3 looks at parts that fit="crop" cuts; got fit="pad"$'):
+        RunConfig(network="c2d_tiny", test_crops=3, fit="pad")

@@ -65,6 +65,7 @@ def test_a_network_learns_and_leaves_a_whole_folder(shapes: Path, tmp_path: Path
         "metrics.csv",
         "predictions.csv",
         "summary.json",
+        "data.json",
         "model.safetensors",
         "maps/maps.json",
         "maps/maps.npz",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveate.cli.options import (
+    AcceptChangedData,
     Data,
     Device,
     Devices,
@@ -76,6 +77,7 @@ def compare(
     ] = None,
     out: Out = Path("comparison"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever the folder holds.")] = False,
+    accept_changed_data: AcceptChangedData = False,
     engine: Annotated[EngineName, typer.Option(help="Processes of this machine, or a Ray cluster.")] = EngineName.local,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes at once. Default: one a core or GPU.")] = None,
     address: Annotated[str | None, typer.Option(help="The Ray cluster's address.")] = None,
@@ -130,10 +132,12 @@ def compare(
             workers=workers,
             fresh=fresh,
             progress=Drawing(drawn),
+            accept_changed_data=accept_changed_data,
         )
     report = write_report(out)
     if as_json:
-        print(json.dumps(result.to_dict() | {"report": str(report)}, indent=2))
+        read = json.loads((out / "study.json").read_text(encoding="utf-8")).get("read", {})
+        print(json.dumps(result.to_dict() | {"read": read, "report": str(report)}, indent=2))
     else:
         print_result(result)
         print(printable(str(report)))
@@ -168,6 +172,8 @@ class Drawing:
         self.shown: set[str] = set()
 
     def __call__(self, state: "StudyProgress") -> None:
+        for line in state.notes:
+            self.board.note(line)
         if state.stage in ("survey", "measure"):
             if state.message:
                 self.board.show("preparing", 0.0, None, state.message)

@@ -11,7 +11,7 @@ from foveate.files import write_atomic
 from foveate.locking import LOCK, locked
 from foveate.tasks.config import TrainingConfig, read_config
 
-__all__ = ["CONFIG", "LAST", "METRICS", "MODEL", "PREVIOUS", "alone", "prepare", "world_errors"]
+__all__ = ["CONFIG", "LAST", "METRICS", "MODEL", "PREVIOUS", "RECORD", "alone", "prepare", "world_errors"]
 
 CONFIG = "config.json"
 METRICS = "metrics.csv"
@@ -22,6 +22,7 @@ BLEU = "bleu.json"
 SPLITS = "splits.json"
 SLICES = "slices.json"
 FROC = "froc.csv"
+RECORD = "data.json"
 MODEL = "model.safetensors"
 SUMMARY = "summary.json"
 MAPS = "maps"
@@ -31,7 +32,7 @@ LAST = f"{CHECKPOINTS}/last.ckpt"
 PREVIOUS = f"{CHECKPOINTS}/previous.ckpt"
 BEST = f"{CHECKPOINTS}/best.safetensors"
 
-OWN = (CONFIG, METRICS, PREDICTIONS, CASES, BLEU, PREPARATION, SPLITS, SLICES, FROC, MODEL, SUMMARY, MAPS)
+OWN = (CONFIG, METRICS, PREDICTIONS, CASES, BLEU, PREPARATION, RECORD, SPLITS, SLICES, FROC, MODEL, SUMMARY, MAPS)
 OWN += (CHECKPOINTS, TENSORBOARD)
 ORPHANS_S = 8.0  # for the processes that read data to notice that the run which they read for was killed
 MAY_CHANGE = ("num_workers",)  # does not change the numbers

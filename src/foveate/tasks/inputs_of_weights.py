@@ -71,9 +71,8 @@ def _of_run(path: str, text: str) -> Inputs | None:
         held = Preprocess.from_json(text)
     except (KeyError, TypeError, ValueError):
         return None
-    return Inputs(
-        f"the run of {path}", len(held.classes), held.mean, held.std, held.size, held.crop, held.interpolation
-    )
+    scaled = (held.size, held.crop, held.interpolation, held.shape_rule)
+    return Inputs(f"the run of {path}", len(held.classes), held.mean, held.std, *scaled)
 
 
 def notes_on(config: RunConfig, preprocess: Preprocess) -> tuple[str, ...]:
@@ -87,11 +86,9 @@ def notes_on(config: RunConfig, preprocess: Preprocess) -> tuple[str, ...]:
             f"it is not known which images {where} was trained on; images are normalised by the training data, unless "
             f"mean and std are set: {told}",
         )
-    own = dataclasses.replace(
-        preprocess, mean=known.mean, std=known.std, size=known.size, crop=known.crop, interpolation=known.interpolation
-    )
-    if preprocess.frames:
-        own = dataclasses.replace(own, crop=preprocess.crop)
+    crop = preprocess.crop if preprocess.frames else known.crop
+    scaled = {"size": known.size, "crop": crop, "interpolation": known.interpolation, "shape_rule": known.fit}
+    own = dataclasses.replace(preprocess, mean=known.mean, std=known.std, **scaled)
     notes = [f"images are scaled and normalised as those of {known.source}: {told}"]
     if _told(own) != told:
         notes = [f"images are scaled and normalised otherwise than those of {known.source}, {_told(own)}: {told}"]
@@ -105,4 +102,5 @@ def notes_on(config: RunConfig, preprocess: Preprocess) -> tuple[str, ...]:
 def _told(held: Preprocess) -> str:
     mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (held.mean, held.std))
     height, width = held.size
-    return f"{height} x {width}, {held.interpolation}, crop {held.crop:.4g}, mean {mean}, std {std}"
+    rules = {"crop": f"crop {held.crop:.4g}", "pad": "padded", "stretch": "stretched"}
+    return f"{height} x {width}, {held.interpolation}, {rules[held.shape_rule]}, mean {mean}, std {std}"

@@ -1,12 +1,10 @@
 """The kinds of values that settings take: whether a value is of one, and how one is called in a sentence."""
 
-import math
 import types
 import typing
-from collections.abc import Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["check_bits", "check_fields", "check_pixels", "fits", "kinds", "words"]
+__all__ = ["check_fields", "fits", "kinds", "words"]
 
 LISTS = {int: "[2, 1, 1]", float: "[2.0, 1.0, 1.0]", str: '["a", "b"]'}
 
@@ -14,12 +12,6 @@ LISTS = {int: "[2, 1, 1]", float: "[2.0, 1.0, 1.0]", str: '["a", "b"]'}
 def kinds(config: type) -> dict[str, Any]:
     """The kind of each field of a configuration, by its name."""
     return typing.get_type_hints(config)
-
-
-def check_bits(bits: int | None) -> None:
-    """Raise a ValueError unless a setting of bits is one that 16-bit images can use."""
-    if bits is not None and not 8 <= bits <= 16:
-        raise ValueError(f"bits must be from 8 to 16; got {bits}")
 
 
 def check_fields(held: Any) -> None:
@@ -61,13 +53,3 @@ def words(kind: Any) -> str:
         return f"a list such as {LISTS.get(get_args(kind)[0], '[...]')}"
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "none"}
     return names.get(kind, getattr(kind, "__name__", str(kind)))
-
-
-def check_pixels(mean: Sequence[float] | None, std: Sequence[float] | None, crop: float | None) -> None:
-    """Raise a ValueError if settings of normalising and cutting images make no sense."""
-    if crop is not None and not 0 < crop <= 1:
-        raise ValueError(f"crop must be from above 0 to 1; got {crop}")
-    if mean is not None and not all(map(math.isfinite, mean)):
-        raise ValueError(f"mean must be finite numbers; got {mean}")
-    if std is not None and not all(0 < value < math.inf for value in std):
-        raise ValueError(f"std must be finite numbers above 0; got {std}")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from foveate.networks.published.inputs import Inputs
 from foveate.tasks.config import RunConfig
 from foveate.tasks.kinds import check_fields
 
-__all__ = ["CLIP_FIELDS", "KEY", "Preprocess", "preprocess_for"]
+__all__ = ["CLIP_FIELDS", "KEY", "Preprocess", "lost_fraction", "preprocess_for"]
 
 KEY = "foveate"  # under which it is kept in model.safetensors
 LOOKED_AT = 512  # training pictures from which mean and deviation are computed
@@ -42,6 +43,7 @@ class Preprocess:
         bits: Bits of grey pictures of more than 8 bits: 2**bits - 1 becomes 255 when they are read.
         crop: Fraction of the scaled picture's shorter side that is cut out in the middle.
         interpolation: How pictures are scaled, "bilinear" or "bicubic", both antialiased.
+        shape_rule: How a picture of another shape is brought to `size`, as `fit` of a run says.
 
     Raises:
         ValueError: If a number makes no sense, as in a file that was edited.
@@ -59,6 +61,7 @@ class Preprocess:
     bits: int = 16
     crop: float = 1.0
     interpolation: str = "bilinear"
+    shape_rule: str = "crop"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -79,6 +82,11 @@ class Preprocess:
         if not 0 < self.crop <= 1 or self.interpolation not in ("bilinear", "bicubic"):
             wanted = 'crop must be from above 0 to 1 and interpolation "bilinear" or "bicubic"'
             raise ValueError(f"{wanted}; got {self.crop} and {self.interpolation!r}")
+        if self.shape_rule not in ("crop", "pad", "stretch"):
+            raise ValueError(f'shape_rule must be "crop", "pad" or "stretch"; got {self.shape_rule!r}')
+        if self.shape_rule != "crop" and (self.test_crops != 1 or self.crop != 1):
+            held = f"{self.test_crops} and {self.crop} with {self.shape_rule!r}"
+            raise ValueError(f'test_crops and crop other than 1 are for the shape rule "crop"; got {held}')
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,13 +96,17 @@ class Preprocess:
     def fit(self, image: Tensor, crop: int = 0, crops: int = 1) -> Tensor:
         """Bring a uint8 (*, channel, height, width) picture to the network's channels and size.
 
-        A larger or smaller picture is scaled until its shorter side fits, and cut in the middle; or else `crop` of
-        `crops` parts that lie evenly along its longer side.
+        With the rule "crop" a picture is scaled until its shorter side fits, and cut in the middle; or else `crop` of
+        `crops` parts that lie evenly along its longer side. With "pad" it is scaled until its longer side fits, and
+        padded evenly with black; with "stretch" each side is scaled by itself.
         """
         image = colour(image, self.channels)
         scaled = self._scaled(*image.shape[-2:])
         if image.shape[-2:] != scaled:
             image = F.resize(image, list(scaled), F.InterpolationMode(self.interpolation), antialias=True)
+        if self.shape_rule == "pad":
+            top, left = ((want - have) // 2 for have, want in zip(scaled, self.size, strict=True))
+            return F.pad(image, [left, top, self.size[1] - scaled[1] - left, self.size[0] - scaled[0] - top])
         part = crop / (crops - 1) if crops > 1 else 0.5
         top, left = (int((have - want) * part) for have, want in zip(scaled, self.size, strict=True))
         return F.crop(image, top, left, *self.size)
@@ -103,23 +115,26 @@ class Preprocess:
         """Bring a uint8 (*, channel, height, width) picture to the network's channels."""
         return colour(image, self.channels)
 
-    def where_from(self, height: int, width: int) -> tuple[float, float, float]:
-        """The scale and the (top, left) cut of `fit` for a picture of some size, to carry boxes along."""
-        scale = max(self.size[0] / height, self.size[1] / width) / self.crop
+    def where_from(self, height: int, width: int) -> tuple[tuple[float, float], int, int]:
+        """Return the scales of height and width and the (top, left) cut of `fit` for a picture of some size, to carry
+        boxes along; a cut below 0 is what is padded.
+        """
+        scales = (self.size[0] / height, self.size[1] / width)
+        if self.shape_rule == "stretch":
+            return scales, 0, 0
+        scale = min(scales) if self.shape_rule == "pad" else max(scales) / self.crop
         scaled = self._scaled(height, width)
-        return scale, (scaled[0] - self.size[0]) // 2, (scaled[1] - self.size[1]) // 2
+        top, left = (int((have - want) / 2) for have, want in zip(scaled, self.size, strict=True))
+        return (scale, scale), top, left
 
     def _scaled(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size to which `fit` scales a picture of some size before it cuts."""
-        if (height, width) == self.size and self.crop == 1:
-            return height, width
-        scale = max(self.size[0] / height, self.size[1] / width) / self.crop
-        return max(self.size[0], round(height * scale)), max(self.size[1], round(width * scale))
+        """Return the size to which `fit` scales a picture of some size before it cuts or pads."""
+        return _scaled(height, width, self.size, self.shape_rule, self.crop)
 
     def carry(self, boxes: Tensor, height: int, width: int) -> Tensor:
         """Boxes of a picture of some size in the pixels of what `fit` makes of it."""
-        scale, top, left = self.where_from(height, width)
-        moved = boxes * scale - torch.tensor([left, top, left, top])
+        (high, wide), top, left = self.where_from(height, width)
+        moved = boxes * torch.tensor([wide, high, wide, high]) - torch.tensor([left, top, left, top])
         return moved.clamp(min=0).minimum(torch.tensor([self.size[1], self.size[0]] * 2))
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -140,6 +155,7 @@ class Preprocess:
         values: dict[str, Any] = {name: tuple(held[name]) for name in ("size", "mean", "std")}
         values |= {name: int(held[name]) for name in (*CLIP_FIELDS, "bits") if name in held}
         values |= {name: kind(held[name]) for name, kind in (("crop", float), ("interpolation", str)) if name in held}
+        values["shape_rule"] = str(held.get("shape_rule", "crop"))
         return cls(classes=list(held["classes"]), channels=int(held["channels"]), **values)
 
 
@@ -160,9 +176,12 @@ def preprocess_for(
     channels, size = shape[0], (shape[-2], shape[-1])
     plain = Preprocess(samples.classes, channels, size, (0.0,) * channels, (1.0,) * channels)
     if known is not None and len(known.mean) == channels:
-        crop = known.crop if isinstance(samples, Pictures) else 1.0
-        plain = dataclasses.replace(plain, mean=known.mean, std=known.std, crop=crop, interpolation=known.interpolation)
-    chosen = {name: value for name in ("crop", "interpolation") if (value := getattr(config, name)) is not None}
+        rule = config.fit or known.fit
+        crop = known.crop if isinstance(samples, Pictures) and rule == "crop" else 1.0
+        own = {"crop": crop, "interpolation": known.interpolation, "shape_rule": rule}
+        plain = dataclasses.replace(plain, mean=known.mean, std=known.std, **own)
+    chosen: dict[str, Any] = {} if config.fit is None else {"shape_rule": config.fit}
+    chosen |= {name: value for name in ("crop", "interpolation") if (value := getattr(config, name)) is not None}
     plain = dataclasses.replace(plain, **chosen)
     given = {name: value for name in ("mean", "std") if (value := getattr(config, name)) is not None}
     for name, values in given.items():
@@ -186,6 +205,23 @@ def colour(image: Tensor, channels: int) -> Tensor:
     if channels == 1:
         return F.rgb_to_grayscale(image)
     return image.expand(*image.shape[:-3], channels, *image.shape[-2:])
+
+
+def lost_fraction(sizes: Sequence[tuple[int, int]], size: tuple[int, int], crop: float = 1.0) -> float:
+    """Return the mean fraction of pictures of some sizes that the rule "crop" cuts away."""
+    kept = [size[0] * size[1] / math.prod(_scaled(*own, size, "crop", crop)) for own in sizes]
+    return 1 - math.fsum(kept) / len(kept) if kept else 0.0
+
+
+def _scaled(height: int, width: int, size: tuple[int, int], rule: str, crop: float) -> tuple[int, int]:
+    """Return the size to which a picture is scaled before it is cut or padded."""
+    if rule == "stretch" or ((height, width) == size and crop == 1):
+        return size
+    if rule == "pad":
+        scale = min(size[0] / height, size[1] / width)
+        return min(size[0], max(1, round(height * scale))), min(size[1], max(1, round(width * scale)))
+    scale = max(size[0] / height, size[1] / width) / crop
+    return max(size[0], round(height * scale)), max(size[1], round(width * scale))
 
 
 def _stride(clips: Clips, frames: int) -> int:

@@ -39,7 +39,7 @@ def classify_usable(
     device: torch.device,
     usable: Callable[[Callable[[int], Tensor], int], Tensor | None],
 ) -> dict[int, Tensor]:
-    """The logits of each sample that can be read, (class,), by its number; `usable` is that of inputs.each_picture."""
+    """The logits of each sample that can be read, (class,), by its number; `usable` is that of inputs.each_input."""
     samples = sample_set(split, preprocess)
     found: dict[int, Tensor] = {}
     for indices in _batches(samples):

@@ -25,6 +25,7 @@ class Inputs:
         size: (height, width).
         crop: Fraction of the covering image that the publisher's evaluation cuts out, in the middle.
         interpolation: "bilinear" or "bicubic".
+        fit: How images of another shape were brought to the size: "crop", "pad" or "stretch".
     """
 
     source: str
@@ -34,6 +35,7 @@ class Inputs:
     size: tuple[int, int] = (224, 224)
     crop: float = 224 / 256
     interpolation: str = "bilinear"
+    fit: str = "crop"
 
 
 # Their code for ImageNet resizes to 256, cuts out 224 and divides by ImageNet's deviations; SlowFast's is of Kinetics.
