@@ -28,8 +28,8 @@ class CaseFacts:
         shape: Of its space.
         spacing: In millimetres.
         voxels: Of each class.
-        remark: A sentence about what was doubtful in the file and how it was decided; None if nothing was.
         ignored: Voxels that are neither learned nor scored.
+        remark: A sentence about what was doubtful in the file and how it was decided; None if nothing was.
     """
 
     name: str
@@ -37,8 +37,8 @@ class CaseFacts:
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     voxels: tuple[int, ...]
-    remark: str | None = None
     ignored: int = 0
+    remark: str | None = None
 
 
 def check_cases(volumes: Volumes, progress: Callable[[int, int], object] | None = None) -> list[CaseFacts]:
@@ -77,7 +77,7 @@ def _facts(volume: Volume, split: str, num_classes: int) -> CaseFacts:
     counts = Counter() if volume.label is None else tally(volume.label.numpy(), Path(volume.name))
     voxels = tuple(counts[number] for number in range(num_classes))
     ignored = counts[IGNORED] if num_classes <= IGNORED else 0
-    return CaseFacts(volume.name, split, tuple(volume.image.shape[1:]), volume.spacing, voxels, volume.remark, ignored)
+    return CaseFacts(volume.name, split, tuple(volume.image.shape[1:]), volume.spacing, voxels, ignored, volume.remark)
 
 
 def doubts(volumes: Volumes, facts: list[CaseFacts]) -> tuple[str, ...]:
