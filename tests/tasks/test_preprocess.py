@@ -139,6 +139,33 @@ def test_the_fraction_that_is_cut_is_known():
     assert lost_fraction([(20, 40)], (10, 10)) == 0.5
     assert lost_fraction([(10, 10), (20, 40)], (10, 10)) == 0.25
     assert lost_fraction([(20, 40)], (10, 20)) == 0
+    assert lost_fraction([(20, 40)], (10, 10), crop=0.5) == 0.875
+
+
+def test_weights_say_how_images_of_another_shape_are_brought_to_size_unless_it_is_set(shapes: Path):
+    pictures = open_pictures(shapes)
+    known = Inputs("somebody", 10, (0.1,), (0.4,), (16, 16), 1.0, "bilinear", "pad")
+    assert preprocess_for(RunConfig(), pictures, (1, 16, 16), known).shape_rule == "pad"
+    assert preprocess_for(RunConfig(fit="stretch"), pictures, (1, 16, 16), known).shape_rule == "stretch"
+    assert preprocess_for(RunConfig(), pictures, (1, 16, 16)).shape_rule == "crop"
+
+
+def test_what_keeps_all_of_an_image_takes_no_crop_of_the_weights(shapes: Path):
+    known = Inputs("somebody", 10, (0.1,), (0.4,), (16, 16), 0.875)
+    found = preprocess_for(RunConfig(fit="pad"), open_pictures(shapes), (1, 16, 16), known)
+    assert (found.shape_rule, found.crop) == ("pad", 1.0)
+    with pytest.raises(ValueError, match=r'^crop 0\.5 needs fit="crop"; got fit="pad"$'):
+        RunConfig(fit="pad", crop=0.5)
+
+
+def test_a_kept_preprocessing_that_was_edited_is_refused():
+    text = fitted("pad").to_json()
+    with pytest.raises(ValueError, match=r'^shape_rule must be "crop", "pad" or "stretch"; got \'tile\'$'):
+        Preprocess.from_json(text.replace('"pad"', '"tile"'))
+    with pytest.raises(
+        ValueError, match=r"^test_crops and crop other than 1 are for the shape rule .*; got 1 and 0\.5"
+    ):
+        Preprocess.from_json(text.replace('"crop": 1.0', '"crop": 0.5'))
 
 
 @pytest.mark.parametrize(
