@@ -1,6 +1,7 @@
 # make demo    sets everything up and runs the main job on the embedded data
-# make test    sets everything up and runs all tests
+# make test    sets everything up and runs the tests, in under ten minutes
 # make fast    the tests that take under a minute
+# make test-slow    the tests that take minutes each, such as those that write docs/ again
 # make check   formatting, lint and types
 # make bench   measures ratios against peers, for half an hour, and puts them into docs/benchmarks.md
 # make docs    draws the figures and tables of docs/ anew
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test fast check bench docs
+.PHONY: demo test fast test-slow check bench docs
 
 demo: $(VENV)/.core
 	$(BIN)/foveate compare --out demo
@@ -19,7 +20,10 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal
 
 fast: $(VENV)/.test
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal -m "not slow and not long"
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile -m long
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check src tests docs examples benchmarks

@@ -63,6 +63,8 @@ def rows() -> Iterator[tuple[str, list[str]]]:
     """The kind and the cells of each golden file that a publisher here recognises."""
     for path in GOLDEN:
         name = path.stem
+        if "state" not in published.read(name)[0]:  # of a function, such as DETR's criterion
+            continue
         state = published.state_dict(name)
         found = inspect(state, **options_of(name))
         if found.publisher is None:

@@ -20,7 +20,13 @@ class FoveateError(Exception):
 
 
 class DataError(FoveateError):
-    """Pictures, labels or folders that cannot be used as data."""
+    """Pictures, labels or folders that cannot be used as data.
+
+    Attributes:
+        faults: A sentence for each fault, if there are several.
+    """
+
+    faults: tuple[str, ...] = ()
 
 
 class CheckpointError(FoveateError):

@@ -372,6 +372,7 @@ def test_the_non_local_attention_of_timm_is_seen():
         "gcvit_xxtiny",
         "levit_128s",
         "maxvit_nano_rw_256",
+        "mobilevit_xxs",
         "mobilenetv4_hybrid_medium",
         "mvitv2_tiny",
         "nest_tiny",
@@ -380,6 +381,7 @@ def test_the_non_local_attention_of_timm_is_seen():
         "resnet50_clip",
         "swinv2_cr_tiny_224",
         "tiny_vit_5m_224",
+        "tnt_s_legacy_patch16_224",
         "twins_svt_small",
         "visformer_tiny",
         "vit_relpos_small_patch16_224",
@@ -388,13 +390,18 @@ def test_the_non_local_attention_of_timm_is_seen():
 )
 def test_the_attention_of_networks_in_timm_has_the_axes_it_promises(name):
     model = timm.create_model(name).eval()
-    plain, seen, maps = look(model, torch.randn(2, *model.default_cfg["input_size"]))
+    pictures = torch.randn(2, *model.default_cfg["input_size"])
+    plain, seen, maps = look(model, pictures)
+    with capture(model) as alone, torch.no_grad():
+        model(pictures[1:])
     assert_close(seen, plain, rtol=1e-4, atol=1e-5)
     assert list(maps) == list(taps(model))
     for name, values in maps.items():
         axes = maps.axes[name].split()
         assert values.ndim == len(axes)
-        assert values.shape[0] == 2 or axes[0] == "window"
+        if axes[0] == "batch":
+            assert values.shape[0] == 2
+        assert_close(values[len(values) // 2 :], alone[name], rtol=1e-3, atol=1e-4)
         if axes[-1] == "key":
             assert_close(values.sum(dim=-1), torch.ones(values.shape[:-1]))
 
@@ -600,7 +607,7 @@ def test_every_row_names_a_map_and_where_it_is():
     for row in FOREIGN:
         assert row.map in ("gate", "weights")
         assert row.at in ("softmax()", "sigmoid()") or row.at.isidentifier()
-        assert len({row.layer for row in FOREIGN}) == len(FOREIGN)
+        assert len({(row.layer, row.within) for row in FOREIGN}) == len(FOREIGN)
 
 
 def test_the_names_are_known_before_anything_runs():

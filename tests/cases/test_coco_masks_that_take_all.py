@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.cases.running import run
+from tests.cases.calling import foveate
 
 from foveate.data.boxes import open_boxes
 from foveate.errors import DataError
@@ -76,9 +76,9 @@ def test_masks_of_many_objects_are_held_against_the_limit_before_they_are_unpack
         split.masks(0)
 
 
-def test_train_tells_what_is_left_out(tmp_path: Path, monkeypatch, capsys):
+def test_train_tells_what_is_left_out(tmp_path: Path):
     data = boxes(tmp_path / "data", [[-FAR, -FAR, FAR, FAR] * 1500])
     options = ["--network", "detr_tiny", "--set", "masks=true", "--epochs", 1, "--set", "batch_size=2"]
-    status, told = run(monkeypatch, capsys, "train", "detect", "--data", data, *options, "--out", tmp_path / "run")
-    assert status == 0
-    assert "1 objects without a mask that can be used, left out" in told
+    done = foveate("train", "detect", "--data", data, *options, "--out", tmp_path / "run")
+    assert done.status == 0
+    assert "1 objects without a mask that can be used, left out" in done.told

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.cases.running import run
+from tests.cases.calling import foveate
 from tests.data.making import noise, save_nifti, save_picture
 from tests.data.series import save_slice
 
@@ -92,7 +92,7 @@ def test_a_picture_of_fractions_that_are_no_numbers_is_told(tmp_path: Path):
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")
-def test_every_command_tells_the_same_sentence(tmp_path: Path, monkeypatch, capsys):
+def test_every_command_tells_the_same_sentence(tmp_path: Path):
     data, out = tmp_path / "data", tmp_path / "run"
     for number in range(6):
         label = np.zeros((16, 16, 6), np.uint8)
@@ -106,15 +106,17 @@ def test_every_command_tells_the_same_sentence(tmp_path: Path, monkeypatch, caps
     (data / "dataset.json").write_text(json.dumps(about))
     options = ["--network", "attention-unet", "--epochs", 1, "--set", "patch_size=[16,16,16]"]
     options += ["--set", "patches_per_epoch=2", "--out"]
-    status, told = run(monkeypatch, capsys, "train", "segment", "--data", data, *options, out)
-    assert status == 0, told
+    done = foveate("train", "segment", "--data", data, *options, out)
+    assert done.status == 0, done.told
     broken = series(tmp_path / "slices", RescaleSlope="nan")
     for command in ("predict", "attend"):
-        status, told = run(monkeypatch, capsys, command, out, broken, "--out", tmp_path / command)
-        assert (status, "3.dcm must have a finite RescaleSlope" in told) == (2, True)
+        done = foveate(command, out, broken, "--out", tmp_path / command)
+        assert (done.status, "3.dcm must have a finite RescaleSlope" in done.told) == (2, True)
         assert not list((tmp_path / command).glob("*"))
     save_nifti(data / "imagesTr" / names[5], noise(16, 16, 6, seed=5), srow_x=[np.nan, 0, 0, 0], sform_code=1)
-    status, told = run(monkeypatch, capsys, "evaluate", out)
-    assert (status, "c_5.nii.gz must have finite numbers in its header" in told) == (2, True)
-    status, told = run(monkeypatch, capsys, "train", "segment", "--data", data, *options, tmp_path / "other")
-    assert (status, "c_5.nii.gz must have finite numbers in its header" in told) == (2, True)
+    done = foveate("evaluate", out)
+    assert (done.status, "with another size, such as c_5" in done.told) == (2, True)
+    done = foveate("evaluate", out, "--accept-changed-data")
+    assert (done.status, "c_5.nii.gz must have finite numbers in its header" in done.told) == (2, True)
+    done = foveate("train", "segment", "--data", data, *options, tmp_path / "other")
+    assert (done.status, "c_5.nii.gz must have finite numbers in its header" in done.told) == (2, True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from tests.cases.running import run
+from tests.cases.calling import foveate
 
 from foveate.data.nifti import read_nifti
 from foveate.errors import DataError
@@ -84,16 +84,16 @@ def dataset(folder: Path, sform) -> Path:
     return folder
 
 
-def test_train_and_predict_tell_both_sizes_and_keep_the_choice(tmp_path: Path, monkeypatch, capsys):
+def test_train_and_predict_tell_both_sizes_and_keep_the_choice(tmp_path: Path):
     data, out = dataset(tmp_path / "data", (1, 1, 1)), tmp_path / "run"
     options = ["--network", "unet", "--epochs", 1, "--set", "patch_size=[16,16,16]", "--set", "patches_per_epoch=2"]
-    status, told = run(monkeypatch, capsys, "train", "segment", "--data", data, *options, "--out", out)
-    assert status == 0
-    assert "voxels of 1.31579 x 1.31579 x 10 mm" in told
-    assert "6 scans contradict themselves; the first, p0: its sform says voxels of 1 x 1 x 1 mm" in told
+    done = foveate("train", "segment", "--data", data, *options, "--out", out)
+    assert done.status == 0
+    assert "voxels of 1.31579 x 1.31579 x 10 mm" in done.told
+    assert "6 scans contradict themselves; the first, p0: its sform says voxels of 1 x 1 x 1 mm" in done.told
     with pytest.warns(UserWarning, match=r"p0_0000: its sform says .*; pixdim is taken, which the setting scale"):
-        status, _ = run(monkeypatch, capsys, "predict", out, data / "imagesTr/p0_0000.nii", "--out", tmp_path / "found")
-    assert status == 0
+        done = foveate("predict", out, data / "imagesTr/p0_0000.nii", "--out", tmp_path / "found")
+    assert done.status == 0
     kept = nibabel.load(tmp_path / "found" / "p0_0000.nii.gz").header
     assert kept["sform_code"] == 2
     assert kept["pixdim"][3] == 10

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
-from tests.cases.running import run
+from tests.cases.calling import Done, foveate
 
 from foveate.data.boxes import open_boxes
 from foveate.data.reading import read_header, read_picture
@@ -71,12 +71,12 @@ def test_boxes_in_the_upright_image_are_used(tmp_path: Path, ending):
     assert inside.min() > 100
 
 
-def test_boxes_in_the_image_as_stored_are_left_out_and_told(tmp_path: Path, monkeypatch, capsys):
+def test_boxes_in_the_image_as_stored_are_left_out_and_told(tmp_path: Path):
     out = ["--network", "detr_tiny", "--max-time", "1s", "--out", tmp_path / "run"]
-    status, told = run(monkeypatch, capsys, "train", "detect", "--data", boxes(tmp_path / "data", "raw"), *out)
-    assert status == 2
-    assert "pictures of another size than said (turned by EXIF, maybe), left out" in told
-    assert "0.tif is 60 high and 40 wide, where 40 and 60 were said" in told
+    done = foveate("train", "detect", "--data", boxes(tmp_path / "data", "raw"), *out)
+    assert done.status == 2
+    assert "pictures of another size than said (turned by EXIF, maybe), left out" in done.told
+    assert "0.tif is 60 high and 40 wide, where 40 and 60 were said" in done.told
 
 
 @pytest.mark.parametrize(("orientation", "side"), [(3, None), (6, 32)])
@@ -115,24 +115,24 @@ def masks(folder: Path, orientation: int, mask: np.ndarray, tag: int | None = No
 OBJECT = (RAW[..., 0] > 0).astype(np.uint8) * 255
 
 
-def segment(monkeypatch, capsys, data: Path) -> tuple[int, str]:
+def segment(data: Path) -> Done:
     options = ["--network", "unet", "--epochs", 1, "--set", "patch_size=[16,16]", "--set", "patches_per_epoch=2"]
-    return run(monkeypatch, capsys, "train", "segment", "--data", data, *options, "--out", data / ".." / "run")
+    return foveate("train", "segment", "--data", data, *options, "--out", data / ".." / "run")
 
 
-def test_a_mask_with_its_own_tag_is_turned_with_its_image(tmp_path: Path, monkeypatch, capsys):
-    status, told = segment(monkeypatch, capsys, masks(tmp_path / "data", 6, OBJECT, tag=6))
-    assert status == 0
-    assert "turned by EXIF" not in told
+def test_a_mask_with_its_own_tag_is_turned_with_its_image(tmp_path: Path):
+    done = segment(masks(tmp_path / "data", 6, OBJECT, tag=6))
+    assert done.status == 0
+    assert "turned by EXIF" not in done.told
 
 
-def test_a_mask_without_a_tag_of_the_upright_size_is_used_and_told(tmp_path: Path, monkeypatch, capsys):
-    status, told = segment(monkeypatch, capsys, masks(tmp_path / "data", 6, np.rot90(OBJECT, -1).copy()))
-    assert status == 0
-    assert "6 pictures are turned by EXIF and their masks have no such tag; the masks are taken as upright" in told
+def test_a_mask_without_a_tag_of_the_upright_size_is_used_and_told(tmp_path: Path):
+    done = segment(masks(tmp_path / "data", 6, np.rot90(OBJECT, -1).copy()))
+    assert done.status == 0
+    assert "6 pictures are turned by EXIF and their masks have no such tag; the masks are taken as upright" in done.told
 
 
-def test_a_mask_without_a_tag_of_the_stored_size_is_refused_with_the_reason(tmp_path: Path, monkeypatch, capsys):
-    status, told = segment(monkeypatch, capsys, masks(tmp_path / "data", 6, OBJECT))
-    assert status == 2
-    assert "they must have one shape, and EXIF turns images/0.png (orientation 6) but not masks/0.png" in told
+def test_a_mask_without_a_tag_of_the_stored_size_is_refused_with_the_reason(tmp_path: Path):
+    done = segment(masks(tmp_path / "data", 6, OBJECT))
+    assert done.status == 2
+    assert "they must have one shape, and EXIF turns images/0.png (orientation 6) but not masks/0.png" in done.told

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
-from tests.cases.running import run
+from tests.cases.calling import foveate
 
 from foveate.data import open_pictures
 from foveate.data.depth import set_bits, settle_depth
@@ -44,32 +44,32 @@ def test_the_training_images_say_how_many_bits_are_used(tmp_path: Path, bits):
     assert int(shadow.min()) in (127, 128)
 
 
-def test_train_tells_the_bits_and_predict_reads_by_them(tmp_path: Path, monkeypatch, capsys):
+def test_train_tells_the_bits_and_predict_reads_by_them(tmp_path: Path):
     data, out = shadows(tmp_path / "data", 12), tmp_path / "run"
     options = ["--network", "resnet_tiny", "--epochs", 1, "--set", "batch_size=4", "--out", out]
-    status, told = run(monkeypatch, capsys, "train", "classify", "--data", data, *options)
-    assert status == 0
-    assert "16 training pictures have 16 bits and values up to 2170: 0 to 4095 (12 bits) becomes 0 to 255" in told
+    done = foveate("train", "classify", "--data", data, *options)
+    assert done.status == 0
+    assert "16 training pictures have 16 bits and values up to 2170: 0 to 4095 (12 bits) becomes 0 to 255" in done.told
     with safe_open(out / "model.safetensors", "pt") as held:
         assert json.loads(held.metadata()["foveate"])["bits"] == 12
     save(tmp_path / "deep.png", 16, 0)
-    status, told = run(monkeypatch, capsys, "predict", out, tmp_path / "deep.png", "--out", tmp_path / "found")
-    assert status == 2
-    assert "deep.png holds values up to 32768; 12 bits are read, 0 to 4095" in told
+    done = foveate("predict", out, tmp_path / "deep.png", "--out", tmp_path / "found")
+    assert done.status == 2
+    assert "deep.png holds values up to 32768; 12 bits are read, 0 to 4095" in done.told
 
 
-def test_a_setting_chooses_the_bits(tmp_path: Path, monkeypatch, capsys):
+def test_a_setting_chooses_the_bits(tmp_path: Path):
     data, out = shadows(tmp_path / "data", 10), tmp_path / "run"
     options = ["--network", "resnet_tiny", "--epochs", 1, "--set", "batch_size=4", "--out", out]
-    status, told = run(monkeypatch, capsys, "train", "classify", "--data", data, *options, "--set", "bits=14")
-    assert status == 0
-    assert "0 to 16383 (14 bits) becomes 0 to 255, as the setting bits says" in told
-    status, told = run(monkeypatch, capsys, "train", "--data", data, "--set", "bits=20")
-    assert status == 2
-    assert "bits must be from 8 to 16; got 20" in told
+    done = foveate("train", "classify", "--data", data, *options, "--set", "bits=14")
+    assert done.status == 0
+    assert "0 to 16383 (14 bits) becomes 0 to 255, as the setting bits says" in done.told
+    done = foveate("train", "--data", data, "--set", "bits=20")
+    assert done.status == 2
+    assert "bits must be from 8 to 16; got 20" in done.told
 
 
-def test_boxes_are_found_in_images_of_twelve_bits_too(tmp_path: Path, monkeypatch, capsys):
+def test_boxes_are_found_in_images_of_twelve_bits_too(tmp_path: Path):
     images, annotations = [], []
     for number in range(8):
         save(tmp_path / "data" / f"{number}.png", 12, 1000)
@@ -79,9 +79,9 @@ def test_boxes_are_found_in_images_of_twelve_bits_too(tmp_path: Path, monkeypatc
     content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "square"}]}
     (tmp_path / "data" / "all.json").write_text(json.dumps(content))
     options = ["--network", "detr_tiny", "--epochs", 1, "--set", "batch_size=2", "--out", tmp_path / "run"]
-    status, told = run(monkeypatch, capsys, "train", "detect", "--data", tmp_path / "data", *options)
-    assert status == 0
-    assert "values up to 3048: 0 to 4095 (12 bits) becomes 0 to 255" in told
+    done = foveate("train", "detect", "--data", tmp_path / "data", *options)
+    assert done.status == 0
+    assert "values up to 3048: 0 to 4095 (12 bits) becomes 0 to 255" in done.told
     assert json.loads((tmp_path / "run" / "preparation.json").read_text())["bits"] == 12
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from foveate._version import __version__
-from foveate.errors import DataError
+from foveate.data.faults import joined
 
 SMALL = ("--network", "resnet_tiny", "--set", "augment=none", "--set", "batch_size=8", "--device", "cpu")
 
@@ -136,7 +136,7 @@ def test_a_warning_of_ours_is_a_sentence_and_one_of_others_says_where():
 
 def test_every_fault_of_the_data_is_a_sentence_on_a_line_of_its_own(foveate, monkeypatch):
     def fail(folder):
-        raise DataError("a.nii.gz does not exist\nb.nii.gz does not exist")
+        raise joined(["a.nii.gz does not exist", "b.nii.gz does not exist"])
 
     monkeypatch.setattr("foveate.report.write_report", fail)
     told = "foveate: a.nii.gz does not exist\nfoveate: b.nii.gz does not exist\n"

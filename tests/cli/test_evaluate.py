@@ -1,6 +1,7 @@
 """What `foveate evaluate` prints."""
 
 METRICS = {
+    "samples": {"test": 3},
     "cases": 3,
     "dice": 0.75,
     "dice_low": 0.5,
@@ -19,6 +20,7 @@ def test_a_measure_stands_beside_its_interval_and_a_count_is_whole(foveate, monk
     status, out, _ = foveate("evaluate", "run")
     assert status == 0
     assert [line.split(maxsplit=1) for line in out.splitlines()] == [
+        ["samples", "3 test"],
         ["cases", "3"],
         ["dice", "0.7500  95 %: 0.5000 to 1.0000"],
         ["dice.left_low", "0.8000  95 %: 0.7000 to 0.9000"],

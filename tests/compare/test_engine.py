@@ -11,7 +11,8 @@ from pathlib import Path
 import jobs
 import pytest
 
-from foveate.compare.engine import Event, Job, LocalEngine, RayEngine, explain
+from foveate.compare.engine import Event, Job, LocalEngine, explain
+from foveate.compare.ray_engine import RayEngine
 from foveate.errors import DataError, MissingExtra, RunError
 
 

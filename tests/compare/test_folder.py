@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from foveate.compare.folder import clear_study, locked, read_json, write_json
+from foveate.compare.folder import clear_study, read_json, write_json
 from foveate.errors import RunError
+from foveate.locking import locked
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from foveate.compare.folder import locked
+from foveate.locking import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -48,7 +49,7 @@ def test_a_full_disk_is_said_in_a_sentence_and_leaves_the_value_before(tmp_path,
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("foveate.compare.folder.os.fsync", full)
+    monkeypatch.setattr("foveate.files.os.fsync", full)
     with pytest.raises(RunError, match=r"value\.json cannot be written: No space left on device"):
         write_json(path, {"lost": True})
     assert read_json(path) == {"kept": True}
@@ -87,7 +88,7 @@ def test_a_file_system_that_cannot_lock_is_worked_on_without(tmp_path, monkeypat
     def cannot(*_, **__):
         raise NotImplementedError("FileSystem does not appear to support flock")
 
-    monkeypatch.setattr("foveate.compare.folder.FileLock.acquire", cannot)
+    monkeypatch.setattr("filelock.FileLock.acquire", cannot)
     done = []
     with locked(tmp_path / ".lock"):
         done.append(Path(tmp_path).exists())

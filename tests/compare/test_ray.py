@@ -1,6 +1,8 @@
 """The same jobs on a Ray cluster of two nodes, which are processes of this machine."""
 
 import dataclasses
+import os
+import socket
 
 import jobs
 import pytest
@@ -67,3 +69,22 @@ def test_a_study_on_two_nodes_is_the_study_of_one_machine(cluster, tmp_path):
     there = compare(study, tmp_path / "there", work=standin.WORK, engine=RayEngine(cluster.address))
     assert there.finished == 6
     assert dataclasses.replace(there, folder=here.folder) == here
+
+
+def test_a_head_of_our_own_listens_on_this_machine_alone(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    services = pytest.importorskip("ray._private.services")
+    ray.shutdown()
+    monkeypatch.setenv("PYTHONPATH", str(__file__).rpartition("/")[0])
+    elsewhere, notes = services.node_ip_address_from_perspective(), []
+    with RayEngine("local", on_note=notes.append) as engine:
+        events = list(engine.run([Job(0, jobs.square, (3,))]))
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        assert host == "127.0.0.1"
+        if not elsewhere.startswith("127."):
+            with pytest.raises(OSError, match="refused"):
+                socket.create_connection((elsewhere, int(port)), timeout=5)
+    assert last(events) == {0: ("finished", 9)}
+    told = "a Ray head was started for this comparison, which listens on 127.0.0.1 alone; it ends with it"
+    assert notes == [told]
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import standin
@@ -16,7 +17,7 @@ from filelock import FileLock
 from foveate.compare import LocalEngine, Study, compare
 from foveate.compare.folder import Failure
 from foveate.compare.study import _suited_engine
-from foveate.compare.work import Work
+from foveate.compare.work import Work, train_arm
 from foveate.errors import RunError
 from foveate.tasks.config import RunConfig
 
@@ -430,3 +431,33 @@ def test_a_killed_worker_does_not_stop_the_others(tmp_path):
     assert [arm.values for arm in result.arms] == [(0.8, 0.81), ()]
     assert begun(tmp_path, "se", 0) == 2
     assert (tmp_path / "workers.log").exists()
+
+
+def test_what_was_read_is_told_before_anything_is_trained_and_kept(tmp_path):
+    def survey(configs, wider, known, *, report):
+        return standin.survey(configs, wider, known, report=report) | {
+            "read": {"source": "here"},
+            "told": ("read here",),
+        }
+
+    told = []
+    work = Work(survey, standin.measure, standin.WORK.train)
+    study = study_of(arms=("none",), seeds=(0,))
+    compare(study, tmp_path, engine=standin.InlineEngine(), progress=told.append, work=work)
+    assert [state.notes for state in told if state.notes] == [("read here",)]
+    assert next(state for state in told if state.notes).stage == "survey"
+    assert json.loads((tmp_path / "study.json").read_text())["read"] == {"source": "here"}
+
+
+def test_runs_are_resumed_with_changed_data_only_when_asked(tmp_path):
+    asked = []
+
+    def train(config, folder, *, progress=None, **options):
+        asked.append(options)
+        standin.train(config, folder, progress=progress)
+
+    work = Work(standin.survey, standin.measure, partial(train_arm, train=train))
+    study = study_of(arms=("none",), seeds=(0,))
+    for number, options in enumerate(({}, {"accept_changed_data": True})):
+        compare(study, tmp_path / str(number), engine=standin.InlineEngine(), work=work, **options)
+    assert asked == [{}, {"accept_changed_data": True}]

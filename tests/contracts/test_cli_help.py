@@ -6,11 +6,11 @@ import typer.main
 from foveate.cli.app import app
 
 TRAINING = {"--data", "--network", "--epochs", "--max-time", "--start", "--out", "--fresh", "--device", "--devices"}
-TRAINING |= {"--precision", "--set"}
+TRAINING |= {"--precision", "--set", "--accept-changed-data"}
 OPTIONS = {
     "compare": TRAINING | {"--mechanisms", "--seeds", "--where", "--engine", "--workers", "--address", "--json"},
     "train": TRAINING | {"--mechanism", "--init", "--seed"},
-    "evaluate": {"--data", "--split", "--out", "--json"},
+    "evaluate": {"--data", "--split", "--out", "--json", "--accept-changed-data"},
     "predict": {"--out", "--threshold"},
     "attend": {"--out", "--threshold", "--point", "--heads", "--layer"},
     "report": set(),

@@ -11,6 +11,8 @@ import foveate
 
 PACKAGE = Path(foveate.__file__).parent
 
+SHARED = ("errors", "escaping", "files", "locking", "_version")  # modules beside the rooms
+
 # What each room may import of the others.
 ALLOWED = {
     "capture": {"capture", "errors"},
@@ -19,9 +21,9 @@ ALLOWED = {
     "auditing": {"auditing", "layers", "capture", "errors"},
     "surgery": {"surgery", "capture", "errors"},
     "data": {"data", "errors", "files", "rules"},
-    "tasks": {"tasks", "data", "networks", "layers", "surgery", "capture", "errors", "files", "rules", "_version"},
-    "compare": {"compare", "tasks", "data", "networks", "layers", "surgery", "capture", "errors", "_version"},
-    "report": {"report", "compare", "errors", "_version"},
+    "tasks": {"tasks", "data", "networks", "layers", "surgery", "capture", "rules", *SHARED},
+    "compare": {"compare", "tasks", "data", "networks", "layers", "surgery", "capture", *SHARED},
+    "report": {"report", "compare", *SHARED},
     "cli": {
         "cli",
         "report",
@@ -32,8 +34,7 @@ ALLOWED = {
         "layers",
         "surgery",
         "capture",
-        "errors",
-        "_version",
+        *SHARED,
     },
 }
 TORCH_ONLY = ("capture", "layers", "surgery")

@@ -56,7 +56,7 @@ def test_a_picture_comes_with_its_objects_whatever_gaps_the_ids_have(read, tmp_p
         ([math.nan, 2, 3, 3], "boxes that are not four finite numbers, left out"),
         ([1, 2, math.inf, 3], "boxes that are not four finite numbers, left out"),
         ([1, 2, 3], "boxes that are not four finite numbers, left out"),
-        (["1", 2, 3, 4], "boxes that are not four finite numbers, left out"),
+        (["one", 2, 3, 4], "boxes that are not four finite numbers, left out"),
         (None, "boxes that are not four finite numbers, left out"),
         ([12, 2, 3, 3], "boxes outside their picture, left out"),
         ([1, -4, 3, 4], "boxes outside their picture, left out"),
@@ -181,12 +181,12 @@ def test_a_name_that_no_file_can_have_is_a_missing_picture(tmp_path):
 
 
 def test_what_is_said_of_crowds_is_a_number(read):
-    boxes = [entry(0, [1, 1, 2, 2], iscrowd=said) for said in ("0", 1, 0, None)]
+    boxes = [entry(0, [1, 1, 2, 2], iscrowd=said) for said in ("no", 1, 0, None)]
     file, told = read(boxes)
     assert file.scenes[0].crowd == [False, True, False, False]
     assert told == [
         "train: 1 objects whose iscrowd is neither 0 nor 1, taken for single ones; the first: annotation 7 of "
-        "pic000.png: 0"
+        "pic000.png: no"
     ]
 
 

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,12 +88,11 @@ def test_a_file_that_only_looks_like_a_picture_is_named(tmp_path: Path):
         open_pictures(tmp_path)
 
 
-def test_a_missing_split_is_named(tmp_path: Path):
-    for path in sorted((given_splits(tmp_path) / "val").rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    (tmp_path / "val").rmdir()
-    with pytest.raises(DataError, match=r"must hold train, val and test folders; val missing"):
-        open_pictures(tmp_path)
+def test_a_missing_split_is_taken_from_train(tmp_path: Path):
+    shutil.rmtree(given_splits(tmp_path) / "val")
+    pictures = open_pictures(tmp_path)
+    assert {name: len(split) for name, split in pictures.splits.items()} == {"train": 2, "val": 2, "test": 4}
+    assert pictures.rule.endswith("val taken from train in the order of a hash of the names")
 
 
 def test_a_class_that_misses_in_a_split_is_named(tmp_path: Path):

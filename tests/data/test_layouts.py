@@ -267,7 +267,7 @@ def test_other_folders_beside_the_splits_are_told(tmp_path: Path):
         ({"labels": {"0": "background", "1": "liver", "2": "liver"}}, r"must give each label one name"),
         ({"labels": {"background": 0, "liver": 1, "tumour": 1}}, r"must give each label one name"),
         ({"labels": {"background": 0, "whole": [1, 2], "core": 2}}, r"has regions of several labels, .* not supported"),
-        ({"labels": {"background": 0, "liver": 1, "ignore": 2}}, r"has a label to ignore, which is not supported"),
+        ({"labels": {"background": 0, "ignore": 1}}, r"must keep the background, which is 0, and another class"),
         ({"modality": {"0": "CT", "2": "PET"}}, r"must name channels as {\"0\": \"CT\", \.\.\.}; got {'0': 'CT', '2'"),
         ({"modality": 5}, r"must name channels as {\"0\": \"CT\", \.\.\.}; got 5"),
     ],

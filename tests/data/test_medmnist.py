@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from foveate.data import SPLITS, open_pictures
+from foveate.data.pictures import open_picture_split
 from foveate.errors import DataError
 
 
@@ -34,6 +35,14 @@ def test_colour_pictures_are_read(tmp_path: Path):
 def test_grey_pictures_are_read(tmp_path: Path):
     pictures = open_pictures(write(tmp_path, channels=1))
     assert (pictures.channels, pictures.splits["train"].image(0).shape) == (1, (1, 11, 13))
+
+
+def test_the_arrays_of_one_split_are_enough_to_measure_it(tmp_path: Path):
+    path = write(tmp_path, train_images=None, train_labels=None, val_images=None, val_labels=None)
+    found = open_picture_split(path, "test")
+    assert (found.classes, len(found.split)) == (["0", "1", "2"], 3)
+    with pytest.raises(DataError, match=r"must hold val_images, val_labels; val_images, val_labels missing"):
+        open_picture_split(path, "val")
 
 
 def test_flat_labels_are_read(tmp_path: Path):

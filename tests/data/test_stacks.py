@@ -12,7 +12,7 @@ from tests.data.series import save_series
 
 from foveate.data.dicom import read_series
 from foveate.data.stack_checks import StackFacts, check_stacks
-from foveate.data.stacks import Stack, boxes_of, holds_stacks, open_stacks
+from foveate.data.stacks import Stack, boxes_of, holds_stacks, open_stack_split, open_stacks
 from foveate.data.volume_stacks import lesions_in
 from foveate.errors import DataError
 
@@ -292,3 +292,13 @@ def test_options_of_volumes_are_refused_for_slices(tmp_path: Path):
     sentence = "channel and plane cannot be chosen for lesions, which holds slices; they are for volumes"
     with pytest.raises(ValueError, match=sentence):
         open_stacks("lesions", channel="CT", plane="coronal")
+
+
+def test_other_scans_are_measured_as_a_whole_and_those_of_a_run_as_it_divided_them(tmp_path: Path):
+    data = decathlon(tmp_path, 4)
+    found = open_stack_split(data, "test", {"train": ["a"], "val": ["b"], "test": ["c"]})
+    assert {name: len(split) for name, split in found.splits.items()} == {"train": 0, "val": 0, "test": 4}
+    assert found.rule == f"all of {data}"
+    held = {"train": ["case_0", "case_1"], "val": ["case_2"], "test": ["case_3"]}
+    found = open_stack_split(data, "test", held)
+    assert [found.splits["test"].name(index) for index in range(len(found.splits["test"]))] == ["case_3"]

@@ -21,9 +21,11 @@ def case(name: str, label: str | None = None) -> Case:
 
 
 @pytest.mark.parametrize(("missing", "held"), [("train", "val"), ("val", "train")])
-def test_train_and_val_must_hold_a_case(missing: str, held: str):
-    with pytest.raises(DataError, match=f"here has no case in its {missing} split"):
-        volumes(**{held: [case("a")]})
+def test_train_and_val_must_hold_a_case(tmp_path: Path, missing: str, held: str):
+    split_file = tmp_path / "splits.json"
+    split_file.write_text(json.dumps({held: ["case_0"], missing: []}))
+    with pytest.raises(DataError, match=f"has no case in its {missing} split"):
+        open_volumes(decathlon(tmp_path, 1), split_file=split_file)
 
 
 def test_nothing_is_in_two_splits():

@@ -2,13 +2,17 @@
 
 import html.parser
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from foveate.compare.folder import write_json
 from foveate.errors import RunError
+from foveate.files import write_alone
 from foveate.report import write_report
+from foveate.report.html import _templates
 
 
 class Page(html.parser.HTMLParser):
@@ -216,3 +220,20 @@ def test_the_policy_of_the_page_lets_only_its_own_script_run(study: Path) -> Non
     text = page_of(study)
     assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text
     assert re.search(r"script-src 'sha256-[A-Za-z0-9+/]{43}='", text)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o027, 0o640)])
+def test_a_file_keeps_the_umask_of_its_user(umask, mode, tmp_path):
+    before = os.umask(umask)
+    try:
+        write_alone(tmp_path / "report.html", "page")
+        write_json(tmp_path / "costs.json", {})
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {mode}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["costs.json", "report.html"]
+
+
+def test_what_a_page_would_not_show_is_escaped():
+    template = _templates().from_string("{{ name }} {{ number }}")
+    assert template.render(name="caf\udce9 \x1b[31m \u202e<b>", number=3) == r"caf\xe9 \x1b[31m \u202e&lt;b&gt; 3"

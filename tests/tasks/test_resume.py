@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -264,3 +266,56 @@ def test_a_damaged_summary_or_configuration_is_named(shapes: Path, tmp_path: Pat
     (tmp_path / "config.json").write_text("no")
     with pytest.raises(RunError, match=r"config\.json cannot be read as a run's configuration"):
         train(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("parts", "rank", "world", "expected"),
+    [
+        ([], 0, 1, (5.0, 2)),
+        ([], 0, 2, (5.0, 2)),
+        ([], 1, 2, (0.0, 0)),
+        ([[1.5, 2], [0.25, 1]], 0, 2, (1.5, 2)),
+        ([[1.5, 2], [0.25, 1]], 1, 2, (0.25, 1)),
+        ([[1.5, 2], [0.25, 1]], 0, 1, (1.75, 3)),
+        ([[1.5, 2], [0.25, 1]], 0, 3, (1.75, 3)),
+        ([[1.5, 2], [0.25, 1]], 2, 3, (0.0, 0)),
+    ],
+)
+def test_each_process_takes_its_own_share_of_the_loss(parts, rank, world, expected):
+    standing = Standing(loss_sum=5.0, loss_count=2, loss_parts=parts)
+    standing.take_part(rank, world)
+    assert (standing.loss_sum, standing.loss_count, standing.loss_parts) == (*expected, [])
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+from foveate.tasks import keeper
+from foveate.tasks.config import RunConfig
+from foveate.tasks.run import train
+
+keeper.SAVE_EVERY_S, keeper.SAVE_SHARE = 0.0, 1.0
+train(RunConfig.from_file(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_killed_within_an_epoch_end_with_the_same_numbers(shapes: Path, tmp_path: Path):
+    config = small(shapes, devices=2, epochs=1, mechanism="none")
+    (tmp_path / "config.json").write_text(config.to_json())
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-c", TWO_PROCESSES, tmp_path / "config.json", killed]
+    process = subprocess.Popen(command, start_new_session=True)
+    while not (killed / "checkpoints" / "last.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    begun = take_up(killed)
+    assert begun is not None
+    assert begun.standing.batch > 0
+    assert len(begun.standing.loss_parts) == 2
+    assert train(config, killed).resumed == 1
+    train(config, whole)
+    assert same(killed, whole)
+    assert rows(killed) == rows(whole)

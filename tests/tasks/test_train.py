@@ -60,10 +60,12 @@ def test_a_network_learns_and_leaves_a_whole_folder(shapes: Path, tmp_path: Path
     assert read_summary(tmp_path) == summary
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert {name for name in names if not name.startswith("tensorboard/")} == {
+        ".lock",
         "config.json",
         "metrics.csv",
         "predictions.csv",
         "summary.json",
+        "data.json",
         "model.safetensors",
         "maps/maps.json",
         "maps/maps.npz",
@@ -289,6 +291,28 @@ def test_half_a_file_is_never_left(tmp_path: Path):
     with pytest.raises(OSError, match="full"):
         files.replace_file(tmp_path / "a.json", fail)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "old")]
+
+
+@pytest.mark.parametrize("write", [files.write_atomic, files.write_alone])
+def test_an_error_of_writing_names_the_file_that_was_to_be_written(write, tmp_path: Path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as the system says it, without a name
+
+    monkeypatch.setattr("foveate.files.os.fsync", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write(tmp_path / "summary.json", "{}")
+    assert caught.value.filename == str(tmp_path / "summary.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_that_torch_cannot_write_is_an_error_of_its_file(tmp_path: Path):
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc:858] . PytorchStreamWriter failed writing file data/3")
+
+    with pytest.raises(OSError, match=r"Input/output error: '.*last\.ckpt'"):
+        files.replace_file(tmp_path / "last.ckpt", fail)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

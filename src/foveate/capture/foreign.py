@@ -3,6 +3,7 @@
 To add a layer, add a row. Classes are known by the names of their module and their own, so that nothing is imported.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,15 +24,21 @@ class Foreign:
         axes: The names of the map's axes.
         at: The child of the layer whose output is the map, or "softmax()" or "sigmoid()": the function by which the
             layer's forward makes it. Fused attention counts as softmax().
+        within: Pattern over the full name of the class of a module around the layer and the layer's name in it. The
+            row counts only there: some networks fold their patches into the batch of a common layer.
     """
 
     layer: str
     map: str
     axes: str
     at: str
+    within: str = ""
 
 
-# The first row that fits is taken. "window" is the batch with the windows of each sample, one after the other.
+FOLDED = "window head query key"
+
+# The first row that fits is taken. "window" is the batch with the windows of each sample, one after the other; the
+# interleaved patches of MobileViT and the patches of TNT, each with pixels of its own, count as windows.
 FOREIGN = (
     # torch
     Foreign("torch.nn.**.MultiheadAttention", "weights", "batch head query key", "softmax()"),
@@ -57,6 +64,11 @@ FOREIGN = (
     Foreign("timm.**.cbam.ChannelAttn", "gate", "batch channel", "gate"),
     Foreign("timm.**.cbam.LightChannelAttn", "gate", "batch channel", "sigmoid()"),
     Foreign("timm.**.cbam.*SpatialAttn", "gate", "batch *space", "gate"),
+    # timm: attention of patches that a network folds into the batch
+    Foreign(
+        "timm.**.Attention", "weights", FOLDED, "softmax()", within="timm.**.mobilevit.MobileVitBlock.transformer.**"
+    ),
+    Foreign("timm.**.tnt.Attention", "weights", FOLDED, "softmax()", within="timm.**.tnt.Block.attn_in"),
     # timm: attention
     Foreign("timm.**.non_local_attn.NonLocalAttn", "weights", "batch query key", "softmax()"),
     Foreign("timm.**.swin_transformer*.Window*Attention", "weights", "window head query key", "softmax()"),
@@ -88,12 +100,20 @@ FOREIGN = (
 )
 
 
-def recognise(layer: nn.Module) -> Foreign | None:
-    """The row of FOREIGN that describes a layer, if there is one."""
-    rows = (_row(f"{kind.__module__}.{kind.__qualname__}") for kind in type(layer).__mro__)
-    return next((row for row in rows if row is not None), None)
+def recognise(layer: nn.Module, places: Sequence[str] = ()) -> Foreign | None:
+    """Return the row of FOREIGN that describes a layer, if there is one.
+
+    Args:
+        layer: The layer.
+        places: For each module around the layer, the full name of the module's class and the layer's name in it.
+    """
+    for kind in type(layer).__mro__:
+        for row in _rows(f"{kind.__module__}.{kind.__qualname__}"):
+            if not row.within or any(matches(row.within, place) for place in places):
+                return row
+    return None
 
 
 @lru_cache(maxsize=4096)
-def _row(name: str) -> Foreign | None:
-    return next((row for row in FOREIGN if matches(row.layer, name)), None)
+def _rows(name: str) -> tuple[Foreign, ...]:
+    return tuple(row for row in FOREIGN if matches(row.layer, name))

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -50,16 +50,25 @@ See = Callable[[Point, Tensor], Tensor | None]
 def points(model: nn.Module) -> list[Point]:
     """Every point of a model: its taps, and the layers of other libraries that foreign.py recognises."""
     found = []
+    kinds: dict[str, str] = {}
     for name, module in _named_modules(model, "", set()):
+        kinds[name] = f"{type(module).__module__}.{type(module).__qualname__}"
         if isinstance(module, Tap):
             found.append(Point(name, module.axes, module))
-        elif (row := recognise(module)) is not None:
+        elif (row := recognise(module, _places(name, kinds))) is not None:
             name = f"{name}.{row.map}" if name else row.map
             if row.at.endswith("()"):
                 found.append(Point(name, row.axes, module, call=row.at.removesuffix("()")))
             elif isinstance(child := getattr(module, row.at, None), nn.Module):
                 found.append(Point(name, row.axes, child))
     return found
+
+
+def _places(name: str, kinds: Mapping[str, str]) -> list[str]:
+    """Return, for each module around a name, the full name of the module's class and the rest of the name."""
+    parts = name.split(".")
+    before = [".".join(parts[:count]) for count in range(len(parts))]
+    return [f"{kinds[outer]}.{name[len(outer) :].lstrip('.')}" for outer in before if outer in kinds]
 
 
 def _named_modules(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[tuple[str, nn.Module]]:

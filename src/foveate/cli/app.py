@@ -6,6 +6,7 @@ import typer
 
 from foveate._version import __version__
 from foveate.cli.attend import attend
+from foveate.cli.commands import Commands
 from foveate.cli.compare import compare
 from foveate.cli.evaluate import evaluate
 from foveate.cli.export import export
@@ -19,6 +20,7 @@ from foveate.cli.train import train
 __all__ = ["app"]
 
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from foveate.cli.options import Out, Threshold, named, parse_point
+from foveate.escaping import printable
 
 __all__ = ["attend"]
 
@@ -50,4 +51,4 @@ def attend(
     points = [parse_point(text) for text in point] if point else None
     options = named(threshold=threshold, points=points, heads=heads or None, layer=layer)
     for path in draw(run, inputs, out, **options):
-        print(path)
+        print(printable(str(path)))

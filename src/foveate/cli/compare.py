@@ -1,6 +1,7 @@
 """foveate compare: which mechanism helps, what it costs, and what it looks at."""
 
 import json
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveate.cli.options import (
+    AcceptChangedData,
     Data,
     Device,
     Devices,
@@ -25,6 +27,7 @@ from foveate.cli.options import (
     given,
     task_of,
 )
+from foveate.escaping import printable
 
 if TYPE_CHECKING:
     from foveate.cli.progress import Board
@@ -74,6 +77,7 @@ def compare(
     ] = None,
     out: Out = Path("comparison"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever the folder holds.")] = False,
+    accept_changed_data: AcceptChangedData = False,
     engine: Annotated[EngineName, typer.Option(help="Processes of this machine, or a Ray cluster.")] = EngineName.local,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes at once. Default: one a core or GPU.")] = None,
     address: Annotated[str | None, typer.Option(help="The Ray cluster's address.")] = None,
@@ -124,29 +128,37 @@ def compare(
         result = run(
             study,
             out,
-            engine=chosen_engine(engine, workers, address, study.base.threads or 1),
+            engine=chosen_engine(engine, workers, address, study.base.threads or 1, drawn.note),
             workers=workers,
             fresh=fresh,
             progress=Drawing(drawn),
+            accept_changed_data=accept_changed_data,
         )
     report = write_report(out)
     if as_json:
-        print(json.dumps(result.to_dict() | {"report": str(report)}, indent=2))
+        read = json.loads((out / "study.json").read_text(encoding="utf-8")).get("read", {})
+        print(json.dumps(result.to_dict() | {"read": read, "report": str(report)}, indent=2))
     else:
         print_result(result)
-        print(report)
+        print(printable(str(report)))
     if result.failures:
         raise typer.Exit(2)
 
 
-def chosen_engine(name: EngineName, workers: int | None, address: str | None, threads: int) -> Any:
+def chosen_engine(
+    name: EngineName,
+    workers: int | None,
+    address: str | None,
+    threads: int,
+    on_note: Callable[[str], object] | None = None,
+) -> Any:
     """The engine asked for; None is the study's own choice, which takes `workers`."""
     from foveate.compare import RayEngine
 
     if name is EngineName.ray:
         if workers is not None:
             raise ValueError(f"--workers is for --engine local; a Ray cluster knows its own size; got {workers}")
-        return RayEngine(address, threads)
+        return RayEngine(address, threads, on_note=on_note)
     if address is not None:
         raise ValueError(f"--address is for --engine ray; got {address}")
     return None
@@ -160,6 +172,8 @@ class Drawing:
         self.shown: set[str] = set()
 
     def __call__(self, state: "StudyProgress") -> None:
+        for line in state.notes:
+            self.board.note(line)
         if state.stage in ("survey", "measure"):
             if state.message:
                 self.board.show("preparing", 0.0, None, state.message)
@@ -183,12 +197,13 @@ def print_result(result: "StudyResult") -> None:
     """Print the report's main table and answer; the report says more."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from foveate.report import study_answer, study_table
 
     told, answer = study_table(result.folder), study_answer(result.folder)
     table = Table(
-        title=f"{told.caption}, against {result.baseline}",
+        title=Text(printable(f"{told.caption}, against {result.baseline}")),
         title_justify="left",
         title_style="bold",
         box=None,
@@ -198,11 +213,13 @@ def print_result(result: "StudyResult") -> None:
     for column in (told.columns[index] for index in shown):
         unit = f", {column.note}" if column.note in ("%", "ms") else ""
         heading = column.title.removesuffix(f" to {result.baseline}") + unit
-        table.add_column(heading, justify="right" if column.numeric else "left", no_wrap=True)
+        table.add_column(Text(printable(heading)), justify="right" if column.numeric else "left", no_wrap=True)
     for group in told.groups:
         for row in group.rows:
             cells = [row.cells[index] for index in shown]
-            table.add_row(*(f"{cell.text} {cell.sub}" if cell.interval else cell.text for cell in cells))
+            table.add_row(
+                *(Text(printable(f"{cell.text} {cell.sub}" if cell.interval else cell.text)) for cell in cells)
+            )
     console = Console()
     if answer.warning:
         console.print(answer.warning, style="bold", markup=False, highlight=False)
@@ -215,4 +232,4 @@ def print_result(result: "StudyResult") -> None:
         *result.notes,
         *(f"{each.arm}, seed {each.seed}, failed: {each.sentence}" for each in result.failures),
     ):
-        console.print(note, markup=False, highlight=False)
+        console.print(printable(note), markup=False, highlight=False)

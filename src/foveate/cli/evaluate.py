@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.cli.options import Json
+from foveate.cli.options import AcceptChangedData, Json
+from foveate.escaping import printable
 
 __all__ = ["evaluate"]
 
@@ -27,9 +28,13 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="A CSV file for a row of each picture or video, or of each case and class.")
     ] = None,
+    accept_changed_data: AcceptChangedData = False,
     as_json: Json = False,
 ) -> None:
     """Measure a finished run on a split of its own or other data; scans with 95 % intervals over the cases.
+
+    Other data without folders or files of splits are measured as a whole. How many samples of which split were measured
+    is said first.
 
     Example: foveate evaluate runs/se --split test
 
@@ -37,15 +42,17 @@ def evaluate(
     """
     from foveate.tasks.run import evaluate as measure
 
-    metrics = measure(run, data, split.value, rows=out)
+    metrics = measure(run, data, split.value, rows=out, accept_changed_data=accept_changed_data)
     if as_json:
         print(json.dumps(metrics, indent=2))
         return
+    counts = metrics.pop("samples")
+    metrics = {"samples": ", ".join(f"{count} {name}" for name, count in counts.items()), **metrics}
     ends = {name for name in metrics if name.partition(".")[0].endswith(("_low", "_high"))}
     width = max(len(name) for name in metrics if name not in ends)
     for name, value in metrics.items():
         if name not in ends:
-            print(f"{name:<{width}}  {shown(value)}{interval(metrics, name)}")
+            print(printable(f"{name:<{width}}  {shown(value)}{interval(metrics, name)}"))
 
 
 def shown(value: float | str | None) -> str:

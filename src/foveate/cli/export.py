@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from foveate.cli.options import Json
+from foveate.escaping import printable
 
 __all__ = ["export"]
 
@@ -45,7 +46,7 @@ def export(
         print(json.dumps(asdict(exported), indent=2))
         return
     for name, text in told(exported):
-        print(f"{name:<12}{text}")
+        print(printable(f"{name:<12}{text}"))
 
 
 def told(exported: Any) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from foveate.cli.options import Json
+from foveate.escaping import printable
 
 __all__ = ["inspect"]
 
@@ -67,26 +68,33 @@ def _show(facts: Mapping[str, Any]) -> None:
     from rich.text import Text
 
     table = Table(
-        title=Text(facts["file"]), title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False
+        title=Text(printable(facts["file"])),
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
+        pad_edge=False,
     )
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("publisher", facts["publisher"] or "not known")
-    table.add_row("network", facts["network"] or "cannot be told")
+
+    def row(name: str, text: str) -> None:
+        table.add_row(name, Text(printable(text)))
+
+    row("publisher", facts["publisher"] or "not known")
+    row("network", facts["network"] or "cannot be told")
     for name, value in (facts["architecture"] or {}).items():
         if value is None:
             continue
-        table.add_row(
-            f"  {name.replace('_', ' ')}", f"{value}" + (" (the publisher's code)" if name in facts["assumed"] else "")
-        )
+        row(f"  {name.replace('_', ' ')}", f"{value}" + (" (the publisher's code)" if name in facts["assumed"] else ""))
     if facts["parameters"]:
-        table.add_row("parameters", f"{facts['parameters']:,}")
+        row("parameters", f"{facts['parameters']:,}")
     if facts["macs"]:
-        table.add_row("macs", f"{facts['macs']:,} at {'x'.join(map(str, facts['input_shape']))}")
+        row("macs", f"{facts['macs']:,} at {'x'.join(map(str, facts['input_shape']))}")
     problems = facts["problems"]
-    table.add_row("fits", "whole" if not problems else "no")
+    row("fits", "whole" if not problems else "no")
     for problem in problems[:10]:
-        table.add_row("", problem)
+        row("", problem)
     if len(problems) > 10:
-        table.add_row("", f"and {len(problems) - 10} more")
-    Console().print(table, markup=False)
+        row("", f"and {len(problems) - 10} more")
+    Console().print(table)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
+    "AcceptChangedData",
     "Data",
     "Device",
     "Devices",
@@ -78,6 +79,10 @@ Settings = Annotated[
 ]
 Threshold = Annotated[
     float | None, typer.Option(min=0, max=1, help="To detect: the least score of what is written and drawn, 0.5.")
+]
+AcceptChangedData = Annotated[
+    bool,
+    typer.Option("--accept-changed-data", help="Go on although the data changed since the run began."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 

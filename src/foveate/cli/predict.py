@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from foveate.cli.options import Out, Threshold, named
+from foveate.escaping import printable
 
 __all__ = ["predict"]
 
@@ -41,4 +42,4 @@ def predict(
     """
     from foveate.tasks.run import predict as apply
 
-    print(apply(run, inputs, out, **named(threshold=threshold)))
+    print(printable(str(apply(run, inputs, out, **named(threshold=threshold)))))

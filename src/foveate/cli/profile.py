@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from foveate.cli.options import Json
+from foveate.escaping import printable
 
 __all__ = ["profile"]
 
@@ -56,8 +57,16 @@ def print_cost(title: str, cost: dict[str, float | int | None]) -> None:
     """Show each figure of a cost on a line of its own."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    table = Table(
+        title=Text(printable(title)),
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
+        pad_edge=False,
+    )
     table.add_column()
     table.add_column(justify="right")
     for name, value in cost.items():

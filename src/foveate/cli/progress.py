@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from foveate.escaping import printable
 
 if TYPE_CHECKING:
     from foveate.tasks.summary import Progress as RunProgress
@@ -58,8 +61,8 @@ class Board:
             self.say(f"{key}: {fraction:.0%}  {text}")
             return
         if key not in self.rows:
-            self.rows[key] = self.bars.add_task(key, total=1.0, text=text)
-        self.bars.update(self.rows[key], completed=fraction, text=text)
+            self.rows[key] = self.bars.add_task(escape(printable(key)), total=1.0, text=escape(printable(text)))
+        self.bars.update(self.rows[key], completed=fraction, text=escape(printable(text)))
 
     def drop(self, key: str) -> None:
         """Take a finished piece of work off the board."""
@@ -69,15 +72,15 @@ class Board:
     def note(self, line: str) -> None:
         """Say something that stays, above the bars."""
         if self.bars is None:
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
         else:
-            self.bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.bars.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def say(self, line: str) -> None:
         """Say a passing line, unless one was said a moment ago."""
         if time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
             self.said = time.monotonic()
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 def validation(measured: Mapping[str, float]) -> list[str]:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from foveate.escaping import printable
+
 __all__ = ["report"]
 
 
@@ -15,4 +17,4 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a comparis
     """
     from foveate.report import write_report
 
-    print(write_report(folder))
+    print(printable(str(write_report(folder))))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from foveate.cli.options import (
+    AcceptChangedData,
     Data,
     Device,
     Devices,
@@ -22,6 +23,7 @@ from foveate.cli.options import (
     given,
     task_of,
 )
+from foveate.escaping import printable
 
 __all__ = ["train"]
 
@@ -54,6 +56,7 @@ def train(
     ] = None,
     out: Out = Path("run"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever the folder holds.")] = False,
+    accept_changed_data: AcceptChangedData = False,
     device: Device = None,
     devices: Devices = None,
     precision: Precision = None,
@@ -98,9 +101,9 @@ def train(
     )
     config = config_for(data, **options)
     with run_progress() as progress:
-        summary = run(config, out, fresh=fresh, progress=progress)
+        summary = run(config, out, fresh=fresh, progress=progress, accept_changed_data=accept_changed_data)
     measure, words = MEASURES[summary.task]
     value = summary.metrics[measure]
     told = "nothing to test on" if value is None else f"test {words} {value:.4f}"
-    print(f"{summary.arm}, seed {summary.seed}: {told} after {summary.epochs:.3g} epochs")
-    print(out)
+    print(printable(f"{summary.arm}, seed {summary.seed}: {told} after {summary.epochs:.3g} epochs"))
+    print(printable(str(out)))

@@ -7,8 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foveate.compare.engine import LocalEngine, RayEngine
+    from foveate.compare.engine import LocalEngine
     from foveate.compare.progress import StudyProgress
+    from foveate.compare.ray_engine import RayEngine
     from foveate.compare.result import ArmResult, StudyResult, summarise
     from foveate.compare.study import Study, compare
 
@@ -25,7 +26,7 @@ __all__ = [
 
 _FILES = {
     "LocalEngine": "engine",
-    "RayEngine": "engine",
+    "RayEngine": "ray_engine",
     "StudyProgress": "progress",
     "ArmResult": "result",
     "StudyResult": "result",

@@ -12,7 +12,6 @@ import io
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import threading
 import traceback
@@ -24,9 +23,9 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol, Self
 
-from foveate.errors import MissingExtra, RunError
+from foveate.errors import RunError
 
-__all__ = ["Engine", "Event", "Job", "LocalEngine", "RayEngine", "explain"]
+__all__ = ["ATTEMPTS", "PATIENCE_S", "WATCH_S", "Engine", "Event", "Job", "LocalEngine", "explain", "variables"]
 
 ATTEMPTS = 2  # a job whose worker was killed is done once more; the kill may have been meant for another
 PATIENCE_S = 5.0  # between asking a worker to end and ending it
@@ -181,7 +180,7 @@ class LocalEngine:
         ours, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
         process = context.Process(target=_serve, args=(theirs, self.log, self.warm), name="foveate worker")
-        with _environment(_variables(self.threads) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})):
+        with _environment(variables(self.threads) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})):
             process.start()
         theirs.close()
         return Worker(process, ours, gpu)
@@ -269,7 +268,7 @@ def _print_to(log: Path) -> None:
                 stream.reconfigure(line_buffering=True)
 
 
-def _variables(threads: int) -> dict[str, str]:
+def variables(threads: int) -> dict[str, str]:
     """What a process must find in its environment before torch is loaded. Waiting threads sleep: cores are shared."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     return dict.fromkeys(names, str(threads)) | {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
@@ -302,98 +301,3 @@ def _count_cores() -> int:
     import joblib
 
     return joblib.cpu_count()
-
-
-class RayEngine:
-    """A Ray cluster; each job is a task of `threads` CPUs, and Ray keeps the processes that do them warm.
-
-    Foveate must be installed on every node, and what jobs read and write must lie in a folder that every node sees
-    under the same path: runs are files.
-
-    Args:
-        address: Of the cluster, as ray.init takes it. Default: the one that RAY_ADDRESS names or that runs on this
-            machine, else a new one of this machine alone.
-        threads: Threads and CPUs of each job.
-        gpus: GPUs of each job. Default: one where the cluster has any.
-
-    Raises:
-        MissingExtra: If Ray is not installed.
-    """
-
-    def __init__(self, address: str | None = None, threads: int = 1, gpus: float | None = None) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise MissingExtra("ray", "ray") from None
-        self._ray: Any = ray
-        self.address = address
-        self.threads = threads
-        self.gpus = gpus
-        self._joined = False
-        self._pending: dict[Any, Job] = {}
-
-    @property
-    def workers(self) -> int:
-        """How many jobs the cluster as it is now can do at once."""
-        resources = self._ray.cluster_resources()
-        fit = resources.get("CPU", 0) // self.threads
-        return max(1, int(min(fit, resources["GPU"] // self.gpus) if self.gpus else fit))
-
-    def __enter__(self) -> Self:
-        if not self._ray.is_initialized():
-            try:
-                _knock(self.address)
-                self._ray.init(self.address, log_to_driver=False, include_dashboard=False, configure_logging=False)
-            except (OSError, RuntimeError, ValueError) as error:
-                raise RunError(f"no Ray cluster at {self.address or 'this machine'}: {explain(error)}") from None
-            self._joined = True
-        if self.gpus is None:
-            self.gpus = float("GPU" in self._ray.cluster_resources())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for task in self._pending:
-            self._ray.cancel(task, force=True)
-        self._pending.clear()
-        if self._joined:
-            self._ray.shutdown()
-            self._joined = False
-
-    def run(self, jobs: Sequence[Job], following: int = 0) -> Iterator[Event]:
-        """Do the jobs as tasks; one whose process or node is lost is done once more, then it has failed."""
-        from ray.util.queue import Queue
-
-        news = Queue(actor_options={"num_cpus": 0})
-        environment = {"env_vars": _variables(self.threads)}
-        options = {"num_cpus": self.threads, "num_gpus": self.gpus, "max_retries": ATTEMPTS - 1}
-        task = self._ray.remote(_do).options(runtime_env=environment, **options)
-        self._pending = {task.remote(number, job, news): job for number, job in enumerate(jobs)}
-        while self._pending:
-            done, _ = self._ray.wait(list(self._pending), timeout=WATCH_S / 2)
-            for number, kind, value in news.get_nowait_batch(news.qsize()):
-                yield Event(jobs[number].key, kind, value)
-            for one in done:
-                job = self._pending.pop(one)
-                try:
-                    kind, value = self._ray.get(one)
-                except self._ray.exceptions.RayError as error:
-                    kind, value = "failed", f"its Ray task was lost: {str(error).strip().splitlines()[0]}"
-                yield Event(job.key, kind, value)
-        news.shutdown()
-
-
-def _knock(address: str | None) -> None:
-    """Connect to "host:port", so that a wrong one is known at once; Ray would try for minutes."""
-    host, _, port = (address or "").rpartition(":")
-    if port.isdecimal():
-        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=PATIENCE_S).close()
-
-
-def _do(number: int, job: Job, news: Any) -> tuple[str, Any]:
-    """A job as a Ray task: how it ended, "finished" or "failed", and with what."""
-    news.put((number, "started", None))
-    try:
-        return "finished", job.work(*job.arguments, report=lambda value: news.put((number, "progress", value)))
-    except Exception as error:
-        traceback.print_exc()
-        return "failed", explain(error)

@@ -9,22 +9,18 @@
 Files are replaced whole, so that a reader never sees half of one, and a kill leaves the one before.
 """
 
-import contextlib
 import dataclasses
 import json
-import os
 import shutil
-import tempfile
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from foveate.compare.arms import arm_folder
 from foveate.errors import RunError
+from foveate.files import write_alone
 from foveate.tasks.summary import Summary, read_summary
 
 __all__ = [
@@ -32,7 +28,6 @@ __all__ = [
     "Failure",
     "clear_study",
     "fits",
-    "locked",
     "read_failures",
     "read_json",
     "read_plan",
@@ -92,18 +87,7 @@ def write_json(path: Path, value: Any) -> None:
         RunError: If the folder cannot be written, such as a full disk.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(json.dumps(value, indent=2) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_alone(path, json.dumps(value, indent=2) + "\n")
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}") from None
 
@@ -221,28 +205,3 @@ def _is_ours(path: Path, names: Sequence[str]) -> bool:
     except OSError:
         return False
     return isinstance(value, dict) and all(name in value for name in names)
-
-
-@contextlib.contextmanager
-def locked(path: Path, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold the lock file `path`; the system lets go of it when its holder dies, however it dies.
-
-    A file system that cannot lock (some clusters') is worked on without.
-
-    Raises:
-        RunError: If another process holds it for longer than `wait_s`, or the folder cannot be written.
-    """
-    lock = FileLock(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=wait_s)
-    except Timeout:
-        raise RunError(f"another process is at work in {path.parent}; wait until it ends, or stop it") from None
-    except NotImplementedError:
-        pass
-    except OSError as error:
-        raise RunError(f"{path.parent} cannot be written: {error.strerror}") from None
-    try:
-        yield
-    finally:
-        lock.release()

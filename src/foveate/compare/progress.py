@@ -25,6 +25,7 @@ class StudyProgress:
         running: Runs under way, as each last said.
         seconds_left: Of the training; None before there is an estimate.
         message: A line worth keeping, such as the end of a run; empty at most events.
+        notes: What was read, in lines, said once.
     """
 
     stage: Stage
@@ -34,6 +35,7 @@ class StudyProgress:
     running: tuple[Progress, ...] = ()
     seconds_left: float | None = None
     message: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass

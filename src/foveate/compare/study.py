@@ -12,6 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,6 @@ from foveate.compare.folder import (
     VERSION,
     Failure,
     clear_study,
-    locked,
     read_failures,
     read_result,
     write_failures,
@@ -34,6 +34,7 @@ from foveate.compare.result import StudyResult, summarise
 from foveate.compare.task import task_named
 from foveate.compare.work import Work
 from foveate.errors import RunError
+from foveate.locking import locked
 from foveate.tasks.config import RunConfig, TrainingConfig
 from foveate.tasks.summary import Summary
 
@@ -133,6 +134,7 @@ def compare(
     progress: Callable[[StudyProgress], None] | None = None,
     command: str | None = None,
     work: Work | None = None,
+    accept_changed_data: bool = False,
 ) -> StudyResult:
     """Train what is not finished of a study, and say what it shows.
 
@@ -148,6 +150,7 @@ def compare(
         progress: Called at every event, about twice a second for each run under way.
         command: How to ask for this again, for the report. Default: the command line of this process.
         work: What workers do; to be replaced in tests.
+        accept_changed_data: Resume runs although their data changed since they began.
 
     Raises:
         RunError: If the folder holds another study, is in use or cannot be written; if a network cannot be built; if no
@@ -166,7 +169,10 @@ def compare(
     with locked(out / ".lock"):
         if fresh:
             clear_study(out)
-        session = _Session(study, out, recall(study, out), work or Work(), progress or (lambda _: None))
+        work = work or Work()
+        if accept_changed_data:
+            work = dataclasses.replace(work, train=partial(work.train, accept_changed_data=True))
+        session = _Session(study, out, recall(study, out), work, progress or (lambda _: None))
         session.plan["command"] = command or shlex.join(sys.argv)
         try:
             engine = engine or _suited_engine(study.base, workers)
@@ -211,6 +217,11 @@ class _Session:
             self.plan["arms"] = [entries[arm] for arm in order if arm in entries]
             self.plan["left_out"] = found["left_out"]
             self.plan |= {"versions": found["versions"], "machine": found["machine"]}
+            if "read" in found:
+                self.plan["read"] = found["read"]
+                asked = asked_runs(self.study, self.plan)
+                left = unfinished_runs(self.study, self.out, self.plan)
+                self.tell(StudyProgress("survey", len(asked), len(asked) - len(left), notes=tuple(found["told"])))
             self.plan.setdefault("created", datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
             self.plan["notes"] = notes_on(self.plan)
             (self.out / "costs.json").unlink(missing_ok=True)  # all arms are measured together

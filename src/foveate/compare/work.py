@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from foveate.compare.controls import WIDER, matching_width
-from foveate.compare.folder import locked, run_folder
+from foveate.compare.folder import run_folder
 from foveate.compare.task import task_named
 from foveate.errors import RunError
+from foveate.locking import locked
 from foveate.tasks.config import TrainingConfig
 
 __all__ = ["Report", "Work", "measure_arms", "survey_arms", "train_arm"]
@@ -45,14 +46,16 @@ def survey_arms(
 
     Returns:
         "arms": arm -> {"parameters", "sites"}; for `wider` also its "width" and the arm it "matches"; or "left_out":
-        arm -> a sentence. "versions" and "machine" of the process that counted.
+        arm -> a sentence. "read" and "told": what the reader read, as values and
+        in lines. "versions" and "machine" of the process that counted.
     """
     from foveate.compare.cost import count_parameters
     from foveate.tasks.environment import environment
+    from foveate.tasks.reading import overview_of
 
     first = next(config for config in (*configs.values(), wider) if config is not None)
     task = task_named(first.task)
-    opened = task.open(first)
+    opened, read = task.open(first), overview_of(first)
     arms: dict[str, dict[str, Any]] = {}
     for arm, config in configs.items():
         report(arm)
@@ -74,7 +77,7 @@ def survey_arms(
         else:
             width, parameters = matching_width(count, counts[largest], wider.width)
             arms[WIDER] = {"parameters": parameters, "sites": 0, "width": width, "matches": largest}
-    return {"arms": arms, "left_out": left_out, **environment()}
+    return {"arms": arms, "left_out": left_out, "read": read.to_dict(), "told": read.lines()} | environment()
 
 
 def measure_arms(configs: Mapping[str, TrainingConfig], *, report: Report) -> dict[str, dict[str, Any]]:
@@ -115,6 +118,7 @@ def train_arm(
     *,
     report: Report,
     train: Callable[..., Any] | None = None,
+    accept_changed_data: bool = False,
 ) -> None:
     """Train one run of a study in its folder.
 
@@ -128,7 +132,8 @@ def train_arm(
     folder = run_folder(study, config.arm_name, config.seed)
     # The worker of a study that was killed a moment ago may still be at its last step.
     with locked(folder.with_name(f".{folder.name}.lock"), wait_s=ORPHAN_S):
-        train(config, folder, progress=report)
+        options = {"accept_changed_data": True} if accept_changed_data else {}
+        train(config, folder, progress=report, **options)
 
 
 @dataclasses.dataclass(frozen=True)

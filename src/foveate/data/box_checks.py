@@ -12,7 +12,7 @@ from foveate.data.findings import Finding
 from foveate.data.pictures import SPLITS
 from foveate.errors import DataError
 
-__all__ = ["BoxFacts", "check_boxes"]
+__all__ = ["BoxFacts", "check_boxes", "count_boxes"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def check_boxes(
             if progress is not None:
                 progress(done, total)
     raise_faults(faults)
-    facts = [_facts(name, boxes.splits[name], len(boxes.classes)) for name in SPLITS]
+    facts = count_boxes(boxes)
     found = [
         Finding(name, "pictures that another split has too, kept", len(said), said[0]) for name, said in twins.items()
     ]
@@ -81,6 +81,11 @@ def check_boxes(
     if missing:
         found.append(Finding("train", "classes without an object, which cannot be learned", len(missing), missing[0]))
     return facts, [*boxes.findings, *found]
+
+
+def count_boxes(boxes: Boxes) -> list[BoxFacts]:
+    """Count the pictures and the objects of each split."""
+    return [_facts(name, boxes.splits[name], len(boxes.classes)) for name in SPLITS]
 
 
 def _facts(name: str, split: BoxSplit, classes: int) -> BoxFacts:

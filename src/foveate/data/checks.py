@@ -10,7 +10,7 @@ import numpy as np
 
 from foveate.data.exif_masks import turned_notes
 from foveate.data.faults import raise_faults
-from foveate.data.labels import tally
+from foveate.data.labels import IGNORED, tally
 from foveate.data.scans import read_case
 from foveate.data.volumes import Case, Volume, Volumes
 from foveate.errors import DataError
@@ -28,6 +28,7 @@ class CaseFacts:
         shape: Of its space.
         spacing: In millimetres.
         voxels: Of each class.
+        ignored: Voxels that are neither learned nor scored.
         remark: A sentence about what was doubtful in the file and how it was decided; None if nothing was.
     """
 
@@ -36,6 +37,7 @@ class CaseFacts:
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     voxels: tuple[int, ...]
+    ignored: int = 0
     remark: str | None = None
 
 
@@ -74,7 +76,8 @@ def check_cases(volumes: Volumes, progress: Callable[[int, int], object] | None 
 def _facts(volume: Volume, split: str, num_classes: int) -> CaseFacts:
     counts = Counter() if volume.label is None else tally(volume.label.numpy(), Path(volume.name))
     voxels = tuple(counts[number] for number in range(num_classes))
-    return CaseFacts(volume.name, split, tuple(volume.image.shape[1:]), volume.spacing, voxels, volume.remark)
+    ignored = counts[IGNORED] if num_classes <= IGNORED else 0
+    return CaseFacts(volume.name, split, tuple(volume.image.shape[1:]), volume.spacing, voxels, ignored, volume.remark)
 
 
 def doubts(volumes: Volumes, facts: list[CaseFacts]) -> tuple[str, ...]:

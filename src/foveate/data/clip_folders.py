@@ -8,15 +8,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from foveate.data.class_folders import ClassFolders, Kind, class_folders, folder_split
 from foveate.data.clips import Clips
-from foveate.data.folders import LOOKED_AT, NOT_DATA, class_folders
-from foveate.data.pictures import SPLITS
+from foveate.data.folders import LOOKED_AT
+from foveate.data.pictures import SPLITS, OneSplit
 from foveate.data.reading import SUFFIXES, read_header, read_picture
+from foveate.data.split_names import JUNK
 from foveate.data.video import VIDEOS, count_frames, read_frames, read_video_header
 from foveate.errors import DataError
 from foveate.files import irregular
 
 __all__ = ["FolderClips", "clips_in", "frame_files", "holds_frames", "open_clip_folders"]
+__all__ += ["open_clip_split"]
 
 PICTURES = tuple(suffix for suffix in SUFFIXES if suffix not in VIDEOS)
 WANTED = f"a clip is a video file ({', '.join(VIDEOS)}), or a folder of its frames below the class folder"
@@ -66,6 +69,11 @@ class FolderClips:
     def name(self, index: int) -> str:
         return self.places[index].relative_to(self.root).as_posix()
 
+    def chosen(self, numbers: Sequence[int]) -> "FolderClips":
+        """Return some of the videos as a split."""
+        places, labels = ([held[number] for number in numbers] for held in (self.places, self.labels))
+        return FolderClips(self.root, places, labels, self.channels)  # pyright: ignore[reportArgumentType]
+
     def boxes_xyxy(self, index: int) -> None:
         return None
 
@@ -92,13 +100,23 @@ def open_clip_folders(root: Path) -> Clips:
     """Open root/train/CLASS/video.mp4, root/train/CLASS/CLIP/0001.jpg and their like for val and test, or the same
     without folders for the splits, as class_folders.
     """
-    classes, samples = class_folders(root, "video", clips_in)
-    channels, size = _look([path for name in SPLITS for path, _ in samples[name]])
-    splits = {
-        name: FolderClips(root, [path for path, _ in samples[name]], [label for _, label in samples[name]], channels)
-        for name in SPLITS
-    }
-    return Clips(str(root), classes, channels, size, splits)
+    found = class_folders(root, VIDEO)
+    channels, sizes = _look([path for name in SPLITS for path, _ in found.samples[name]])
+    splits = {name: _split(root, found, name, channels) for name in SPLITS}
+    size = sizes[0] if len(set(sizes)) == 1 else None
+    return Clips(str(root), found.classes, channels, size, splits, found.rule, found.notes, sizes)
+
+
+def open_clip_split(root: Path, split: str) -> OneSplit:
+    """Open one split alone, or all class folders if none is named after a split, as folder_split."""
+    found = folder_split(root, split, VIDEO)
+    channels, _ = _look([path for path, _ in found.samples[split]])
+    return OneSplit(str(root), found.classes, _split(root, found, split, channels), found.rule, found.notes)
+
+
+def _split(root: Path, found: ClassFolders, name: str, channels: int) -> FolderClips:
+    samples = found.samples[name]
+    return FolderClips(root, [path for path, _ in samples], [label for _, label in samples], channels)
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -126,14 +144,14 @@ def _by_numbers(path: Path) -> tuple[list[tuple[int, str]], str]:
 
 
 def _is_data(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in NOT_DATA
+    return not name.startswith(".") and name.lower() not in JUNK
 
 
 def clips_in(folder: Path) -> list[Path]:
     """Every clip in a class folder and below it; a file of another kind is an error, lest it be left out unsaid."""
     clips: list[Path] = []
     for at, below, names in os.walk(folder):
-        below[:] = [name for name in below if not name.startswith(".")]
+        below[:] = [name for name in below if not name.startswith(".") and name.lower() not in JUNK]
         place = Path(at)
         files = [place / name for name in sorted(names) if _is_data(name)]
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
@@ -154,12 +172,22 @@ def clips_in(folder: Path) -> list[Path]:
     return sorted(clips)
 
 
-def _look(places: list[Path]) -> tuple[int, tuple[int, int] | None]:
-    """Channels and common size, from the first frames of clips evenly spread over all."""
+def _holds_clips(folder: Path) -> bool:
+    """Tell if videos, or folders of frames, lie in a folder itself, as in a class folder and not in that of a split."""
+    entries = [path for path in folder.iterdir() if _is_data(path.name)]
+    return any(
+        path.suffix.lower() in VIDEOS if path.is_file() else path.is_dir() and holds_frames(path) for path in entries
+    )
+
+
+VIDEO = Kind("video", clips_in, _holds_clips)
+
+
+def _look(places: list[Path]) -> tuple[int, list[tuple[int, int]]]:
+    """Return channels and sizes, from the first frames of clips evenly spread over all."""
     step = max(1, len(places) // LOOKED_AT)
     headers = [
         read_video_header(path) if path.is_file() else read_header(frame_files(path)[0]) for path in places[::step]
     ]
     channels = 1 if all(grey for grey, _ in headers) else 3
-    sizes = {size for _, size in headers}
-    return channels, sizes.pop() if len(sizes) == 1 else None
+    return channels, [size for _, size in headers]

@@ -7,10 +7,10 @@ from typing import Protocol
 
 from torch import Tensor
 
-from foveate.data.pictures import check_classes
+from foveate.data.pictures import OneSplit, check_classes
 from foveate.errors import DataError
 
-__all__ = ["EMBEDDED", "ClipSplit", "Clips", "clip_numbers", "clip_starts", "open_clips"]
+__all__ = ["EMBEDDED", "ClipSplit", "Clips", "clip_numbers", "clip_starts", "open_clip_split", "open_clips"]
 
 EMBEDDED = ("direction", "mover")
 
@@ -53,6 +53,9 @@ class Clips:
         channels: 1 (grey) or 3 (RGB).
         size: (height, width) of every video, None where they differ.
         splits: "train", "val" and "test".
+        rule: How the splits came about, in words.
+        notes: Oddities of the data, and parts that were left out, a sentence each.
+        sizes: (height, width) of samples evenly spread over all, whose headers were read.
 
     Raises:
         DataError: Fewer than two classes, or a class without a video in one of the splits.
@@ -63,6 +66,9 @@ class Clips:
     channels: int
     size: tuple[int, int] | None
     splits: Mapping[str, ClipSplit]
+    rule: str = "as the data say"
+    notes: Sequence[str] = ()
+    sizes: Sequence[tuple[int, int]] = ()
 
     def __post_init__(self) -> None:
         check_classes(self.source, self.classes, self.splits, "video")
@@ -87,6 +93,17 @@ def open_clips(data: str | Path) -> Clips:
         return open_clip_folders(path)
     found = "that is no folder" if path.exists() else "there is no such folder"
     raise DataError(f'data takes a folder of class folders of videos, "direction", or "mover"; got {data}: {found}')
+
+
+def open_clip_split(data: str | Path, split: str) -> OneSplit:
+    """Open one split of class folders of videos; without folders for splits all videos are that split."""
+    path = Path(data)
+    if path.is_dir():
+        from foveate.data.clip_folders import open_clip_split as open_folders
+
+        return open_folders(path, split)
+    held = open_clips(data)
+    return OneSplit(held.source, held.classes, held.splits[split], held.rule, held.notes)
 
 
 def clip_numbers(length: int, frames: int, stride: int, start: int) -> list[int]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from foveate.data.boxes import Objects
+from foveate.data.coco_entries import as_id, as_number, as_whole, find_id, possible_names
 from foveate.data.findings import Tally
 from foveate.data.json_files import read_json
 from foveate.data.masks import decode_masks, is_mask
@@ -150,22 +151,24 @@ def read_coco(path: Path, folders: Sequence[Path], tally: Tally, *, masks: bool 
         categories[number] = " ".join(str(entry.get("name", number)).split())
     scenes = _scenes(path, content["images"], folders, tally)
     for entry in content["annotations"]:
-        image_id, category = entry.get("image_id"), entry.get("category_id")
+        image_id, category = find_id(entry.get("image_id"), scenes), as_whole(entry.get("category_id"))
         where = f"annotation {entry.get('id')} in {path.name}"
-        if not isinstance(image_id, int | str) or image_id not in scenes:
+        if image_id is None:
             tally.add("annotations of a picture that is not listed, left out", where)
-        elif not isinstance(category, int) or category not in categories:
+        elif category is None or category not in categories:
             tally.add("annotations of a category that is not listed, left out", where)
         elif (scene := scenes[image_id]) is not None:
-            _add(scene, entry, tally, masks)
-    stuff = frozenset(entry["id"] for entry in content["categories"] if entry.get("isthing") == 0)
+            _add(scene, entry | {"category_id": category}, tally, masks)
+    things = {_integer(entry, "id", path): as_whole(entry.get("isthing")) for entry in content["categories"]}
+    stuff = frozenset(number for number, thing in things.items() if thing == 0)
     return CocoFile(path, categories, [scene for scene in scenes.values() if scene is not None], stuff)
 
 
 def _integer(entry: Mapping[str, Any], key: str, path: Path) -> int:
-    if not isinstance(entry.get(key), int):
+    number = as_whole(entry.get(key))
+    if number is None:
         raise DataError(f"{path} must give each category a whole number as {key}; got {str(entry)[:200]}")
-    return entry[key]
+    return number
 
 
 def _scenes(
@@ -173,8 +176,9 @@ def _scenes(
 ) -> dict[int | str, Scene | None]:
     """Pictures by id; None for those that cannot be used."""
     for entry in images:
-        if not isinstance(entry.get("id"), int | str) or not isinstance(entry.get("file_name"), str):
+        if as_id(entry.get("id")) is None or not isinstance(entry.get("file_name"), str):
             raise DataError(f"{path} must give each image an id and a file_name; got {str(entry)[:200]}")
+    images = [{**entry, "id": as_id(entry["id"])} for entry in images]
     folder = _folder(path, [entry["file_name"] for entry in images], folders)
     scenes: dict[int | str, Scene | None] = {}
     for entry in images:
@@ -185,7 +189,7 @@ def _scenes(
 
 
 def _folder(path: Path, names: Sequence[str], folders: Sequence[Path]) -> Path:
-    held = {folder: sum(_is_file(folder / name) for name in names) for folder in folders}
+    held = {folder: sum(_found(folder, name) is not None for name in names) for folder in folders}
     folder = max(held, key=held.__getitem__, default=path.parent)  # of equal ones the first
     if not names or held.get(folder):
         return folder
@@ -194,24 +198,25 @@ def _folder(path: Path, names: Sequence[str], folders: Sequence[Path]) -> Path:
 
 
 def _scene(entry: Mapping[str, Any], folder: Path, tally: Tally) -> Scene | None:
-    file = folder / entry["file_name"]
-    if not _is_file(file):
-        tally.add("pictures that are missing, left out", str(file))
+    name = _found(folder, entry["file_name"])
+    if name is None:
+        tally.add("pictures that are missing, left out", str(folder / entry["file_name"]))
         return None
+    file = folder / name
     try:
         _, size = read_header(file)
     except DataError as error:
         tally.add("pictures that cannot be read, left out", str(error))
         return None
-    said = (entry.get("height") or size[0], entry.get("width") or size[1])
+    said = (as_number(entry.get("height")) or size[0], as_number(entry.get("width")) or size[1])
     if said != size:
-        found = f"{file} is {size[0]} high and {size[1]} wide, where {said[0]} and {said[1]} were said"
+        found = f"{file} is {size[0]} high and {size[1]} wide, where {said[0]!r:.100} and {said[1]!r:.100} were said"
         tally.add("pictures of another size than said (turned by EXIF, maybe), left out", found)
         return None
     if _is_turned_unseen(file, size):
         tally.add("pictures that EXIF turns or mirrors, whose boxes are taken as of the upright picture", str(file))
     place = (entry.get("volume"), entry.get("slice"), entry.get("spacing"))
-    return Scene(file, entry["file_name"], entry["id"], size, volume=place[0], slice=place[1], spacing=place[2])
+    return Scene(file, name, entry["id"], size, volume=place[0], slice=place[1], spacing=place[2])
 
 
 def _is_turned_unseen(file: Path, size: tuple[int, int]) -> bool:
@@ -224,6 +229,7 @@ def _add(scene: Scene, entry: Mapping[str, Any], tally: Tally, masks: bool | Non
     """Put an object into its scene, cut at the picture's edge, if it can be used."""
     where = f"annotation {entry.get('id')} of {scene.name}"
     box = entry.get("bbox")
+    box = list(map(as_number, box)) if isinstance(box, list) else box
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
         return tally.add("boxes that are not four finite numbers, left out", f"{where}: {str(box)[:100]}")
     height, width = scene.size
@@ -233,7 +239,8 @@ def _add(scene: Scene, entry: Mapping[str, Any], tally: Tally, masks: bool | Non
         return tally.add("boxes without area, left out", f"{where}: {box}")
     if inside[0] >= inside[2] or inside[1] >= inside[3]:
         return tally.add("boxes outside their picture, left out", f"{where}: {box}")
-    segmentation, crowd = entry.get("segmentation"), entry.get("iscrowd", 0)
+    segmentation, crowd = entry.get("segmentation"), as_number(entry.get("iscrowd", 0))
+    segmentation = _good_outlines(segmentation, height, width, where, tally) if masks is not False else segmentation
     usable = masks is not False and is_mask(segmentation, height, width)
     if masks and not usable:
         return tally.add("objects without a mask that can be used, left out", where)
@@ -246,11 +253,27 @@ def _add(scene: Scene, entry: Mapping[str, Any], tally: Tally, masks: bool | Non
     if crowd not in (0, 1, None):
         tally.add("objects whose iscrowd is neither 0 nor 1, taken for single ones", f"{where}: {str(crowd)[:100]}")
     scene.crowd.append(crowd == 1)
-    area = entry.get("area", box[2] * box[3])
+    area = as_number(entry.get("area", box[2] * box[3]))
     scene.areas.append(area if _is_finite(area) else box[2] * box[3])
     scene.segmentations.append(segmentation if usable else None)
     scene.lesions.append(entry.get("lesion"))
     return None
+
+
+def _good_outlines(segmentation: Any, height: int, width: int, where: str, tally: Tally) -> Any:
+    """Return an object's outlines without those that are none, as of two points, if any are left; else all."""
+    if not isinstance(segmentation, list) or is_mask(segmentation, height, width):
+        return segmentation
+    good = [outline for outline in segmentation if is_mask([outline], height, width)]
+    if not is_mask(good, height, width):
+        return segmentation
+    tally.add("objects with outlines that are none, whose other outlines count", where)
+    return good
+
+
+def _found(folder: Path, name: str) -> str | None:
+    """Return the name of a picture in a folder, with slashes if the file has backslashes; None if it is not there."""
+    return next((each for each in possible_names(name) if _is_file(folder / each)), None)
 
 
 def _is_finite(number: Any) -> bool:

@@ -7,7 +7,6 @@ names, so that the same pictures are in the same split on every machine.
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
@@ -18,6 +17,7 @@ from foveate.data.coco import CocoFile, CocoSplit, Scene, read_coco
 from foveate.data.findings import Tally
 from foveate.data.masks import check_extra
 from foveate.data.pictures import SPLITS
+from foveate.data.split_names import inside, split_in, visible_folders
 from foveate.errors import DataError
 
 __all__ = [
@@ -28,11 +28,10 @@ __all__ = [
     "open_coco_split",
     "picture_folders",
     "refuse_twins",
+    "split_file",
     "split_files",
 ]
 
-WORD = re.compile(r"(?<![a-z])(train|validation|valid|val|test)(\d{4})?(?![a-z0-9])")
-OTHER_NAMES = {"valid": "val", "validation": "val"}
 SHARE = 0.15  # of all pictures: those to validate, and those to test with
 
 
@@ -64,7 +63,7 @@ def open_coco_split(path: Path, split: str, *, masks: bool = False, images: Path
     """
     if masks:
         check_extra()
-    file = path if path.is_file() else _named(path).get(split)
+    file = split_file(path, split)
     if file is None:
         return None
     tally = Tally(split)
@@ -82,13 +81,18 @@ def class_names(names: Mapping[int, str]) -> tuple[list[int], list[str]]:
     return ids, [names[number] if often[names[number]] == 1 else f"{names[number]} ({number})" for number in ids]
 
 
+def split_file(path: Path, split: str) -> Path | None:
+    """Return the json file of one split: a file as a whole, or that of a folder which is named after the split."""
+    return path if path.is_file() else _named(path).get(split)
+
+
 def _named(path: Path) -> dict[str, Path]:
     """The json files of a folder that say their split; of several of one split none may be."""
     named: dict[str, list[Path]] = {}
     for file in _listed(path):
-        word = _word(file, path)
-        if word is not None:
-            named.setdefault(OTHER_NAMES.get(word[1], word[1]), []).append(file)
+        split = _split_of(file, path)
+        if split is not None:
+            named.setdefault(split, []).append(file)
     for split, several in named.items():
         if len(several) > 1:
             raise DataError(f"{path} must hold one json file for {split}; got {several[0]} and {several[1]}")
@@ -115,20 +119,30 @@ def split_files(path: Path) -> dict[str, Path]:
     return {split: named[split] for split in SPLITS if split in named}
 
 
-def _word(file: Path, root: Path) -> re.Match[str] | None:
-    """What names the split: in the name of the file, else in that of its folder."""
-    own = WORD.search(file.stem.lower())
-    return own or (WORD.search(file.parent.name.lower()) if file.parent != root else None)
+def _split_of(file: Path, root: Path) -> str | None:
+    """Return the split that the name of a file says, else that of its folder."""
+    return split_in(file.stem) or (split_in(file.parent.name) if file.parent != root else None)
 
 
 def picture_folders(root: Path, file: Path) -> list[Path]:
-    """Where the pictures of a file may be."""
+    """Return the folders that may hold the pictures of a file.
+
+    Those that are named after its split count in any of its words, but those that the name of the file ends with, such
+    as val2017 of instances_val2017.json, come first.
+    """
     tops = [root] if root.is_dir() else [file.parent, file.parent.parent]
-    word = _word(file, tops[0])
-    words = [] if word is None else [word[0], OTHER_NAMES.get(word[1], word[1])]
-    below = ["", "images", *words, *(f"images/{name}" for name in words)]
-    places = [file.parent, file.parent / "images", *(top / name for top in tops for name in below)]
+    tops = [*tops, *(folder for top in tops for folder in _called_images(top))]
+    split = _split_of(file, tops[0])
+    held = [folder for top in tops for folder in visible_folders(top) if split and split_in(folder.name) == split]
+    held.sort(key=lambda folder: not file.stem.lower().endswith(folder.name.lower()))
+    doubled = [inside(folder) for folder in held]
+    below = [images for folder in (*held, *doubled) for images in _called_images(folder)]
+    places = [file.parent, *_called_images(file.parent), *tops, *held, *doubled, *below]
     return list(dict.fromkeys(place for place in places if place.is_dir()))
+
+
+def _called_images(folder: Path) -> list[Path]:
+    return [path for path in visible_folders(folder) if path.name.lower() == "images"] if folder.is_dir() else []
 
 
 def categories_of(files: Iterable[CocoFile]) -> dict[int, str]:

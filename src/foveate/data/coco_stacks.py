@@ -23,6 +23,7 @@ from foveate.data.coco_layout import (
     divide_scenes,
     picture_folders,
     refuse_twins,
+    split_file,
     split_files,
 )
 from foveate.data.findings import Tally
@@ -95,8 +96,10 @@ class CocoStackSplit:
         return instances, torch.tensor(labels, dtype=torch.long)
 
 
-def open_coco_stacks(path: Path) -> Stacks:
+def open_coco_stacks(path: Path, alone: str | None = None) -> Stacks:
     """Open a json file, or a folder with one for each split; where val has none, volumes are divided by their names.
+
+    With the name of a split `alone`, a file is that split as a whole, and of a folder the file of the split is enough.
 
     A gap in the numbers of a volume's slices makes several stacks of it. Every slice that is listed is annotated. Masks
     are known where every object has one that can be used; then crowds are left out, which are no lesions.
@@ -108,7 +111,8 @@ def open_coco_stacks(path: Path) -> Stacks:
     """
     tallies: dict[str, Tally] = {}
     read: dict[str, CocoFile] = {}
-    for split, file in split_files(path).items():
+    single = None if alone is None else split_file(path, alone)
+    for split, file in ({alone: single} if alone and single else split_files(path)).items():
         tallies[split] = Tally(split)
         read[split] = read_coco(file, picture_folders(path, file), tallies[split], masks=None)
         _check_scenes(read[split])
@@ -117,7 +121,11 @@ def open_coco_stacks(path: Path) -> Stacks:
     if masks:
         scenes = {split: [_single(scene, tallies[split]) for scene in held] for split, held in scenes.items()}
     ids, names = class_names(categories_of(read.values()))
-    rule = divide_scenes(scenes, attrgetter("volume"), "volumes")
+    if alone and single:
+        rule = f"all of {single.name}"
+        scenes = {split: scenes[split] if split == alone else [] for split in (alone, *SPLITS)}
+    else:
+        rule = divide_scenes(scenes, attrgetter("volume"), "volumes")
     refuse_twins(scenes)
     _refuse_shared_volumes(path, scenes)
     splits = {split: CocoStackSplit(_runs(path, scenes[split]), ids, masks) for split in SPLITS}

@@ -1,23 +1,19 @@
 """What dataset.json says of channels and classes, or, where there is none, what the files show."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from foveate.data.dicom import is_scan, read_modality
 from foveate.data.json_files import read_json
-from foveate.data.labels import tally
-from foveate.data.nifti import is_nifti, read_nifti
-from foveate.data.planes import read_mask
+from foveate.data.labels import IGNORED
 from foveate.data.reading import read_header
 from foveate.data.volumes import Case
 from foveate.errors import DataError
 
-__all__ = ["classes_of", "classes_seen", "modalities_of", "modalities_seen", "read_description"]
+__all__ = ["classes_of", "modalities_of", "modalities_seen", "read_description", "without"]
 
 Classes = tuple[list[str], dict[int, int]]
-MOST = 256  # values that may all be classes; more are grey values
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -63,9 +59,10 @@ def classes_of(path: Path, about: Mapping[str, Any]) -> Classes | None:
         return None
     if not isinstance(said, dict) or not said:
         raise DataError(f'{path} must name labels as {{"0": "background", ...}}; got {said!r}')
-    if "ignore" in said or any(isinstance(value, list) for value in said.values()):
-        kind = "a label to ignore" if "ignore" in said else "regions of several labels"
-        raise DataError(f"{path} has {kind}, which is not supported; name one label a class: {said!r}")
+    if any(isinstance(value, list) for value in said.values()):
+        raise DataError(
+            f"{path} has regions of several labels, which is not supported; name one label a class: {said!r}"
+        )
     try:
         pairs = [(int(name), key) if isinstance(name, int) else (int(key), str(name)) for key, name in said.items()]
     except ValueError:
@@ -80,21 +77,22 @@ def classes_of(path: Path, about: Mapping[str, Any]) -> Classes | None:
         wanted = 'the background, which is 0 or the label called "background", and others, from 0 up'
         raise DataError(f"{path} must name {wanted}; got {said!r}")
     ordered = [behind, *(value for value in names if value != behind)]
-    return [names[value] for value in ordered], {value: number for number, value in enumerate(ordered)}
+    classes = [names[value] for value in ordered], {value: number for number, value in enumerate(ordered)}
+    return without(classes, [value for value, name in names.items() if name.lower() == "ignore"], path)
 
 
-def classes_seen(cases: Iterable[Case]) -> Classes:
-    """A class for 0 and for every value in the labels, all of which are read."""
-    counts: Counter[int] = Counter()
-    for case in cases:
-        if case.label is not None:
-            array = read_nifti(case.label).array if is_nifti(case.label) else read_mask(case.label)
-            counts += tally(array, case.label)
-            if min(counts) < 0 or len(counts) > MOST:
-                found = f"{min(counts)}" if min(counts) < 0 else f"{len(counts)} values up to here"
-                raise DataError(f"{case.label} must hold classes, 0 and up, {MOST} at most; it has {found}")
-    values = sorted({0, *counts})
-    if len(values) < 2:
-        raise DataError("no label holds anything but 0, the background")
-    names = ["background", "foreground"] if len(values) == 2 else ["background", *map(str, values[1:])]
-    return names, {value: number for number, value in enumerate(values)}
+def without(classes: Classes, ignore: Sequence[int], path: Path) -> Classes:
+    """Take label values that are neither learned nor scored out of the classes."""
+    names, values = classes
+    if len(names) > IGNORED and ignore:
+        raise DataError(f"{path} must have at most {IGNORED} classes beside labels to ignore; got {len(names)}")
+    left = {value: names[number] for value, number in values.items() if number != IGNORED and value not in ignore}
+    ignored = {value for value, number in values.items() if number == IGNORED} | set(ignore)
+    behind = next(value for value, number in values.items() if number == 0)
+    if behind in ignored or len(left) < 2:
+        raise DataError(
+            f"{path} must keep the background, which is {behind}, and another class beside labels to ignore; got "
+            f"ignore {sorted(ignored)}"
+        )
+    kept = {value: number for number, value in enumerate(left)}
+    return list(left.values()), kept | dict.fromkeys(sorted(ignored), IGNORED)

@@ -7,7 +7,7 @@ from pathlib import Path
 from foveate.errors import DataError, FoveateError
 from foveate.files import irregular
 
-__all__ = ["check_regular", "raise_faults", "read_errors"]
+__all__ = ["check_regular", "joined", "raise_faults", "read_errors"]
 
 MOST_TOLD = 20
 
@@ -44,4 +44,11 @@ def raise_faults(faults: Sequence[str]) -> None:
     """Raise a DataError with a line for each fault, twenty at most; nothing where there is none."""
     if faults:
         more = [f"and {len(faults) - MOST_TOLD} more"] if len(faults) > MOST_TOLD else []
-        raise DataError("\n".join([*faults[:MOST_TOLD], *more]))
+        raise joined([*faults[:MOST_TOLD], *more])
+
+
+def joined(faults: Sequence[str]) -> DataError:
+    """Return a DataError with a line for each of several faults."""
+    error = DataError("\n".join(faults))
+    error.faults = tuple(faults)
+    return error

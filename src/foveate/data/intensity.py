@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from foveate.data.dicom import is_scan
+from foveate.data.labels import IGNORED
 from foveate.data.scans import read_case
 from foveate.data.volumes import Volumes, modality_of
 from foveate.errors import DataError
@@ -69,8 +70,10 @@ def standardise_nonzero(x: Tensor) -> Tensor:
 
 
 def foreground_values(x: Tensor, label: Tensor, most: int = VOXELS) -> Tensor:
-    """The values where a label is not 0, in their order; of more than `most`, that many evenly spread."""
-    values = x[label > 0]
+    """Return the values where a label is neither 0 nor ignored, in their order; of more than `most`, that many evenly
+    spread.
+    """
+    values = x[(label > 0) & (label != IGNORED)] if label.dtype == torch.uint8 else x[label > 0]
     if len(values) <= most:
         return values
     return values[torch.linspace(0, len(values) - 1, most, dtype=torch.float64).round().long()]

@@ -9,7 +9,9 @@ import numpy as np
 
 from foveate.errors import DataError
 
-__all__ = ["as_classes", "as_values", "tally"]
+__all__ = ["IGNORED", "as_classes", "as_values", "tally"]
+
+IGNORED = 255  # the class number of voxels that are neither learned nor scored, which no class may have
 
 PART = 2**22  # voxels at once, so that counting a scan takes little memory
 ROUNDING = 1e-3  # scaling by a header's float32 slope moves a whole number by less

@@ -17,24 +17,24 @@ passed over.
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from foveate.data.description import classes_of, classes_seen, modalities_of, modalities_seen, read_description
+from foveate.data.description import classes_of, modalities_of, modalities_seen, read_description, without
 from foveate.data.dicom import COMPANIONS, SLICES, is_slice
+from foveate.data.mask_values import MaskRule, classes_seen
 from foveate.data.nifti import NIFTI, is_nifti, read_nifti_shape
 from foveate.data.reading import SUFFIXES
+from foveate.data.split_names import JUNK, SPLIT_WORDS, inside, split_folders, split_of, visible_folders
 from foveate.data.volumes import Case
 from foveate.errors import DataError
 
 __all__ = ["Listing", "list_cases", "slashed", "stem"]
 
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-SPLITS |= {"test": "test", "testing": "test"}
-LABELS = ("labels", "masks")
-NOT_DATA = {"thumbs.db", "desktop.ini"}
+IMAGES = ("images", "image", "imgs", "img")
+LABELS = ("labels", "masks", "label", "mask")
 OBJECTS = (["background", "lesion"], {0: 0, 1: 1})
 
 Found = dict[str, list[Case]]
@@ -49,11 +49,13 @@ class Listing:
         spatial_dims: 2 or 3.
         modalities: The name of each channel.
         classes: Their names, the background first.
-        values: The class of each label value.
+        values: The class of each label value; IGNORED for those that are neither learned nor scored.
         cases: Those with labels that are not said to be for validation or testing.
         val: Those for validation; None where nothing says so.
         test: Those for testing; None where nothing says so.
         unlabelled: Those without labels.
+        voxels: Of each class, where the labels were read for it.
+        notes: Oddities, a sentence each.
     """
 
     root: Path
@@ -65,34 +67,50 @@ class Listing:
     val: list[Case] | None
     test: list[Case] | None
     unlabelled: list[Case]
+    voxels: Mapping[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
-def list_cases(path: Path, *, instances: bool = False) -> Listing:
+def list_cases(path: Path, *, instances: bool = False, rule: MaskRule | None = None, train: bool = True) -> Listing:
     """List the cases of a folder, or of the dataset.json in it, under any name.
 
-    With `instances` every number above 0 in a label is an object of its own, so nothing is asked about classes.
+    Args:
+        path: The folder or the file.
+        instances: Every number above 0 in a label is an object of its own, so nothing is asked about classes.
+        rule: What is said of the values in masks.
+        train: Cases to train with are needed; else some case with a label is enough.
     """
+    rule = rule or MaskRule()
     if not path.exists():
         raise DataError(f"{path} does not exist")
     root, said = (path, path / "dataset.json") if path.is_dir() else (path.parent, path)
     about = read_description(said) if said.exists() else {}
     if "file_ending" in about or (not about and (root / "imagesTr").is_dir()):
         found = _nnunet(root, said, about)
-    elif "training" in about:
+    elif _lists(about):
         found = _decathlon(root, said, about)
     else:
         found = _pairs(root)
     every = [case for cases in found.values() for case in cases]
     labelled = {split: [case for case in cases if case.label] for split, cases in found.items()}
-    if not labelled.get("train"):
-        raise DataError(f"{root} has no case with a label to train with")
+    with_label = list(chain(*labelled.values()))
+    if not (labelled.get("train") if train else with_label):
+        raise DataError(f"{root} has no case with a label to {'train with' if train else 'measure on'}")
     modalities = modalities_of(said, about) or modalities_seen(every)
-    classes, values = OBJECTS if instances else classes_of(said, about) or classes_seen(chain(*labelled.values()))
+    known = OBJECTS if instances else classes_of(said, about)
+    seen = classes_seen(with_label, rule) if known is None else None
+    classes, values = known or (seen.names, seen.values)  # pyright: ignore[reportOptionalMemberAccess]
+    if rule.threshold is not None and len(classes) != 2:
+        raise DataError(f"threshold is for the background and one class; {root} has {', '.join(classes)}")
+    if rule.ignore and not instances:
+        classes, values = without((classes, dict(values)), rule.ignore, root)
     val = labelled.get("val") or None
     test = labelled.get("test") or ([] if val else None)
     unlabelled = [case for case in every if not case.label]
-    dims = _spatial_dims(labelled["train"][0].images[0])
-    return Listing(root, dims, modalities, classes, values, labelled["train"], val, test, unlabelled)
+    dims = _spatial_dims(with_label[0].images[0])
+    parts = (labelled.get("train", []), val, test, unlabelled)
+    about_masks = (seen.voxels, seen.notes) if seen else ({}, [])
+    return Listing(root, dims, modalities, classes, values, *parts, *about_masks)
 
 
 def stem(path: Path) -> str:
@@ -110,8 +128,8 @@ def _spatial_dims(path: Path) -> int:
 
 def _decathlon(root: Path, said: Path, about: Mapping[str, Any]) -> Found:
     parts: list[tuple[str, list[str], str | None]] = []
-    for key, split in SPLITS.items():
-        entries = about.get(key, [])
+    for key, split in _lists(about).items():
+        entries = about[key]
         if not isinstance(entries, list):
             raise DataError(f"{said} must list cases under {key!r}; got {entries!r}")
         for entry in entries:
@@ -159,6 +177,12 @@ def _exists(path: Path) -> bool:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def _lists(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return the keys under which cases are listed, with the split of each."""
+    named = {key: split for key, entries in about.items() if (split := split_of(key)) and not isinstance(entries, int)}
+    return {key: split for key, split in named.items() if isinstance(about[key], list) or key in SPLIT_WORDS[split]}
+
+
 def _entry(entry: object) -> tuple[list[str], str | None]:
     """Images and label of one line; no image where it makes no sense."""
     if isinstance(entry, str):
@@ -201,33 +225,44 @@ def _nnunet_part(images: Path, labels: Path, ending: str) -> list[Case]:
 
 
 def _pairs(root: Path) -> Found:
-    folders = {SPLITS[path.name]: path for path in _entries(root) if path.is_dir() and path.name in SPLITS}
-    if "train" in folders:
-        return {split: _pair(folder, f"{split}/") for split, folder in folders.items()}
+    named = split_folders(visible_folders(root))
+    if "train" in named or (named and not _named(root, IMAGES)):
+        return {split: _pair(inside(folder, _is_pair), f"{split}/") for split, folder in named.items()}
+    root = inside(root, _is_pair)
     cases = _pair(root, "")
     firsts = {case.name.partition("/")[0] for case in cases if "/" in case.name}
-    if "train" not in {SPLITS.get(first) for first in firsts}:
+    if not firsts or not any(map(split_of, firsts)):
         return {"train": cases}
     found: Found = {}
     for case in cases:
-        first = case.name.partition("/")[0]
-        if first not in SPLITS:
+        first, slash, _ = case.name.partition("/")
+        split = split_of(first) if slash else None
+        if split is None:
             raise DataError(f"{root / 'images'} must hold train, val and test and nothing beside; got {first}")
-        found.setdefault(SPLITS[first], []).append(case)
+        found.setdefault(split, []).append(case)
     return found
 
 
+def _is_pair(folder: Path) -> bool:
+    return bool(_named(folder, IMAGES) and _named(folder, LABELS))
+
+
+def _named(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Return the folders of a folder that have one of some names, in any capitals."""
+    return [path for path in _entries(folder) if path.is_dir() and path.name.lower() in names]
+
+
 def _pair(folder: Path, prefix: str) -> list[Case]:
-    images = folder / "images"
-    labels = [folder / name for name in LABELS if (folder / name).is_dir()]
-    if not images.is_dir() or len(labels) > 1 or (not labels and prefix != "test/"):
+    images, labels = _named(folder, IMAGES), _named(folder, LABELS)
+    if len(images) != 1 or len(labels) > 1 or (not labels and prefix != "test/"):
         known = "a dataset.json that lists its cases, imagesTr and labelsTr, or images and one of labels and masks"
         held = ", ".join(path.name for path in _entries(folder)[:12]) or "nothing"
         raise DataError(f"{folder} must hold {known}; it holds {held}")
+    pictures = _by_stem(images[0], series=True)
     if not labels:
-        return [Case(prefix + name, (path,)) for name, path in _by_stem(images, series=True).items()]
-    pictures, masks = _by_stem(images, series=True), _by_stem(labels[0])
-    _check_paired(images, labels[0], pictures, masks)
+        return [Case(prefix + name, (path,)) for name, path in pictures.items()]
+    masks = _by_stem(labels[0])
+    _check_paired(images[0], labels[0], pictures, masks)
     return [Case(prefix + name, (path,), masks[name]) for name, path in pictures.items()]
 
 
@@ -280,9 +315,9 @@ def _visible(folder: Path) -> list[Path]:
 
     files = []
     for place, below, names in os.walk(folder, onerror=refuse):
-        below[:] = [name for name in below if not name.startswith(".")]
+        below[:] = [name for name in below if not name.startswith(".") and name.lower() not in JUNK]
         for name in below:
             if name.lower().endswith((*NIFTI, *SUFFIXES)):
                 raise DataError(f"{Path(place) / name} must be a file, as its name ends like an image; it is a folder")
-        files += [Path(place) / name for name in names if not name.startswith(".") and name.lower() not in NOT_DATA]
+        files += [Path(place) / name for name in names if not name.startswith(".") and name.lower() not in JUNK]
     return sorted(files)

@@ -5,6 +5,7 @@ Scientific Data 2023, https://doi.org/10.1038/s41597-022-01721-8.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import torch
 from torch import Tensor
 
 from foveate.data.faults import check_regular
-from foveate.data.pictures import SPLITS, Pictures
+from foveate.data.pictures import SPLITS, OneSplit, Pictures
 from foveate.errors import DataError
 from foveate.rules import check_bytes
 
-__all__ = ["ArraySplit", "open_npz"]
+__all__ = ["ArraySplit", "open_npz", "open_npz_split"]
 
 
 class ArraySplit:
@@ -68,15 +69,25 @@ def open_npz(path: Path) -> Pictures:
             raise DataError(f"{path} has label {highest} in {name}_labels, out of range: {known}")
     splits = {name: ArraySplit(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in SPLITS}
     height, width, channels = arrays["train_images"].shape[1:]
-    return Pictures(str(path), [str(kind) for kind in range(num_classes)], channels, (height, width), splits)
+    return Pictures(
+        str(path), [str(kind) for kind in range(num_classes)], channels, (height, width), splits, "as the arrays say"
+    )
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def open_npz_split(path: Path, split: str) -> OneSplit:
+    """Open the two arrays of one split alone."""
+    arrays = _read(path, (split,))
+    labels = arrays[f"{split}_labels"]
+    classes = [str(kind) for kind in range(int(labels.max()) + 1)]
+    return OneSplit(str(path), classes, ArraySplit(arrays[f"{split}_images"], labels), "as the arrays say")
+
+
+def _read(path: Path, splits: Sequence[str] = SPLITS) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     check_regular(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            wanted = [f"{name}_{part}" for name in SPLITS for part in ("images", "labels")]
+            wanted = [f"{name}_{part}" for name in splits for part in ("images", "labels")]
             missing = [key for key in wanted if key not in archive.files]
             if missing:
                 raise DataError(f"{path} must hold {', '.join(wanted)}; {', '.join(missing)} missing")
@@ -88,7 +99,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} does not fit into memory") from None
     except Exception as error:  # NumPy raises whatever the damaged bytes lead it to, tokenize errors among them
         raise DataError(f"{path} cannot be read as an npz of plain arrays: {error}") from None
-    for name in SPLITS:
+    for name in splits:
         images = arrays[f"{name}_images"] = _images(path, f"{name}_images", arrays[f"{name}_images"])
         labels = arrays[f"{name}_labels"] = _labels(path, f"{name}_labels", arrays[f"{name}_labels"])
         if len(images) != len(labels):

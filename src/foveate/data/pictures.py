@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from foveate.errors import DataError
 
-__all__ = ["SPLITS", "Labelled", "Pictures", "Split", "check_classes", "open_pictures"]
+__all__ = ["SPLITS", "Labelled", "OneSplit", "Pictures", "Split", "check_classes", "open_picture_split"]
+__all__ += ["open_pictures"]
 
 SPLITS = ("train", "val", "test")
 
@@ -50,6 +51,9 @@ class Pictures:
         channels: 1 (grey) or 3 (RGB).
         size: (height, width) of every picture, None where they differ.
         splits: "train", "val" and "test".
+        rule: How the splits came about, in words.
+        notes: Oddities of the data, and parts that were left out, a sentence each.
+        sizes: (height, width) of samples evenly spread over all, whose headers were read.
 
     Raises:
         DataError: Fewer than two classes, or a class without a picture in one of the splits.
@@ -60,9 +64,31 @@ class Pictures:
     channels: int
     size: tuple[int, int] | None
     splits: Mapping[str, Split]
+    rule: str = "as the data say"
+    notes: Sequence[str] = ()
+    sizes: Sequence[tuple[int, int]] = ()
 
     def __post_init__(self) -> None:
         check_classes(self.source, self.classes, self.splits, "picture")
+
+
+@dataclasses.dataclass(frozen=True)
+class OneSplit:
+    """One split, to be measured: its classes may be fewer than those of a run.
+
+    Args:
+        source: The path of the data.
+        classes: Their names; a label is a place in this list.
+        split: The pictures or clips.
+        rule: Which part of the data it is, in words.
+        notes: Oddities of the data, and parts that were left out, a sentence each.
+    """
+
+    source: str
+    classes: list[str]
+    split: Any
+    rule: str
+    notes: Sequence[str] = ()
 
 
 class Labelled(Protocol):
@@ -105,3 +131,18 @@ def open_pictures(data: str | Path) -> Pictures:
         return open_npz(path)
     found = "that is no folder and no .npz file" if path.exists() else "there is no such file"
     raise DataError(f'data takes a folder of class folders, a MedMNIST .npz file, or "demo"; got {data}: {found}')
+
+
+def open_picture_split(data: str | Path, split: str) -> OneSplit:
+    """Open one split of class folders or of an npz file; without folders for splits all pictures are that split."""
+    path = Path(data)
+    if path.is_dir():
+        from foveate.data.folders import open_folder_split
+
+        return open_folder_split(path, split)
+    if path.suffix == ".npz" and path.is_file():
+        from foveate.data.medmnist import open_npz_split
+
+        return open_npz_split(path, split)
+    held = open_pictures(data)
+    return OneSplit(held.source, held.classes, held.splits[split], held.rule, held.notes)

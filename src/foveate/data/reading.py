@@ -88,7 +88,11 @@ def _opened(path: Path) -> Image.Image:
     except Exception as error:  # a header may be damaged in as many ways as the rest
         raise DataError(f"{path} cannot be read as a picture: {_first_line(error)}") from None
     width, height = picture.size
-    check_pixels(path, height, width)
+    try:
+        check_pixels(path, height, width)
+    except DataError:
+        picture.close()
+        raise
     return picture
 
 

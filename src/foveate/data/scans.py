@@ -31,7 +31,11 @@ def read_case(case: Case, volumes: Volumes) -> Volume:
     volume = read_image(case.images, volumes.modalities, volumes.spatial_dims, case.name)
     if case.label is None:
         return volume
-    classes = as_classes(_read_label(case.label, case.images[0], volume), volumes.values, case.label)
+    array = _read_label(case.label, case.images[0], volume)
+    if volumes.threshold is not None:
+        low, high = (next(value for value, held in volumes.values.items() if held == number) for number in (0, 1))
+        array = np.where(array >= volumes.threshold, high, low)
+    classes = as_classes(array, volumes.values, case.label)
     return dataclasses.replace(volume, label=torch.from_numpy(classes).contiguous())
 
 

@@ -15,7 +15,7 @@ from foveate.data.pictures import SPLITS
 from foveate.data.volumes import Volume
 from foveate.errors import DataError
 
-__all__ = ["Stack", "StackSplit", "Stacks", "boxes_of", "holds_stacks", "open_stacks"]
+__all__ = ["Stack", "StackSplit", "Stacks", "boxes_of", "holds_stacks", "open_stack_split", "open_stacks"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ class Stacks:
         modalities: The name of each channel of the files, of which `modality` is one; empty where files are slices.
 
     Raises:
-        DataError: No class, or no volume to train or to validate with.
+        DataError: No class, or no volume at all.
     """
 
     source: str
@@ -115,9 +115,8 @@ class Stacks:
         told = "".join(f"; {finding}" for finding in self.findings)
         if not self.classes:
             raise DataError(f"{self.source} must name a class beside the background; it names none")
-        for split in SPLITS[:2]:
-            if not len(self.splits[split]):
-                raise DataError(f"{self.source} has no volume in its {split} split{told}")
+        if not any(len(self.splits[split]) for split in SPLITS):
+            raise DataError(f"{self.source} has no volume{told}")
 
 
 def open_stacks(
@@ -147,6 +146,24 @@ def open_stacks(
         DataError: If nothing is recognised, or files as a whole cannot be used.
         ValueError: If an option makes no sense, or is given for data other than volumes.
     """
+    found = _open(data, channel, labels, classes, plane, fold, folds, split_file)
+    for split in SPLITS[:2]:
+        if not len(found.splits[split]):
+            told = "".join(f"; {finding}" for finding in found.findings)
+            raise DataError(f"{found.source} has no volume in its {split} split{told}")
+    return found
+
+
+def _open(
+    data: str | Path,
+    channel: str | None,
+    labels: str,
+    classes: Sequence[str] | None,
+    plane: Plane,
+    fold: int | None,
+    folds: int,
+    split_file: str | Path | None,
+) -> Stacks:
     from foveate.data.stack_kinds import stack_kind
 
     if labels not in ("classes", "instances"):
@@ -172,6 +189,41 @@ def open_stacks(
     from foveate.data.coco_stacks import open_coco_stacks
 
     return open_coco_stacks(Path(data))
+
+
+def open_stack_split(
+    data: str | Path,
+    split: str,
+    held: Mapping[str, Sequence[str]],
+    *,
+    channel: str | None = None,
+    labels: Literal["classes", "instances"] = "classes",
+    classes: Sequence[str] | None = None,
+    plane: Plane = "axial",
+) -> Stacks:
+    """Open data to measure a run on: scans as open_volume_split, of COCO json a file as a whole, else as open_stacks.
+
+    Args:
+        data: As in open_stacks.
+        split: Which split.
+        held: The names of the volumes of each split of the run.
+        channel: As in open_stacks, as are `labels`, `classes` and `plane`.
+    """
+    from foveate.data.stack_kinds import stack_kind
+
+    kind = stack_kind(data) or "volumes"
+    if kind == "volumes":
+        from foveate.data.volume_stacks import stacks_of
+        from foveate.data.volumes import open_volume_split
+
+        instances = labels == "instances"
+        volumes = open_volume_split(data, split, held, instances=instances, ignore=[])
+        return stacks_of(volumes, channel, instances, classes, plane)
+    if kind == "slices":
+        from foveate.data.coco_stacks import open_coco_stacks
+
+        return open_coco_stacks(Path(data), split)
+    return open_stacks(data)
 
 
 def holds_stacks(data: str | Path) -> bool:

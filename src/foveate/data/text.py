@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from foveate.data.encoding import decode_lines
 from foveate.data.faults import read_errors
 from foveate.data.findings import Finding, Tally
 from foveate.data.pictures import SPLITS
@@ -91,7 +92,8 @@ def open_text(root: str | Path, source: str | None, target: str | None) -> Text:
     rule = "as the files say"
     if "val" not in splits:
         if len({first for first, _ in splits["train"]}) < 2:
-            raise DataError(f"{root} must hold two different sentences or more in train, or files of val")
+            told = "".join(f"; {finding}" for finding in findings)
+            raise DataError(f"{root} must hold two different sentences or more in train, or files of val{told}")
         splits["train"], splits["val"] = _divide(splits["train"])
         rule = "val taken from train in the order of a hash of its sentences"
     splits = {split: splits.get(split, []) for split in SPLITS}
@@ -109,13 +111,14 @@ def open_split(root: str | Path, source: str, target: str, split: str) -> list[P
 
 
 def read_lines(path: Path) -> list[str | None]:
-    """The lines of a file, plain or compressed, without the spaces around them; None for one that is not UTF-8."""
+    """Return the lines of a file, plain or compressed, without the spaces around them; None for a damaged line.
+
+    Raises:
+        DataError: If the file cannot be read, or decode_lines refuses its encoding.
+    """
     with read_errors(path):
         content = _content(path)
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    return [_decoded(line) for line in lines]
+    return decode_lines(content, path)
 
 
 def _content(path: Path) -> bytes:
@@ -130,13 +133,6 @@ def _content(path: Path) -> bytes:
             check_bytes(path, size)
             parts.append(part)
     return b"".join(parts)
-
-
-def _decoded(line: bytes) -> str | None:
-    try:
-        return line.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        return None
 
 
 def _files(root: Path) -> dict[tuple[str, str], Path]:
@@ -176,6 +172,9 @@ def _pairs(source: Path, target: Path, tally: Tally) -> list[Pair]:
         elif not one or not other:
             tally.add("empty lines, left out", f"line {number} of {(target if one else source).name}")
         else:
+            if "\r" in one + other:
+                file = source if "\r" in one else target
+                tally.add("lines with a lone carriage return inside, kept as one line", f"line {number} of {file.name}")
             pairs.append((one, other))
     return pairs
 

@@ -76,9 +76,19 @@ def open_volume_stacks(
     split_file: str | Path | None,
 ) -> Stacks:
     """Open what open_volumes takes; see open_stacks."""
+    volumes = open_volumes(path, fold=fold, folds=folds, split_file=split_file, instances=instances, ignore=[])
+    return stacks_of(volumes, channel, instances, classes, plane)
+
+
+def stacks_of(
+    volumes: Volumes, channel: str | None, instances: bool, classes: Sequence[str] | None, plane: Plane
+) -> Stacks:
+    """Cut volumes that are open into slices; see open_stacks."""
+    path = volumes.source
     if plane not in PLANES:
         raise ValueError(f"plane is one of {', '.join(PLANES)}; got {plane!r}")
-    volumes = open_volumes(path, fold=fold, folds=folds, split_file=split_file, instances=instances)
+    if volumes.ignored_values:
+        raise DataError(f"{path} has labels to ignore, which are for segmentation; lesions have classes alone")
     if volumes.spatial_dims != 3:
         raise DataError(f"stacks are cut from volumes, of three axes of space; {path} holds pictures, of two")
     number = _channel(volumes, channel)

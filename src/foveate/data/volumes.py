@@ -2,16 +2,20 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from torch import Tensor
 
+from foveate.data.labels import IGNORED
 from foveate.errors import DataError
 
-__all__ = ["Case", "Volume", "Volumes", "modality_of", "open_volumes"]
+if TYPE_CHECKING:
+    from foveate.data.layouts import Listing
+
+__all__ = ["Case", "Volume", "Volumes", "modality_of", "open_volume_split", "open_volumes", "volumes_of"]
 
 CT = {"ct", "cta", "cbct", "cect", "ldct", "ncct"}
 MR = re.compile(r"mri?|t[12](w|gd|ce|c|n|f)?|flair|dwi|adc|swi|pdw?|dce|lge|bssfp|cine")
@@ -41,13 +45,17 @@ class Volumes:
         spatial_dims: 2 or 3.
         modalities: The name of each channel.
         classes: Their names, the background first; a class is a place in this list.
-        values: The class that each label value in the files stands for.
+        values: The class that each label value in the files stands for; IGNORED for those that are neither learned nor
+            scored.
         splits: "train", "val" and "test", which alone may be empty.
         rule: How the splits came about, in words.
         unused: Cases in no split: without labels, or not named by a file of splits.
+        threshold: The lowest value of the foreground in masks with grey edges; None for masks of whole numbers.
+        voxels: Of each class in all labels, where these were read to know the classes.
+        notes: Oddities, a sentence each.
 
     Raises:
-        DataError: If there is no case to train or to validate with, or a name or a file is there twice.
+        DataError: If a name or a file is there twice.
     """
 
     source: str
@@ -58,11 +66,11 @@ class Volumes:
     splits: Mapping[str, list[Case]]
     rule: str
     unused: list[Case] = dataclasses.field(default_factory=list)
+    threshold: int | None = None
+    voxels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for split in ("train", "val"):
-            if not self.splits[split]:
-                raise DataError(f"{self.source} has no case in its {split} split")
         held: dict[str | Path, str] = {}
         for split, cases in {**self.splits, "unused": self.unused}.items():
             for case in cases:
@@ -73,6 +81,11 @@ class Volumes:
                         places = f"in {held[key]} and in {split}" if held[key] != split else f"in {split}"
                         raise DataError(f"{self.source} has {key} twice, {places}")
                     held[key] = split
+
+    @property
+    def ignored_values(self) -> list[int]:
+        """The label values that are neither learned nor scored."""
+        return [] if len(self.classes) > IGNORED else [v for v, number in self.values.items() if number == IGNORED]
 
     def names(self) -> dict[str, list[str]]:
         """The names of the cases of each split, as a `split_file` holds them."""
@@ -109,6 +122,8 @@ def open_volumes(
     folds: int = 5,
     split_file: str | Path | None = None,
     instances: bool = False,
+    ignore: Sequence[int] | None = None,
+    threshold: int | None = None,
 ) -> Volumes:
     """Open a folder in the layout of the Decathlon or of nnU-Net, or pairs of folders; layouts.py says what these are.
 
@@ -123,6 +138,9 @@ def open_volumes(
         folds: How many blocks there are.
         split_file: JSON: names of cases under "train", "val" and, at will, "test"; or nnU-Net's list of such folds.
         instances: Whether each number above 0 in the labels is an object, all of one class, for read_instances().
+        ignore: Label values that are neither learned nor scored. Default: none; values that are void by custom, such as
+            255, are then asked for.
+        threshold: The lowest value of the foreground, for masks whose edges are grey.
 
     Raises:
         DataError: If no layout is recognised, or files are missing or ambiguous, or say what does not fit.
@@ -130,11 +148,80 @@ def open_volumes(
     """
     from foveate.data.division import divide
     from foveate.data.layouts import list_cases
+    from foveate.data.mask_values import MaskRule
 
-    listing = list_cases(Path(path), instances=instances)
+    listing = list_cases(Path(path), instances=instances, rule=MaskRule(ignore, threshold))
     splits, rule, left = divide(listing, fold, folds, None if split_file is None else Path(split_file))
+    for split in ("train", "val"):
+        if not splits[split]:
+            raise DataError(f"{path} has no case in its {split} split")
+    return volumes_of(listing, str(path), splits, rule, left, threshold)
+
+
+def open_volume_split(
+    path: str | Path,
+    split: str,
+    held: Mapping[str, Sequence[str]],
+    *,
+    instances: bool = False,
+    ignore: Sequence[int] | None = None,
+    threshold: int | None = None,
+) -> Volumes:
+    """Open the cases to measure a run on: those of a split if the data say splits, else all of them.
+
+    Of data that hold cases of the run those of the run's own split are chosen; else what is called a test would be
+    measured on cases that the run was trained with.
+
+    Args:
+        path: As in open_volumes.
+        split: Which split.
+        held: The names of the cases of each split of the run.
+        instances: As in open_volumes, as are `ignore` and `threshold`.
+
+    Raises:
+        DataError: If there is no such case, or what open_volumes raises of files.
+    """
+    from foveate.data.layouts import list_cases
+    from foveate.data.mask_values import MaskRule
+
+    listing = list_cases(Path(path), instances=instances, rule=MaskRule(ignore, threshold), train=False)
+    parts = {"train": listing.cases, "val": listing.val or [], "test": listing.test or []}
+    known = {case.name: case for cases in parts.values() for case in cases}
+    if any(name in known for names in held.values() for name in names):
+        cases, rule = [known[name] for name in held[split] if name in known], "as the run divided its own cases"
+        if not cases:
+            raise DataError(f"{path} holds cases of the run, but none that is in its {split} split")
+    elif not parts["val"] and not parts["test"]:
+        cases, rule = parts["train"], f"all of {path}"
+    else:
+        cases, rule = parts[split], "as the data say"
+        if not cases:
+            there = ", ".join(name for name, part in parts.items() if part)
+            raise DataError(f"{path} has no case in its {split} split; it has {there}")
+    chosen: dict[str, list[Case]] = {"train": [], "val": [], "test": []}
+    return volumes_of(listing, str(path), chosen | {split: list(cases)}, rule, [], threshold)
+
+
+def volumes_of(
+    listing: "Listing",
+    source: str,
+    splits: Mapping[str, list[Case]],
+    rule: str,
+    left: list[Case],
+    threshold: int | None,
+) -> Volumes:
+    """Put together what a folder holds and how it is divided.
+
+    Args:
+        listing: The cases of the folder.
+        source: What the data are called.
+        splits: "train", "val" and "test".
+        rule: How the splits came about, in words.
+        left: Cases with labels that are in no split.
+        threshold: As in open_volumes.
+    """
     return Volumes(
-        str(path),
+        source,
         listing.spatial_dims,
         listing.modalities,
         listing.classes,
@@ -142,6 +229,9 @@ def open_volumes(
         splits,
         rule,
         [*listing.unlabelled, *left],
+        threshold,
+        listing.voxels,
+        listing.notes,
     )
 
 

@@ -4,8 +4,6 @@ import base64
 import dataclasses
 import functools
 import hashlib
-import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,8 @@ from markupsafe import Markup
 from foveate.compare.folder import read_plan
 from foveate.compare.result import ArmResult, StudyResult, summarise
 from foveate.errors import RunError
+from foveate.escaping import printable
+from foveate.files import write_alone
 from foveate.report import figures, looks, records, tables
 from foveate.report.answer import Answer, answer, max_time_of
 from foveate.report.effects import effects_tables
@@ -50,15 +50,7 @@ def write_report(folder: Path) -> Path:
     page = _study_page(folder) if kind_of_folder(folder) == "study" else _run_page(folder)
     path = folder / "report.html"
     try:
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".report.html.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(page)
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_alone(path, page)
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}") from None
     return path
@@ -204,10 +196,16 @@ def _templates() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("foveate.report"),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _shown(value: Any) -> Any:
+    """Escape what a page would not show, in every text that a template puts in, except in markup of ours."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _subject(study: Study) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from foveate.escaping import plain_cell
 from foveate.report.figures import CONTROLS
 from foveate.report.read import Run, Study, dig, mapping, number
 from foveate.report.tables import DASH, MINUS, NOTHING, Cell, Column, Group, Row, Table, mean_of
@@ -30,7 +31,7 @@ def confusion(path: Path) -> Confusion | None:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            pairs = Counter((row.get("label"), row.get("prediction")) for row in reader)
+            pairs = Counter((_named(row.get("label")), _named(row.get("prediction"))) for row in reader)
             named = [name.removeprefix("p_") for name in reader.fieldnames or () if name.startswith("p_")]
     except (OSError, ValueError, csv.Error):
         return None
@@ -41,6 +42,10 @@ def confusion(path: Path) -> Confusion | None:
     counts = tuple(tuple(pairs[label, guess] for guess in keys) for label in keys)
     shares = tuple(tuple(round(100 * count / (sum(row) or 1)) for count in row) for row in counts)
     return Confusion(tuple(named), counts, shares)
+
+
+def _named(cell: str | None) -> str | None:
+    return None if cell is None else plain_cell(cell)
 
 
 def plain_metrics(run: Run) -> dict[str, float]:

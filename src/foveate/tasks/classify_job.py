@@ -1,20 +1,25 @@
 """One call of train that classifies pictures or clips."""
 
 import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 
 from foveate.data import Clips, Pictures
 from foveate.data.clip_folders import FolderClips
-from foveate.data.depth import settle_depth
+from foveate.data.contents import Content, contents_of
+from foveate.data.depth import Depth, settle_depth
 from foveate.data.folders import FolderSplit
+from foveate.data.overview import of_samples
+from foveate.escaping import note_on_names
 from foveate.tasks import attention, files, maps, scoring
 from foveate.tasks.classify import Classifier, SampleModule, class_weights
 from foveate.tasks.clips import ClipSet, looped
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
 from foveate.tasks.hosts import build, new_modules, open_samples
+from foveate.tasks.inputs_of_weights import inputs_of, notes_on
 from foveate.tasks.job import Job, Measured
 from foveate.tasks.layout import channels_last
-from foveate.tasks.preprocess import KEY, Preprocess, preprocess_for
+from foveate.tasks.preprocess import KEY, Preprocess, lost_fraction, preprocess_for
 from foveate.tasks.resume import Checkpoint, Standing
 from foveate.tasks.samples import EpochBatches
 from foveate.tasks.weights import features_of, head_of, heads_of
@@ -33,14 +38,26 @@ class ClassifyJob(Job):
         self.network, shape, self.sites = build(self.config, samples=self.samples)
         channels_last(self.network)
         self.new = new_modules(self.config, self.network, self.sites)
-        found = preprocess_for(self.config, self.samples, self.network, shape)
+        found = preprocess_for(self.config, self.samples, shape, inputs_of(self.config))
         self.preprocess = dataclasses.replace(found, bits=depth.bits)
         self.head = head_of(self.network, len(self.samples.classes))
         if begun is None:
             _check_readable(self.samples, self.preprocess)
-            notes = _told(self.samples, self.preprocess) if isinstance(self.samples, Clips) else ()
-            if notes := (*notes, *depth.notes()):
-                self.tell("prepare", 0.0, notes=notes)
+            self.tell_data(of_samples(self.samples), *self._chosen(depth))
+
+    def _chosen(self, depth: Depth) -> Iterator[str]:
+        """Yield the lines on what was chosen by the data and by the weights that the run starts from."""
+        if isinstance(self.samples, Clips):
+            yield from _told(self.samples, self.preprocess)
+        yield from depth.notes()
+        yield from notes_on(self.config, self.preprocess)
+        splits = self.samples.splits.values()
+        names = (split.name(index) for split in splits for index in range(len(split)))
+        yield from note_on_names([*self.samples.classes, *names])
+        yield from _fitted(self.samples, self.preprocess)
+
+    def contents(self) -> Mapping[str, Iterable[Content]]:
+        return {name: contents_of(split, self.samples.classes) for name, split in self.samples.splits.items()}
 
     def learner(self, standing: Standing) -> tuple[Classifier, SampleModule]:
         config, train = self.config, self.samples.splits["train"]
@@ -99,6 +116,24 @@ def _check_readable(samples: Pictures | Clips, preprocess: Preprocess) -> None:
         elif isinstance(split, FolderSplit) and name != "train":
             for index in range(len(split)):
                 split.image(index)
+
+
+def _fitted(samples: Pictures | Clips, preprocess: Preprocess) -> tuple[str, ...]:
+    """Say how pictures of another shape are brought to that of the network, and how much of them is lost."""
+    height, width = preprocess.size
+    others = [size for size in samples.sizes if size[0] * width != size[1] * height]
+    if not others:
+        return ()
+    told = f"{len(others)} of {len(samples.sizes)} sizes that were looked at have another shape than {height} x {width}"
+    lost = lost_fraction(samples.sizes, preprocess.size, preprocess.crop)
+    largest = max(lost_fraction([size], preprocess.size, preprocess.crop) for size in others)
+    rules = {
+        "crop": f"their sides are cut: {lost:.1%} of the pixels are lost, {largest:.1%} at most (fit=pad or "
+        "fit=stretch keep all)",
+        "pad": "they are padded with black, and nothing is lost",
+        "stretch": "they are stretched, and nothing is lost",
+    }
+    return (f"{told}; {rules[preprocess.shape_rule]}",)
 
 
 def _told(samples: Clips, preprocess: Preprocess) -> tuple[str, ...]:

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from foveate.data.contents import contents_of
 from foveate.data.depth import set_bits
+from foveate.data.pictures import OneSplit
 from foveate.errors import DataError
 from foveate.tasks import attention, files, overlays, scoring
 from foveate.tasks.classify_job import ClassifyJob as RunJob
@@ -17,10 +19,11 @@ from foveate.tasks.clips import looped, sample_set
 from foveate.tasks.config import RunConfig
 from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import fill, finished, kept, rebuilding
-from foveate.tasks.hosts import build_network, new_modules, open_samples, takes_clips
-from foveate.tasks.inputs import each_picture, given_clips, given_pictures, keep_apart
+from foveate.tasks.hosts import build_network, new_modules, open_samples, open_split, takes_clips
+from foveate.tasks.inputs import each_input, given_clips, given_pictures, keep_apart
 from foveate.tasks.layout import channels_last
 from foveate.tasks.preprocess import KEY, Preprocess
+from foveate.tasks.record import Guard
 from foveate.tasks.weights import features_of, head_of
 
 __all__ = [
@@ -35,21 +38,42 @@ __all__ = [
 ]
 
 
-def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path | None) -> dict[str, float | None]:
+def evaluate(
+    run: Path, data: str | None, split: str, *, device: str, rows: Path | None, guard: Guard
+) -> dict[str, Any]:
     """The metrics of a run on a split of some data; `rows` takes a row for each picture."""
     network, config = load_run(run)
-    preprocess = read_preprocess(run)
-    samples = open_samples(config, data or config.data)
-    if samples.classes != preprocess.classes:
-        raise DataError(f"{samples.source} has classes {samples.classes}; the run knows {preprocess.classes}")
-    set_bits(samples.splits, preprocess.bits)
-    chosen, where = samples.splits[split], pick_device(device)
-    logits, labels = scoring.classify(network.to(where), preprocess, chosen, where), scoring.labels_of(chosen)
+    preprocess, where = read_preprocess(run), pick_device(device)
+    found = _own_split(config, split, guard) if data is None else _other_split(config, data, split, guard)
+    unknown = [name for name in found.classes if name not in preprocess.classes]
+    if unknown or (data is None and found.classes != preprocess.classes):
+        raise DataError(f"{found.source} has classes {found.classes}; the run knows {preprocess.classes}")
+    for note in found.notes:
+        warnings.warn(note, stacklevel=2)
+    set_bits({split: found.split}, preprocess.bits)
+    numbers = torch.tensor([preprocess.classes.index(name) for name in found.classes])
+    labels = numbers[scoring.labels_of(found.split)]
+    logits = scoring.classify(network.to(where), preprocess, found.split, where)
     if rows is not None:
-        names = [chosen.name(index) for index in range(len(chosen))]
+        names = [found.split.name(index) for index in range(len(found.split))]
         with files.world_errors(rows):
-            scoring.write_predictions(rows, names, logits, samples.classes, labels)
-    return scoring.measure(logits, labels)
+            scoring.write_predictions(rows, names, logits, preprocess.classes, labels)
+    return {"samples": {split: len(labels)}, "measured": found.rule, **scoring.measure(logits, labels)}
+
+
+def _own_split(config: RunConfig, split: str, guard: Guard) -> OneSplit:
+    """A split of the run's own data, divided as the run began."""
+    samples = open_samples(config, config.data)
+    guard.own(split, contents_of(samples.splits[split], samples.classes))
+    return OneSplit(samples.source, samples.classes, samples.splits[split], samples.rule, samples.notes)
+
+
+def _other_split(config: RunConfig, data: str, split: str, guard: Guard) -> OneSplit:
+    """A split of other data, or all of them if they say none, without what the run learned from."""
+    found = open_split(config, data, split)
+    whole = found.rule.startswith("all of ")
+    kept = guard.other(split, contents_of(found.split, found.classes), found.source, whole=whole)
+    return found if kept is None else dataclasses.replace(found, split=found.split.chosen(kept))
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Path:
@@ -60,7 +84,7 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Pat
         keep_apart(inputs, out, "videos")
     split, names = _given(inputs, preprocess)
     path = Path(out) / files.PREDICTIONS
-    with files.world_errors(Path(out)), each_picture() as usable:
+    with files.world_errors(Path(out)), each_input() as usable:
         found = scoring.classify_usable(network.to(where), preprocess, split, where, usable)
         if found:
             logits = torch.stack(list(found.values()))
@@ -80,7 +104,7 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> list
     new = new_modules(config, network, [dict(site) for site in finished(run).sites])
     features = features_of(network, head_of(network, len(preprocess.classes)))
     samples, written = sample_set(split, preprocess), []
-    with files.world_errors(Path(out)), each_picture() as usable:
+    with files.world_errors(Path(out)), each_input() as usable:
         indices = [index for index in range(len(split)) if usable(lambda at: samples.view([at], 0), index) is not None]
         if indices:
             seen = attention.look(network.to(where), new, preprocess, split, indices, features, where, labelled=False)

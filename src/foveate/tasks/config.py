@@ -14,7 +14,8 @@ from foveate.errors import RunError
 from foveate.files import irregular
 from foveate.rules import MAX_FILE_MIB, MAX_PIXELS, ReadRules
 from foveate.tasks.embedded import DEMO_SETTINGS, EMBEDDED_SETTINGS
-from foveate.tasks.kinds import check_bits, fits, kinds, words
+from foveate.tasks.kinds import fits, kinds, words
+from foveate.tasks.limits import check_bits, check_numbers, check_pairs, check_pixels
 
 __all__ = [
     "DEMO_SETTINGS",
@@ -27,8 +28,6 @@ __all__ = [
     "read_config",
     "task_for",
 ]
-
-DECODED = 178_956_970  # pixels of a picture that Pillow decodes at most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,8 +109,8 @@ class TrainingConfig:
             raise ValueError(f'task must be "{_task_of(type(self))}"; got {self.task!r}')
         if self.epochs is None and self.max_time_s is None:
             object.__setattr__(self, "epochs", 30)
-        _check_numbers(self)
-        _check_pairs(self)
+        check_numbers(self)
+        check_pairs(self)
         self.check()
 
     REPLACES = types.MappingProxyType(
@@ -177,7 +176,15 @@ class RunConfig(TrainingConfig):
             320/224 of theirs, and flips). One draw for all frames of a clip.
         bits: Bits of grey images of 16 bits, 8 to 16: 2**bits - 1 becomes white. Default: the smallest of 8, 10, 12, 14
             and 16 that hold the training images.
-        image_size: Side to which pictures are brought. Default: their own where all are alike, else 224.
+        image_size: Side to which pictures are brought. Default: that of the images that the weights were trained on, if
+            a run starts from weights and it is known; else the pictures' own where all are alike, else 224.
+        mean: Of each channel, of pixels in 0..1. Default: as of the weights, likewise; else of the training data.
+        std: Likewise.
+        crop: Fraction of the scaled picture's shorter side that is cut out. Default: as of the weights; else 1.
+        interpolation: How pictures are scaled, "bilinear" or "bicubic". Default: as of the weights; else bilinear.
+        fit: How pictures of another shape than the network's are brought to it: "crop" (scaled until the shorter side
+            fits, and cut in the middle), "pad" (scaled until all fits, and padded) or "stretch" (each side by itself).
+            Default: as of the weights; else crop.
         class_weights: Weigh the loss by the inverse frequency of the classes.
         frames: How many frames of a video make a clip. Default: 32 where the network steps in time as published; or 8.
         frame_stride: From one frame of a clip to the next. Default: as far as most training videos are long enough
@@ -196,6 +203,11 @@ class RunConfig(TrainingConfig):
     augment: Literal["none", "digits", "standard", "crops", "trivial", "jitter"] = "standard"
     bits: int | None = None
     image_size: int | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    crop: float | None = None
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    fit: Literal["crop", "pad", "stretch"] | None = None
     class_weights: bool = False
     label_smoothing: float = 0.0
     frames: int | None = None
@@ -213,8 +225,13 @@ class RunConfig(TrainingConfig):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more; got {value}")
         check_bits(self.bits)
+        check_pixels(self.mean, self.std, self.crop)
         if self.test_crops not in (None, 1, 3):
             raise ValueError(f"test_crops must be 1 or 3; got {self.test_crops}")
+        if self.fit in ("pad", "stretch") and self.crop not in (None, 1):
+            raise ValueError(f'crop {self.crop} needs fit="crop"; got fit="{self.fit}"')
+        if self.fit in ("pad", "stretch") and self.test_crops == 3:
+            raise ValueError(f'test_crops 3 looks at parts that fit="crop" cuts; got fit="{self.fit}"')
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be from 0 to below 1; got {self.label_smoothing}")
         if self.pretrained and self.init is not None:
@@ -349,40 +366,6 @@ def parse_setting(text: str, config: type[TrainingConfig] = RunConfig) -> tuple[
     if not fits(parsed, kind):
         raise ValueError(f"{name} takes {words(kind)}; got {value!r}")
     return name, parsed
-
-
-def _check_numbers(config: TrainingConfig) -> None:
-    for name in ("epochs", "patience", "batch_size", "devices", "threads", "max_pixels", "max_file_mib"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be 1 or more; got {value}")
-    for name in ("max_time_s", "learning_rate", "width"):
-        value = getattr(config, name)
-        if value is not None and value <= 0:
-            raise ValueError(f"{name} must be greater than 0; got {value}")
-    for name in ("weight_decay", "warmup_epochs", "host_learning_rate", "num_workers", "seed"):
-        value = getattr(config, name)
-        if value is not None and value < 0:
-            raise ValueError(f"{name} must be 0 or more; got {value}")
-    if config.seed >= 2**32:
-        raise ValueError(f"seed must be below 2**32; got {config.seed}")
-    if len(config.betas) != 2 or not all(0 <= beta < 1 for beta in config.betas):
-        raise ValueError(f"betas are two numbers from 0 to below 1; got {config.betas}")
-    if config.max_pixels > DECODED:
-        raise ValueError(f"max_pixels must be at most {DECODED}, the most that is decoded; got {config.max_pixels}")
-    if config.epsilon <= 0:
-        raise ValueError(f"epsilon must be greater than 0; got {config.epsilon}")
-    if config.batch_size % config.devices:
-        raise ValueError(f"batch_size {config.batch_size} must be a multiple of devices {config.devices}")
-
-
-def _check_pairs(config: TrainingConfig) -> None:
-    if config.train_only == "inserted" and config.host_learning_rate is not None:
-        raise ValueError('host_learning_rate has nothing to teach with train_only="inserted"; give one of them')
-    if config.mechanism == "none" and config.options:
-        raise ValueError(f"options {config.options} need a mechanism; mechanism is none")
-    if config.precision == "16" and config.device == "cpu":
-        raise ValueError('precision "16" needs a GPU; use "bf16" or "32" on the CPU')
 
 
 def _task_of(config: type[TrainingConfig]) -> str:

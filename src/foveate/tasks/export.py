@@ -147,10 +147,17 @@ def _classifying(run: Path) -> tuple[nn.Module, TrainingConfig, tuple[int, ...],
     axes, what = "batch, channel, height, width", "pictures"
     if preprocess.frames:
         axes, what = "batch, channel, time, height, width", f"frames, every {preprocess.frame_stride} of a video,"
+    size = f"{shape[-2]} x {shape[-1]}"
+    cover = size if preprocess.crop == 1 else f"1/{preprocess.crop:g} of {size}, which is"
+    brought = {
+        "crop": f"cover {cover} and cut to it in the middle",
+        "pad": f"fit into {size} and padded to it evenly with black",
+        "stretch": f"{size}, each side by itself",
+    }
     metadata = {
         "classes": preprocess.classes,
-        "input": f"float32 ({axes}): {colours} {what} in 0..1, scaled (bilinear, antialiased) to cover "
-        f"{shape[-2]} x {shape[-1]} and cut to it in the middle, then less mean and divided by std",
+        "input": f"float32 ({axes}): {colours} {what} in 0..1, scaled ({preprocess.interpolation}, antialiased) to "
+        f"{brought[preprocess.shape_rule]}, then less mean and divided by std",
         "input_size": shape,
         "mean": preprocess.mean,
         "std": preprocess.std,

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from foveate.errors import FoveateError, RunError
 from foveate.files import write_atomic
+from foveate.locking import LOCK, locked
 from foveate.tasks.config import TrainingConfig, read_config
 
-__all__ = ["CONFIG", "LAST", "METRICS", "MODEL", "PREVIOUS", "prepare", "world_errors"]
+__all__ = ["CONFIG", "LAST", "METRICS", "MODEL", "PREVIOUS", "RECORD", "alone", "prepare", "world_errors"]
 
 CONFIG = "config.json"
 METRICS = "metrics.csv"
@@ -21,6 +22,7 @@ BLEU = "bleu.json"
 SPLITS = "splits.json"
 SLICES = "slices.json"
 FROC = "froc.csv"
+RECORD = "data.json"
 MODEL = "model.safetensors"
 SUMMARY = "summary.json"
 MAPS = "maps"
@@ -30,8 +32,9 @@ LAST = f"{CHECKPOINTS}/last.ckpt"
 PREVIOUS = f"{CHECKPOINTS}/previous.ckpt"
 BEST = f"{CHECKPOINTS}/best.safetensors"
 
-OWN = (CONFIG, METRICS, PREDICTIONS, CASES, BLEU, PREPARATION, SPLITS, SLICES, FROC, MODEL, SUMMARY, MAPS)
+OWN = (CONFIG, METRICS, PREDICTIONS, CASES, BLEU, PREPARATION, RECORD, SPLITS, SLICES, FROC, MODEL, SUMMARY, MAPS)
 OWN += (CHECKPOINTS, TENSORBOARD)
+ORPHANS_S = 8.0  # for the processes that read data to notice that the run which they read for was killed
 MAY_CHANGE = ("num_workers",)  # does not change the numbers
 
 
@@ -44,6 +47,22 @@ def world_errors(out: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunError(f"{error.filename or out} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def alone(out: Path, config: TrainingConfig, *, fresh: bool) -> Iterator[None]:
+    """Keep other processes out of a run folder meanwhile; a finished run that is only read needs no lock.
+
+    Raises:
+        RunError: Another process is at work in the folder, or something else than a run is in it.
+    """
+    if (out / SUMMARY).exists() and not fresh:
+        yield
+        return
+    if not (out / CONFIG).exists():
+        _check_empty(out)
+    with locked(out / LOCK, wait_s=ORPHANS_S if config.num_workers else 0.0):
+        yield
 
 
 def prepare(out: Path, config: TrainingConfig, *, fresh: bool) -> None:
@@ -73,7 +92,8 @@ def prepare(out: Path, config: TrainingConfig, *, fresh: bool) -> None:
 def _check_empty(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise RunError(f"a run needs a folder; {out} is a file")
-    strange = sorted(entry.name for entry in out.iterdir() if entry.suffix != ".tmp") if out.exists() else []
+    held = (entry for entry in out.iterdir() if entry.suffix != ".tmp" and entry.name != LOCK) if out.exists() else ()
+    strange = sorted(entry.name for entry in held)
     if strange:
         raise RunError(f"{out} holds {strange[0]} but no {CONFIG}: it is no run folder; give an empty or a new one")
 

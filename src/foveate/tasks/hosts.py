@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from foveate.data import Clips, Pictures, open_clips, open_pictures
-from foveate.data.clips import EMBEDDED
+from foveate.data.clips import EMBEDDED, open_clip_split
+from foveate.data.pictures import OneSplit, open_picture_split
 from foveate.errors import CheckpointError, DataError
 from foveate.layers import AttentionGate
 from foveate.rules import reading
 from foveate.surgery.hook import Start
 from foveate.tasks.config import RunConfig
+from foveate.tasks.inputs_of_weights import inputs_of
 from foveate.tasks.preprocess import CLIP_FIELDS
 from foveate.tasks.weights import fetch_published, heads_of, load_into, read_weights, start_from
 
@@ -26,6 +28,7 @@ __all__ = [
     "insert_mechanism",
     "new_modules",
     "open_samples",
+    "open_split",
     "takes_clips",
 ]
 
@@ -62,18 +65,28 @@ def open_samples(config: RunConfig, data: str) -> Pictures | Clips:
         DataError: If the data are of the other kind, or cannot be used.
         ValueError: If the run has settings of clips, and its network takes pictures.
     """
+    with reading(config.read_rules):
+        return open_clips(data) if _are_clips(config, data) else open_pictures(data)
+
+
+def open_split(config: RunConfig, data: str, split: str) -> OneSplit:
+    """Open one split of other data than a run's own, all of them if they say no splits; else as open_samples."""
+    with reading(config.read_rules):
+        return open_clip_split(data, split) if _are_clips(config, data) else open_picture_split(data, split)
+
+
+def _are_clips(config: RunConfig, data: str) -> bool:
+    """Tell if a run takes clips, and refuse data and settings of the other kind."""
     if takes_clips(config.network):
         if data == "demo" or data.endswith(".npz"):
             raise DataError(f"{data} holds pictures, for networks such as resnet18; {config.network} takes clips")
-        with reading(config.read_rules):
-            return open_clips(data)
+        return True
     for name in CLIP_FIELDS:
         if getattr(config, name) is not None:
             raise ValueError(f"{name} is for networks of clips, such as c2d_resnet50; got {config.network}")
     if data in EMBEDDED:
         raise DataError(f"{data} holds clips, for networks such as c2d_tiny; {config.network} takes pictures")
-    with reading(config.read_rules):
-        return open_pictures(data)
+    return False
 
 
 def takes_clips(network: str) -> bool:
@@ -140,6 +153,9 @@ def _picture_shape(config: RunConfig, pictures: Pictures | Clips) -> Shape:
     fixed = _fixed_size(config.network)
     if fixed is not None:
         return channels, *fixed
+    known = inputs_of(config)
+    if known is not None:
+        return channels, *known.size
     if pictures.size is not None and max(pictures.size) <= LARGEST_OWN_SIDE:
         return channels, *pictures.size
     return channels, USUAL_SIDE, USUAL_SIDE

@@ -1,37 +1,61 @@
 """Pictures and videos that are named on the command line."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-from torch import Tensor
+from typing import TypeVar
 
 from foveate.data import SUFFIXES
 from foveate.data.clip_folders import FolderClips, clips_in, holds_frames
+from foveate.data.faults import joined
 from foveate.data.folders import FolderSplit
 from foveate.errors import DataError
 
-__all__ = ["each_picture", "given_clips", "given_pictures", "keep_apart"]
+__all__ = ["Usable", "each_input", "given_clips", "given_pictures", "keep_apart"]
+
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Usable:
+    """Reads inputs one by one, and keeps the sentence on each that cannot be read.
+
+    Args:
+        faults: Takes the sentences.
+    """
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+
+    def __call__(self, read: Callable[[Key], Value], key: Key) -> Value | None:
+        """Return what `read` gives for an input, None if the input cannot be read."""
+        try:
+            return read(key)
+        except DataError as error:
+            self.faults.append(str(error))
+            return None
+
+    def each(self, read: Callable[[Key], Value], keys: Iterable[Key]) -> Iterator[tuple[Key, Value]]:
+        """Iterate over the inputs that can be read, each with what `read` gives."""
+        for key in keys:
+            value = self(read, key)
+            if value is not None:
+                yield key, value
 
 
 @contextmanager
-def each_picture() -> Iterator[Callable[[Callable[[int], Tensor], int], Tensor | None]]:
-    """A function that reads a picture or a clip, or gives None for one that cannot be read: those are told when the
-    block ends, when all others are done.
+def each_input() -> Iterator[Usable]:
+    """Read inputs in a block, whatever the task, such that one that cannot be read does not stop the others.
+
+    Raises:
+        DataError: When the block ends, with a line for each input that could not be read.
     """
     faults: list[str] = []
-
-    def usable(read: Callable[[int], Tensor], index: int) -> Tensor | None:
-        try:
-            return read(index)
-        except DataError as error:
-            faults.append(str(error))
-            return None
-
-    yield usable
+    yield Usable(faults)
     if faults:
-        raise DataError("\n".join(faults))
+        raise joined(faults)
 
 
 def keep_apart(inputs: Sequence[Path], out: Path, what: str = "pictures") -> None:

@@ -2,13 +2,15 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from torch import Tensor, nn
 
+from foveate.data.contents import Content
+from foveate.data.overview import Overview
 from foveate.errors import RunError
 from foveate.files import write_atomic
 from foveate.networks.published import header, packed, read_file
@@ -18,6 +20,7 @@ from foveate.tasks.effects import copy_parameters, count_unmoved, mark_dead, wat
 from foveate.tasks.environment import environment, pick_device
 from foveate.tasks.fit import fit, steady
 from foveate.tasks.learner import Learner
+from foveate.tasks.record import check_split, make_record, read_record, write_record
 from foveate.tasks.resume import Checkpoint, Standing, take_up
 from foveate.tasks.summary import Progress, Summary, validated
 
@@ -49,13 +52,18 @@ class Job(abc.ABC):
         out: Its folder, made ready.
         report: Takes Progress.
         command: How to repeat the run.
+        accept: Resume although the data changed since the run began.
     """
 
     network: nn.Module
     sites: list[dict[str, Any]]
+    overview: Overview | None = None
+    """The overview of the data, which a new run has once they are open."""
 
-    def __init__(self, config: TrainingConfig, out: Path, report: Report | None, command: str) -> None:
-        self.config, self.out, self.report, self.command = config, out, report, command
+    def __init__(
+        self, config: TrainingConfig, out: Path, report: Report | None, command: str, *, accept: bool = False
+    ) -> None:
+        self.config, self.out, self.report, self.command, self.accept = config, out, report, command, accept
 
     @abc.abstractmethod
     def open(self, begun: Checkpoint | None) -> None:
@@ -68,6 +76,10 @@ class Job(abc.ABC):
     @abc.abstractmethod
     def measure(self, ended: Checkpoint) -> Measured:
         """Measure the trained network on the test split, and write the files that say more."""
+
+    @abc.abstractmethod
+    def contents(self) -> Mapping[str, Iterable[Content]]:
+        """The samples of each split, with their files."""
 
     @property
     @abc.abstractmethod
@@ -98,6 +110,7 @@ class Job(abc.ABC):
         begun = take_up(self.out)
         with steady(begun.standing.threads if begun else self.config.threads):
             self.open(begun)
+            self._keep_record(begun)
             self.first = copy_parameters(self.network, self.sites)
             if begun is None or begun.standing.stopped_by is None:
                 fit(self.learner, self.config, self.out, begun, self.report)
@@ -105,6 +118,21 @@ class Job(abc.ABC):
             if begun is None:
                 raise RunError(f"{self.out} has no checkpoint after training; something removes its files")
             return self._finish(begun)
+
+    def _keep_record(self, begun: Checkpoint | None) -> None:
+        """Write what the run begins with, or hold a resumed one against it."""
+        record = read_record(self.out) if begun else None
+        if begun and record and not self.accept:
+            for split, contents in self.contents().items():
+                check_split(self.out, record, split, contents, accept=False)
+            return
+        read = self.overview.to_dict() if self.overview else record.read if record else {}
+        write_record(self.out, make_record(self.config, read, self.contents()))
+
+    def tell_data(self, overview: Overview, *chosen: str) -> None:
+        """Report what was read, and what was chosen by it, before training."""
+        self.overview = overview
+        self.tell("prepare", 0.0, notes=(*overview.lines(), *chosen))
 
     def _finish(self, ended: Checkpoint) -> Summary:
         """From the trained weights to everything that is measured; the summary comes last."""

@@ -1,6 +1,5 @@
 """Keeper: the callback that watches a run, stops it, and keeps what a later process needs to go on with it."""
 
-import csv
 import io
 import math
 import signal
@@ -13,12 +12,13 @@ import lightning as L
 import torch
 
 from foveate.errors import TrainingError
+from foveate.escaping import TableWriter
 from foveate.files import replace_file, write_atomic
 from foveate.networks.published import packed
 from foveate.rules import adopt
 from foveate.tasks.config import TrainingConfig
 from foveate.tasks.files import BEST, LAST, METRICS, PREVIOUS, TENSORBOARD
-from foveate.tasks.learner import Learner
+from foveate.tasks.learner import Learner, of_all
 from foveate.tasks.summary import Progress, validated
 
 __all__ = ["COLUMNS", "Keeper"]
@@ -51,6 +51,7 @@ class Keeper(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = _learner(pl_module)
+        module.standing.take_part(trainer.global_rank, trainer.world_size)
         self.began = self.saved = time.monotonic()
         self.began_at = self._fraction(module)
         if trainer.world_size > 1:
@@ -156,6 +157,9 @@ class Keeper(L.Callback):
     def _save(self, trainer: L.Trainer) -> None:
         began = time.monotonic()
         path = self.out / LAST
+        standing = _learner(trainer.lightning_module).standing
+        if trainer.world_size > 1:  # each process has the loss of its own share
+            standing.loss_parts = of_all([[standing.loss_sum, standing.loss_count]])
         if trainer.is_global_zero:
             replace_file(path, trainer.save_checkpoint, keep=self.out / PREVIOUS)
         else:
@@ -167,7 +171,7 @@ class Keeper(L.Callback):
 
     def _write_rows(self, module: Learner) -> None:
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        writer = TableWriter(text)
         columns = (*COLUMNS, *module.measures)
         writer.writerow(columns)
         writer.writerows([row[name] for name in columns] for row in module.standing.rows)

@@ -4,7 +4,7 @@ import types
 import typing
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["check_bits", "check_fields", "fits", "kinds", "words"]
+__all__ = ["check_fields", "fits", "kinds", "words"]
 
 LISTS = {int: "[2, 1, 1]", float: "[2.0, 1.0, 1.0]", str: '["a", "b"]'}
 
@@ -12,12 +12,6 @@ LISTS = {int: "[2, 1, 1]", float: "[2.0, 1.0, 1.0]", str: '["a", "b"]'}
 def kinds(config: type) -> dict[str, Any]:
     """The kind of each field of a configuration, by its name."""
     return typing.get_type_hints(config)
-
-
-def check_bits(bits: int | None) -> None:
-    """Raise a ValueError unless a setting of bits is one that 16-bit images can use."""
-    if bits is not None and not 8 <= bits <= 16:
-        raise ValueError(f"bits must be from 8 to 16; got {bits}")
 
 
 def check_fields(held: Any) -> None:

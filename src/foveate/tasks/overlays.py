@@ -1,6 +1,5 @@
 """Draw maps over pictures, for `foveate attend`."""
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from foveate.errors import DataError
+from foveate.escaping import TableWriter
 from foveate.files import write_atomic
 from foveate.tasks.attention import Look
 from foveate.tasks.maps import drawn, pictures_of, points_on
@@ -93,7 +93,7 @@ def write_overlays(out: Path, seen: Look, names: Sequence[str]) -> list[Path]:
         write_atomic(written[-1], _frames_table(seen, names))
     if seen.profiles:
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        writer = TableWriter(text)
         writer.writerow(["clip" if seen.frames else "picture", "tap", "channel", "gate"])
         for tap, gates in seen.profiles.items():
             for name, row in zip(names, gates.tolist(), strict=True):
@@ -106,7 +106,7 @@ def write_overlays(out: Path, seen: Look, names: Sequence[str]) -> list[Path]:
 def _frames_table(seen: Look, names: Sequence[str]) -> str:
     """A row for each clip, tap and pair of frames, counted from 0 along the features of the tap."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = TableWriter(text)
     writer.writerow(["clip", "tap", "frame", "looks at", "weight"])
     for tap, weights in seen.between.items():
         for name, matrix in zip(names, weights.tolist(), strict=True):

@@ -4,20 +4,21 @@ import dataclasses
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from foveate.data import Clips, Pictures
+from foveate.networks.published.inputs import Inputs
 from foveate.tasks.config import RunConfig
 from foveate.tasks.kinds import check_fields
 
-__all__ = ["CLIP_FIELDS", "KEY", "Preprocess", "preprocess_for"]
+__all__ = ["CLIP_FIELDS", "KEY", "Preprocess", "lost_fraction", "preprocess_for"]
 
 KEY = "foveate"  # under which it is kept in model.safetensors
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOOKED_AT = 512  # training pictures from which mean and deviation are computed
 LENGTHS = 64  # training videos whose length decides how far apart the frames of a clip are
 WIDEST_STRIDE = 8
@@ -40,6 +41,9 @@ class Preprocess:
         test_clips: In how many clips, evenly spread, a video is looked at outside of training.
         test_crops: In how many parts of each, 1 or 3.
         bits: Bits of grey pictures of more than 8 bits: 2**bits - 1 becomes 255 when they are read.
+        crop: Fraction of the scaled picture's shorter side that is cut out in the middle.
+        interpolation: How pictures are scaled, "bilinear" or "bicubic", both antialiased.
+        shape_rule: How a picture of another shape is brought to `size`, as `fit` of a run says.
 
     Raises:
         ValueError: If a number makes no sense, as in a file that was edited.
@@ -55,6 +59,9 @@ class Preprocess:
     test_clips: int = 1
     test_crops: int = 1
     bits: int = 16
+    crop: float = 1.0
+    interpolation: str = "bilinear"
+    shape_rule: str = "crop"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -72,6 +79,14 @@ class Preprocess:
             raise ValueError(
                 f"frames, {', '.join(counts)} and bits make no sense: {self.frames}, {counts}, {self.bits}"
             )
+        if not 0 < self.crop <= 1 or self.interpolation not in ("bilinear", "bicubic"):
+            wanted = 'crop must be from above 0 to 1 and interpolation "bilinear" or "bicubic"'
+            raise ValueError(f"{wanted}; got {self.crop} and {self.interpolation!r}")
+        if self.shape_rule not in ("crop", "pad", "stretch"):
+            raise ValueError(f'shape_rule must be "crop", "pad" or "stretch"; got {self.shape_rule!r}')
+        if self.shape_rule != "crop" and (self.test_crops != 1 or self.crop != 1):
+            held = f"{self.test_crops} and {self.crop} with {self.shape_rule!r}"
+            raise ValueError(f'test_crops and crop other than 1 are for the shape rule "crop"; got {held}')
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -81,25 +96,45 @@ class Preprocess:
     def fit(self, image: Tensor, crop: int = 0, crops: int = 1) -> Tensor:
         """Bring a uint8 (*, channel, height, width) picture to the network's channels and size.
 
-        A larger or smaller picture is scaled until its shorter side fits, and cut in the middle; or else `crop` of
-        `crops` parts that lie evenly along its longer side.
+        With the rule "crop" a picture is scaled until its shorter side fits, and cut in the middle; or else `crop` of
+        `crops` parts that lie evenly along its longer side. With "pad" it is scaled until its longer side fits, and
+        padded evenly with black; with "stretch" each side is scaled by itself.
         """
-        return fit(image, self.channels, self.size, crop, crops)
+        image = colour(image, self.channels)
+        scaled = self._scaled(*image.shape[-2:])
+        if image.shape[-2:] != scaled:
+            image = F.resize(image, list(scaled), F.InterpolationMode(self.interpolation), antialias=True)
+        if self.shape_rule == "pad":
+            top, left = ((want - have) // 2 for have, want in zip(scaled, self.size, strict=True))
+            return F.pad(image, [left, top, self.size[1] - scaled[1] - left, self.size[0] - scaled[0] - top])
+        part = crop / (crops - 1) if crops > 1 else 0.5
+        top, left = (int((have - want) * part) for have, want in zip(scaled, self.size, strict=True))
+        return F.crop(image, top, left, *self.size)
 
     def colour(self, image: Tensor) -> Tensor:
         """Bring a uint8 (*, channel, height, width) picture to the network's channels."""
         return colour(image, self.channels)
 
-    def where_from(self, height: int, width: int) -> tuple[float, float, float]:
-        """The scale and the (top, left) cut of `fit` for a picture of some size, to carry boxes along."""
-        scale = max(self.size[0] / height, self.size[1] / width)
-        scaled = _scaled(height, width, self.size)
-        return scale, (scaled[0] - self.size[0]) // 2, (scaled[1] - self.size[1]) // 2
+    def where_from(self, height: int, width: int) -> tuple[tuple[float, float], int, int]:
+        """Return the scales of height and width and the (top, left) cut of `fit` for a picture of some size, to carry
+        boxes along; a cut below 0 is what is padded.
+        """
+        scales = (self.size[0] / height, self.size[1] / width)
+        if self.shape_rule == "stretch":
+            return scales, 0, 0
+        scale = min(scales) if self.shape_rule == "pad" else max(scales) / self.crop
+        scaled = self._scaled(height, width)
+        top, left = (int((have - want) / 2) for have, want in zip(scaled, self.size, strict=True))
+        return (scale, scale), top, left
+
+    def _scaled(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size to which `fit` scales a picture of some size before it cuts or pads."""
+        return _scaled(height, width, self.size, self.shape_rule, self.crop)
 
     def carry(self, boxes: Tensor, height: int, width: int) -> Tensor:
         """Boxes of a picture of some size in the pixels of what `fit` makes of it."""
-        scale, top, left = self.where_from(height, width)
-        moved = boxes * scale - torch.tensor([left, top, left, top])
+        (high, wide), top, left = self.where_from(height, width)
+        moved = boxes * torch.tensor([wide, high, wide, high]) - torch.tensor([left, top, left, top])
         return moved.clamp(min=0).minimum(torch.tensor([self.size[1], self.size[0]] * 2))
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -119,22 +154,43 @@ class Preprocess:
         held: dict[str, Any] = json.loads(text)
         values: dict[str, Any] = {name: tuple(held[name]) for name in ("size", "mean", "std")}
         values |= {name: int(held[name]) for name in (*CLIP_FIELDS, "bits") if name in held}
+        values |= {name: kind(held[name]) for name, kind in (("crop", float), ("interpolation", str)) if name in held}
+        values["shape_rule"] = str(held.get("shape_rule", "crop"))
         return cls(classes=list(held["classes"]), channels=int(held["channels"]), **values)
 
 
 def preprocess_for(
-    config: RunConfig, samples: Pictures | Clips, network: nn.Module, shape: tuple[int, ...]
+    config: RunConfig, samples: Pictures | Clips, shape: tuple[int, ...], known: Inputs | None = None
 ) -> Preprocess:
-    """The preprocessing of a run: normalised as trained weights want it, else by the training samples."""
+    """Return the preprocessing of a run: what its settings say, else as its weights want it, else by the samples.
+
+    Args:
+        config: The run.
+        samples: What it classifies.
+        shape: Of an input of its network.
+        known: What the weights that it starts from were trained on.
+
+    Raises:
+        ValueError: If mean or std are not one number for each channel.
+    """
     channels, size = shape[0], (shape[-2], shape[-1])
-    given = getattr(network, "pretrained_cfg", None)
-    if config.pretrained and isinstance(given, dict) and "mean" in given:
-        mean, std = tuple(given["mean"]), tuple(given["std"])
-    elif config.pretrained:
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
-    else:
-        mean, std = _moments(samples, channels, size)
-    plain = Preprocess(samples.classes, channels, size, mean, std)
+    plain = Preprocess(samples.classes, channels, size, (0.0,) * channels, (1.0,) * channels)
+    if known is not None and len(known.mean) == channels:
+        rule = config.fit or known.fit
+        crop = known.crop if isinstance(samples, Pictures) and rule == "crop" else 1.0
+        own = {"crop": crop, "interpolation": known.interpolation, "shape_rule": rule}
+        plain = dataclasses.replace(plain, mean=known.mean, std=known.std, **own)
+    chosen: dict[str, Any] = {} if config.fit is None else {"shape_rule": config.fit}
+    chosen |= {name: value for name in ("crop", "interpolation") if (value := getattr(config, name)) is not None}
+    plain = dataclasses.replace(plain, **chosen)
+    given = {name: value for name in ("mean", "std") if (value := getattr(config, name)) is not None}
+    for name, values in given.items():
+        if len(values) != channels:
+            raise ValueError(f"{name} must have a number for each of {channels} channels; got {values}")
+    if (known is None or len(known.mean) != channels) and len(given) < 2:
+        mean, std = _moments(samples, plain)
+        plain = dataclasses.replace(plain, mean=mean, std=std)
+    plain = dataclasses.replace(plain, **{name: tuple(map(float, values)) for name, values in given.items()})
     if isinstance(samples, Pictures):
         return plain
     stride = config.frame_stride or _stride(samples, shape[1])
@@ -151,20 +207,20 @@ def colour(image: Tensor, channels: int) -> Tensor:
     return image.expand(*image.shape[:-3], channels, *image.shape[-2:])
 
 
-def fit(image: Tensor, channels: int, size: tuple[int, int], crop: int = 0, crops: int = 1) -> Tensor:
-    """See Preprocess.fit."""
-    image = colour(image, channels)
-    if image.shape[-2:] == size:
-        return image
-    height, width = image.shape[-2:]
-    image = F.resize(image, list(_scaled(height, width, size)), antialias=True)
-    part = crop / (crops - 1) if crops > 1 else 0.5
-    top, left = (int((have - want) * part) for have, want in zip(image.shape[-2:], size, strict=True))
-    return F.crop(image, top, left, *size)
+def lost_fraction(sizes: Sequence[tuple[int, int]], size: tuple[int, int], crop: float = 1.0) -> float:
+    """Return the mean fraction of pictures of some sizes that the rule "crop" cuts away."""
+    kept = [size[0] * size[1] / math.prod(_scaled(*own, size, "crop", crop)) for own in sizes]
+    return 1 - math.fsum(kept) / len(kept) if kept else 0.0
 
 
-def _scaled(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-    scale = max(size[0] / height, size[1] / width)
+def _scaled(height: int, width: int, size: tuple[int, int], rule: str, crop: float) -> tuple[int, int]:
+    """Return the size to which a picture is scaled before it is cut or padded."""
+    if rule == "stretch" or ((height, width) == size and crop == 1):
+        return size
+    if rule == "pad":
+        scale = min(size[0] / height, size[1] / width)
+        return min(size[0], max(1, round(height * scale))), min(size[1], max(1, round(width * scale)))
+    scale = max(size[0] / height, size[1] / width) / crop
     return max(size[0], round(height * scale)), max(size[1], round(width * scale))
 
 
@@ -183,14 +239,13 @@ def _first_look(samples: Pictures | Clips, index: int) -> Tensor:
     return split.clip(index, [split.length(index) // 2])[:, 0]
 
 
-def _moments(
-    samples: Pictures | Clips, channels: int, size: tuple[int, int]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    split = samples.splits["train"]
+def _moments(samples: Pictures | Clips, plain: Preprocess) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the deviation of each channel over training samples, as they are fitted."""
+    split, channels = samples.splits["train"], plain.channels
     indices = range(0, len(split), max(1, len(split) // LOOKED_AT))
     sums, squares = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
     for index in indices:
-        pixels = fit(_first_look(samples, index), channels, size).double() / 255
+        pixels = plain.fit(_first_look(samples, index)).double() / 255
         sums += pixels.mean(dim=(1, 2))
         squares += pixels.square().mean(dim=(1, 2))
     mean = sums / len(indices)

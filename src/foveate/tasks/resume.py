@@ -25,6 +25,7 @@ class Standing:
         elapsed_s: Seconds of training, of all processes that worked on it one after the other.
         loss_sum: Sum of the loss over the pictures or patches of this epoch.
         loss_count: Their number.
+        loss_parts: The two of each process where several train, in a checkpoint; empty otherwise.
         rows: What metrics.csv holds.
         best_loss: The lowest validation loss, or what else the task calls best, lower being better.
         best_epoch: The epoch after which it was.
@@ -40,6 +41,7 @@ class Standing:
     elapsed_s: float = 0.0
     loss_sum: float = 0.0
     loss_count: int = 0
+    loss_parts: list[list[float]] = dataclasses.field(default_factory=list)
     rows: list[dict[str, float | None]] = dataclasses.field(default_factory=list)
     best_loss: float | None = None
     best_epoch: int = 0
@@ -51,6 +53,19 @@ class Standing:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
         return dataclasses.asdict(self)
+
+    def take_part(self, rank: int, world: int) -> None:
+        """Take this process's own share of the loss from a checkpoint that several processes made.
+
+        If they were not as many as now, the first process takes all of it.
+        """
+        parts, self.loss_parts = self.loss_parts, []
+        if len(parts) == world:
+            self.loss_sum, self.loss_count = parts[rank][0], int(parts[rank][1])
+        elif parts or world > 1:
+            parts = parts or [[self.loss_sum, self.loss_count]]
+            whole = sum(part[0] for part in parts), int(sum(part[1] for part in parts))
+            self.loss_sum, self.loss_count = whole if rank == 0 else (0.0, 0)
 
     def fraction(self, config: TrainingConfig, steps_per_epoch: int) -> float:
         """How much of the training is done, 0 to 1, by epochs or by time, whichever ends it first."""

@@ -16,6 +16,7 @@ from foveate.rules import ReadRules, reading
 from foveate.tasks import files
 from foveate.tasks.config import TrainingConfig, command_for, read_config
 from foveate.tasks.finished import finished
+from foveate.tasks.record import Guard
 from foveate.tasks.summary import Progress, Summary, read_summary
 
 __all__ = ["attend", "evaluate", "example_inputs", "open_network", "predict", "train"]
@@ -38,6 +39,7 @@ def train(
     fresh: bool = False,
     progress: Report | None = None,
     command: str | None = None,
+    accept_changed_data: bool = False,
 ) -> Summary:
     """Train a network and write its run folder; resume an unfinished one, return a finished one at once.
 
@@ -47,37 +49,59 @@ def train(
         fresh: Start over, whatever run the folder holds.
         progress: Takes Progress about twice a second.
         command: What to give as the way to repeat the run. Default: a `foveate train` that does.
+        accept_changed_data: Resume although the data changed since the run began.
 
     Raises:
-        RunError: The folder holds another run, is damaged, or cannot be written.
+        RunError: The folder holds another run, is damaged, or cannot be written; or another process works in it.
         DataError: The pictures cannot be used.
         TrainingError: The loss is not finite.
     """
     out = Path(out)
     config = _absolute(config)
-    with files.world_errors(out), reading(config.read_rules):
+    with files.world_errors(out), files.alone(out, config, fresh=fresh), reading(config.read_rules):
         files.prepare(out, config, fresh=fresh)
         finished = read_summary(out)
         if finished is not None:
             return finished
-        job = _place(config.task).RunJob(config, out, progress, command or command_for(config, out))
+        command = command or command_for(config, out)
+        job = _place(config.task).RunJob(config, out, progress, command, accept=accept_changed_data)
         return job.run()
 
 
 def evaluate(
-    run: Path, data: str | None = None, split: str = "test", *, device: str = "auto", rows: Path | None = None
-) -> dict[str, float | str | None]:
-    """The metrics of a finished run on a split of some data; its own where none is given.
+    run: Path,
+    data: str | None = None,
+    split: str = "test",
+    *,
+    device: str = "auto",
+    rows: Path | None = None,
+    accept_changed_data: bool = False,
+) -> dict[str, Any]:
+    """Measure a finished run on a split of some data; of its own if none is given.
 
-    A CSV file of `rows` takes a row for each picture, for each case and class, or for each box.
+    Other data that say no splits are measured as a whole. Beside the metrics, "samples" holds how many samples of which
+    split were measured, and "measured" what part of the data they are.
+
+    Args:
+        run: Its folder.
+        data: Other data than the run's own.
+        split: "train", "val" or "test".
+        device: Where to compute.
+        rows: A CSV file for a row of each picture, of each case and class, or of each box.
+        accept_changed_data: Measure although data or settings of the run changed since it began.
 
     Raises:
-        DataError: The data has other classes than the run.
+        DataError: The data have classes that the run does not know, or changed since the run began.
+        RunError: The settings changed since the run began.
     """
     if split not in SPLITS:
         raise ValueError(f"split takes train, val or test; got {split!r}")
+    place = _place_of(run)
+    finished(run)
     with reading(_rules_of(run)):
-        return _place_of(run).evaluate(run, data, split, device=device, rows=rows)
+        guard = Guard(run, accept=accept_changed_data)
+        guard.settings(read_config(Path(run) / files.CONFIG))
+        return place.evaluate(run, _other(run, data), split, device=device, rows=rows, guard=guard)
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str = "auto", **options: Any) -> Path:
@@ -147,6 +171,13 @@ def _rules_of(run: Path) -> ReadRules:
     """Return the rules by which a run read its data."""
     path = Path(run) / files.CONFIG
     return read_config(path).read_rules if path.is_file() else ReadRules()
+
+
+def _other(run: Path, data: str | None) -> str | None:
+    """The data to measure on; None for those of the run, also by name."""
+    own = read_config(Path(run) / files.CONFIG).data
+    same = data is not None and (data == own or Path(data).absolute() == Path(own).absolute())
+    return None if same else data
 
 
 def _check_options(run: Path, function: Callable[..., Any], options: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """What a trained network says of pictures, and how good that is."""
 
-import csv
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from foveate.data import ClipSplit, Split
 from foveate.errors import DataError
+from foveate.escaping import TableWriter
 from foveate.files import write_atomic
 from foveate.tasks.answers import logits_of
 from foveate.tasks.clips import sample_set
@@ -39,7 +39,7 @@ def classify_usable(
     device: torch.device,
     usable: Callable[[Callable[[int], Tensor], int], Tensor | None],
 ) -> dict[int, Tensor]:
-    """The logits of each sample that can be read, (class,), by its number; `usable` is that of inputs.each_picture."""
+    """The logits of each sample that can be read, (class,), by its number; `usable` is that of inputs.each_input."""
     samples = sample_set(split, preprocess)
     found: dict[int, Tensor] = {}
     for indices in _batches(samples):
@@ -92,7 +92,7 @@ def write_predictions(
 ) -> None:
     """A row a sample: index, name, label if it is known, prediction, and the probability of each class."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = TableWriter(text)
     known = ["label"] if labels is not None else []
     writer.writerow(["index", "name", *known, "prediction", *(f"p_{kind}" for kind in classes)])
     probabilities = logits.double().softmax(dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from foveate.errors import CheckpointError
 from foveate.networks.architecture import Architecture
 from foveate.networks.inflation import inflate_state
-from foveate.networks.published import Inspection, inspect, read_file
+from foveate.networks.published import Inspection, candidates, inspect, read_file
 from foveate.surgery import Blend, blended
 
 __all__ = [
@@ -53,6 +53,8 @@ def start_from(
         CheckpointError: If it does not fit, or was made by a network that computes something else with these weights.
     """
     state, found = _read(path, ours)
+    if found is None:
+        state = _unwrapped(state, network, str(path))
     broken = not_finite(state)
     if broken is not None:
         raise CheckpointError(f"{path} must hold finite weights; {broken} holds NaN or infinity")
@@ -100,6 +102,16 @@ def _read(path: str | Path, ours: bool) -> tuple[dict[str, Tensor], Inspection |
     if found.publisher not in (None, "torchvision", "foveate"):  # theirs are not our keys: nothing could fit
         raise CheckpointError(f"{path} has keys of {found.publisher}, but {found.problems[0]}")
     return read_file(path)[0], None
+
+
+def _unwrapped(state: dict[str, Tensor], network: nn.Module, source: str) -> dict[str, Tensor]:
+    """Remove the prefixes behind which most keys are those of a network; warn of the keys that are left out."""
+    own = network.state_dict().keys()
+    bare, left = max(candidates(state), key=lambda candidate: len(own & candidate[0].keys()))
+    if left:
+        text = f"{source} holds {len(left)} tensors beside the network that are not read, such as {left[0]}"
+        warnings.warn(text, stacklevel=3)
+    return bare
 
 
 def fetch_published(name: str, version: str = "DEFAULT") -> dict[str, Tensor]:

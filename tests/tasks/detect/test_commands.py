@@ -40,7 +40,7 @@ def test_pictures_go_all_the_way(foveate, scenes: Path, tmp_path: Path):
     assert status == 0, err
     assert "se, seed 0: test mAP 0." in said
     assert "after 2 epochs" in said
-    assert "pictures: 8 train, 3 val, 4 test (as the files say)" in err
+    assert "8 train, 3 val, 4 test pictures of 2 classes (as the files say)" in err
     status, said, err = foveate("evaluate", out, "--json")
     metrics = json.loads(said)
     assert status == 0, err

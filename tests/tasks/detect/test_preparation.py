@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tasks.detect.conftest import COUNTS, OPTIONS, write_shapes
+from tests.tasks.detect.conftest import OPTIONS, write_shapes
 from tests.tasks.detect.scenes import Scenes
 
 from foveate import save_checkpoint
@@ -92,29 +92,27 @@ def test_what_was_chosen_is_told(scenes: Path):
     prepared = prepare_for(config, boxes)
     found = (Finding("val", "boxes without area, left out", 2, "annotation 7"),)
     lines = describe(config, prepared, boxes, check_boxes(boxes)[0], found)
-    counts = ", ".join(f"{count} {split}" for split, count in COUNTS.items())
-    assert lines[:4] == (
-        f"pictures: {counts} (as the files say)",
+    assert lines[:3] == (
         "train: 14 objects of 2 classes, 3 in the fullest picture, 0 pictures without any",
         "pictures are brought to shorter side 38, longer side 63 at most; 10 queries",
         "val: 2 boxes without area, left out; the first: annotation 7",
     )
-    assert len(lines) == 5
-    assert lines[4].startswith(
+    assert len(lines) == 4
+    assert lines[3].startswith(
         "8 pictures are few to train a DETR from random weights, for which its authors advise 10,"
     )
 
 
 def test_few_pictures_are_no_trouble_for_weights_nor_many_for_random_ones():
     held = [facts(pictures=7)]
-    assert len(describe(tiny(), PREPARED, crowded(1), held, ())) == 4
-    assert len(describe(tiny(pretrained=True), PREPARED, crowded(1), held, ())) == 3
-    assert len(describe(tiny(), PREPARED, crowded(1), [facts(pictures=10_000)], ())) == 3
+    assert len(describe(tiny(), PREPARED, crowded(1), held, ())) == 3
+    assert len(describe(tiny(pretrained=True), PREPARED, crowded(1), held, ())) == 2
+    assert len(describe(tiny(), PREPARED, crowded(1), [facts(pictures=10_000)], ())) == 2
 
 
 def test_more_objects_than_queries_are_told_of_each_split():
     held = [facts(most=17), facts("val", most=18), facts("test", most=19)]
-    told = describe(tiny(), PREPARED, crowded(1), held, ())[3:]
+    told = describe(tiny(), PREPARED, crowded(1), held, ())[2:]
     assert [line.partition(" has a picture with ")[::2] for line in told] == [
         (split, f"{most} objects, of which 17 queries can find one each: give more with num_queries")
         for split, most in (("val", 18), ("test", 19))
@@ -124,4 +122,4 @@ def test_more_objects_than_queries_are_told_of_each_split():
 def test_pictures_without_objects_are_counted(tmp_path: Path):
     boxes = open_boxes(write_shapes(tmp_path / "data", {"train": 3, "val": 1}))
     empty = dataclasses.replace(facts(), empty=1)
-    assert ", 1 pictures without any" in describe(tiny(), PREPARED, boxes, [empty], ())[1]
+    assert ", 1 pictures without any" in describe(tiny(), PREPARED, boxes, [empty], ())[0]

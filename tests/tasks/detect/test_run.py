@@ -39,11 +39,13 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_a_run_writes_its_whole_folder(run: Path):
     found = {path.relative_to(run).as_posix() for path in run.rglob("*") if "tfevents" not in path.name}
     assert found == {
+        ".lock",
         "checkpoints",
         "checkpoints/last.ckpt",
         "checkpoints/previous.ckpt",
         "config.json",
         "maps",
+        "data.json",
         "maps/maps.json",
         "maps/maps.npz",
         "metrics.csv",
@@ -103,6 +105,7 @@ def test_evaluation_finds_what_the_summary_says(run: Path, scenes: Path, tmp_pat
     summary = read_summary(run)
     assert summary is not None
     wanted = {name: value for name, value in summary.metrics.items() if name != "val_map"}
+    wanted |= {"samples": {"test": 4}, "measured": "as the files say"}
     assert evaluate(run, device="cpu", rows=tmp_path / "rows.csv") == wanted
     assert (tmp_path / "rows.csv").read_text() == (run / "predictions.csv").read_text()
     assert evaluate(run, str(scenes), device="cpu") == wanted
@@ -177,7 +180,10 @@ def test_a_run_with_masks_measures_them(masked: Path):
     assert summary is not None
     names = (*METRICS, *KINDS)
     assert tuple(summary.metrics) == (*names, *(f"mask_{name}" for name in names), "val_map")
-    assert evaluate(masked, device="cpu") == {k: v for k, v in summary.metrics.items() if k != "val_map"}
+    found = evaluate(masked, device="cpu")
+    assert found.pop("samples") == {"test": 4}
+    assert found.pop("measured") == "as the files say"
+    assert found == {k: v for k, v in summary.metrics.items() if k != "val_map"}
 
 
 @pytest.mark.slow
@@ -305,7 +311,7 @@ def test_what_is_chosen_is_told_and_what_is_done(scenes: Path, tmp_path: Path):
     stages = list(dict.fromkeys(state.stage for state in told))
     assert stages == ["check", "prepare", "train", "score", "done"]
     notes = [line for state in told for line in state.notes]
-    assert notes[0] == "pictures: 8 train, 3 val, 4 test (as the files say)"
+    assert notes[0] == f"read {scenes}: 8 train, 3 val, 4 test pictures of 2 classes (as the files say)"
     assert "map" in json.dumps(told[-1].validation)
     scored = [state.fraction for state in told if state.stage == "score"]
     assert scored == [0.25, 0.5, 0.75, 1.0]

@@ -75,6 +75,8 @@ def test_a_run_holds_what_it_found(run: Path):
 def test_evaluation_gives_the_numbers_of_the_run_again(run: Path, tmp_path: Path):
     found = evaluate(run, rows=tmp_path / "cases.csv")
     told = summary(run).metrics
+    assert found.pop("samples") == {"test": 2}
+    assert found.pop("measured").startswith("in the order of the names")
     assert found == {name: value for name, value in told.items() if name in found}
     assert (tmp_path / "cases.csv").read_text() == (run / "cases.csv").read_text()
     assert (tmp_path / "cases.froc.csv").read_text() == (run / "froc.csv").read_text()
@@ -146,7 +148,7 @@ def test_other_classes_are_refused(run: Path, lesions: Path, tmp_path: Path):
     about = json.loads((data / "dataset.json").read_text())
     (data / "dataset.json").write_text(json.dumps(about | {"labels": {"0": "background", "1": "cyst"}}))
     with pytest.raises(DataError, match=r"has classes \['cyst'\]; the run knows \['ball'\]$"):
-        evaluate(run, str(data))
+        evaluate(run, str(data), "train")
 
 
 def test_several_channels_need_one_to_be_named(tmp_path: Path):

@@ -34,9 +34,9 @@ def test_the_same_cases_elsewhere_are_divided_as_the_run_divided_them(balls: Pat
     with pytest.raises(DataError, match=r"few\.json holds cases of the run, but none that is in its test split$"):
         open_other(str(tmp_path / "few.json"), splits, "test")
 
-    # Data of which the run knows nothing are divided as they say.
+    # Data of which the run knows nothing, and which say no splits, are measured as a whole.
     splits.write_text(json.dumps({"train": ["a"], "val": ["b"], "test": ["c"]}))
-    assert called(balls, splits, "val") == ["ball_07"]
+    assert called(balls, splits, "val") == names
 
 
 def test_a_run_keeps_its_cases_whatever_comes_into_its_folder(balls: Path, tmp_path: Path):

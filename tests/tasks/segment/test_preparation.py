@@ -4,6 +4,7 @@ import pytest
 
 from foveate.cli.progress import run_progress
 from foveate.data.intensity import Intensity
+from foveate.data.overview import of_volumes
 from foveate.data.volumes import Case, Volumes
 from foveate.tasks.segment.preparation import Preparation, describe
 from foveate.tasks.summary import Progress
@@ -14,8 +15,8 @@ def test_every_rule_is_said_in_words():
     classes, rules = ["background", "cell"], [Intensity("foreground", -80, 240, 101.5, 39), Intensity("window", 0, 255)]
     held = Volumes("here", 2, ["CT", "grey"], classes, {0: 0, 1: 1}, splits, "by hand")
     prepared = Preparation(classes, [0, 1], held.modalities, 2, None, rules, (32, 48))
-    assert describe(prepared, held) == (
-        "cases: 2 train, 1 val, 0 test (by hand)",
+    assert of_volumes(held).lines()[0] == "read here: 2 train, 1 val, 0 test cases of 2 classes (by hand)"
+    assert describe(prepared) == (
         "patches of 32 x 48",
         "CT: clipped to -80 to 240, less 101.5, divided by 39",
         "grey: 0 to 255 becomes 0 to 1",

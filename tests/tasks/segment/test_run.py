@@ -236,8 +236,9 @@ def test_a_run_without_gates_has_nothing_to_attend_to(balls: Path, tmp_path: Pat
         out,
         progress=told.append,
     )
-    cases, space, channel = (line for state in told for line in state.notes)
-    assert cases.startswith("cases: 7 train, 1 val, 2 test (in the order of the names")
+    cases, *seen, space, channel = (line for state in told for line in state.notes)
+    assert cases.startswith(f"read {balls}: 7 train, 1 val, 2 test cases of 2 classes (in the order of the names")
+    assert seen[-1].endswith("spacing 1 x 1 x 2 mm; .nii.gz; channels MRI")
     assert space == "axes to right, anterior, superior; voxels of 1 x 1 x 2 mm; patches of 16 x 16 x 8"
     assert channel.startswith("MRI: mean 0")
     with pytest.raises(LookupError, match=r"has no gate or map with places to look at$"):

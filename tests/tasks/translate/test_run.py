@@ -39,6 +39,7 @@ def test_a_run_writes_its_whole_folder(run: Path):
     found = {path.relative_to(run).as_posix() for path in run.rglob("*") if "tfevents" not in path.name}
     steps = [int(row["step"]) for row in rows(run / "metrics.csv")]
     assert found == {
+        ".lock",
         "bleu.json",
         "checkpoints",
         "checkpoints/last.ckpt",
@@ -49,6 +50,7 @@ def test_a_run_writes_its_whole_folder(run: Path):
         "maps/sentences.json",
         *(f"maps/sentence-{number}-{kind}.png" for number in KEPT for kind in KINDS),
         "metrics.csv",
+        "data.json",
         "model.safetensors",
         "predictions.csv",
         "preparation.json",
@@ -112,7 +114,7 @@ def test_the_weights_are_the_mean_of_the_last_epochs(run: Path):
 def test_evaluation_finds_what_the_summary_says(run: Path, words: Path, tmp_path: Path):
     told = json.loads((run / "bleu.json").read_text())
     found = evaluate(run, device="cpu", rows=tmp_path / "rows.csv")
-    assert found == told | {"unknown_tokens": 0}
+    assert found == told | {"unknown_tokens": 0, "samples": {"test": 17}, "measured": f"test of {words}"}
     assert (tmp_path / "rows.csv").read_bytes() == (run / "predictions.csv").read_bytes()
     assert evaluate(run, str(words), device="cpu") == found
     val = evaluate(run, split="val", device="cpu")
@@ -254,7 +256,7 @@ def opened(config: TrainingConfig, out: Path) -> list[str]:
 
 def test_what_is_chosen_and_what_is_odd_is_told(words: Path, tmp_path: Path):
     assert opened(small(words), tmp_path / "run") == [
-        "pairs: 360 train, 24 val, 17 test (as the files say)",
+        f"read {words}: 360 train, 24 val, 17 test pairs of en and de (as the files say)",
         "en to de, 61 tokens that both share",
     ]
     long = (" ".join(["ana"] * 40), "Zü")
@@ -265,7 +267,7 @@ def test_what_is_chosen_and_what_is_odd_is_told(words: Path, tmp_path: Path):
     }
     data = write_text(tmp_path / "data", held)
     assert opened(small(data, longest=30), tmp_path / "odd") == [
-        "pairs: 52 train, 5 val, 5 test (as the files say)",
+        f"read {data}: 52 train, 5 val, 5 test pairs of en and de (as the files say)",
         "en to de, 61 tokens that both share",
         "train: 1 empty lines, left out; the first: line 53 of train.en",
         "train: 2 pairs of more than 30 tokens, left out",

@@ -10,10 +10,12 @@ from foveate.networks.published.checkpoint import (
     to_publisher,
 )
 from foveate.networks.published.reading import packed, read_file
+from foveate.networks.published.wrapping import candidates
 
 __all__ = [
     "PUBLISHERS",
     "Inspection",
+    "candidates",
     "from_checkpoint",
     "header",
     "inspect",

@@ -23,13 +23,14 @@ from foveate.networks.published.monai import MONAI
 from foveate.networks.published.non_local import ALEXHEX7
 from foveate.networks.published.pretrained_models import CADENE
 from foveate.networks.published.publisher import Found, Publisher, Shape, Shapes, missing
-from foveate.networks.published.reading import ARCHITECTURE, read_file, tensors_of, write_file
+from foveate.networks.published.reading import ARCHITECTURE, read_file, write_file
 from foveate.networks.published.senet_pytorch import MOSKOMULE
 from foveate.networks.published.slowfast import SLOWFAST
 from foveate.networks.published.timm import TIMM
 from foveate.networks.published.titles import title
 from foveate.networks.published.torch_transformer import TORCH
 from foveate.networks.published.torchvision import TORCHVISION
+from foveate.networks.published.wrapping import candidates, tensors_of
 
 __all__ = ["PUBLISHERS", "Inspection", "from_checkpoint", "header", "inspect", "save_checkpoint", "to_publisher"]
 
@@ -181,6 +182,24 @@ def inspect(source: str | Path | Mapping[str, Any], **options: Any) -> Inspectio
         name, state, header = "the state dict", tensors_of(source, "the state dict"), {}
     else:
         name, (state, header) = str(source), read_file(source)
+    if ARCHITECTURE in header:
+        return _inspected(name, state, header, options)
+    unfit: list[Inspection] = []
+    for bare, left in candidates(state):
+        found = _inspected(name, bare, header, options)
+        if not found.problems:
+            if left:
+                text = f"{name} holds {len(left)} tensors beside the network that are not read, such as {left[0]}"
+                warnings.warn(text, stacklevel=2)
+            return found
+        unfit += [] if left else [found]
+    return next((found for found in unfit if found.publisher), unfit[0])
+
+
+def _inspected(
+    name: str, state: Mapping[str, Tensor], header: Mapping[str, str], options: Mapping[str, Any]
+) -> Inspection:
+    """Return what a state dict is, whose keys are read as they are."""
     shapes = Shapes.of(state)
     publisher, found, problem = _recognise(shapes, header, options)
     if publisher is None or found is None:

@@ -14,20 +14,24 @@ from torch import Tensor
 
 from foveate.errors import CheckpointError
 from foveate.files import irregular, write_atomic
+from foveate.networks.published.wrapping import Ignored, tensors_of
 
-__all__ = ["ARCHITECTURE", "packed", "read_file", "tensors_of", "write_file"]
+__all__ = ["ARCHITECTURE", "packed", "read_file", "write_file"]
 
 ARCHITECTURE = "foveate.architecture"
 """The entry of a safetensors header that says what builds the network."""
 
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params", "ema")
-WRAPPERS += ("state_dict_ema", "model_ema")
-PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
-DEEPEST = 10  # wrappings around a state dict; more are no checkpoint that anybody wrote
-
-# Plain settings and single numbers, which many checkpoints hold beside the tensors.
-HARMLESS: list[Any] = [argparse.Namespace, np.dtype, np._core.multiarray.scalar]  # pyright: ignore[reportAttributeAccessIssue]
-HARMLESS += [type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")]
+# NumPy's numbers and arrays, which many checkpoints hold beside the tensors; NumPy 1 has them under numpy.core.
+_NUMPY = ("multiarray.scalar", "multiarray._reconstruct", "numeric._frombuffer")
+_IGNORED = [f"numpy.{core}.{name}" for core in ("core", "_core") for name in _NUMPY]
+_IGNORED += ["numpy.ndarray", "numpy.dtype", *(f"numpy.{kind}" for kind in ("str_", "bool_", "float64", "float32"))]
+_IGNORED += [f"numpy.dtypes.{type(np.dtype(kind)).__name__}" for kind in "?bBhHiIqQefd"]
+_IGNORED += [
+    f"{module}.{kind}"
+    for module in ("pathlib", "pathlib._local")
+    for kind in ("PosixPath", "WindowsPath", "PurePosixPath")
+]
+HARMLESS: list[Any] = [argparse.Namespace, *((Ignored, name) for name in _IGNORED)]
 
 
 def read_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -48,29 +52,6 @@ def read_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except Exception as error:  # damaged in one of many ways
         raise CheckpointError(f"{path} {_why(error)}") from None
     return tensors_of(held, str(path)), {}
-
-
-def tensors_of(held: object, source: str) -> dict[str, Tensor]:
-    """The tensors by name in what a checkpoint holds: bare, or under a usual name, or with a usual prefix.
-
-    Raises:
-        CheckpointError: If there are none, or something else is among them.
-    """
-    for _ in range(DEEPEST):
-        if isinstance(held, Mapping):
-            held = next((held[name] for name in WRAPPERS if isinstance(held.get(name), Mapping)), held)
-    if not isinstance(held, Mapping) or not held:
-        raise CheckpointError(f"{source} must hold tensors by name; got {type(held).__name__}, empty or none")
-    state: dict[str, Tensor] = {}
-    for name, value in held.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or value.is_nested:
-            raise CheckpointError(f"{source} must hold tensors by name; {name!r} is {type(value).__name__}")
-        if not name.isprintable():
-            raise CheckpointError(f"{source} must hold tensors by names that can be printed; got {name!r}")
-        state[name] = value
-    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), None):
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
 
 
 def packed(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 from foveate.tasks.config import TrainingConfig
-from foveate.tasks.kinds import check_bits
+from foveate.tasks.limits import check_bits
 
 __all__ = ["DetectConfig"]
 

@@ -1,10 +1,13 @@
 """One call of train that detects."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 
 from foveate.data.box_checks import check_boxes
 from foveate.data.boxes import Boxes, open_boxes
+from foveate.data.contents import Content, contents_of
 from foveate.data.depth import set_bits, settle_depth
+from foveate.data.overview import of_boxes
 from foveate.files import write_atomic
 from foveate.networks import DETR
 from foveate.tasks import files
@@ -52,9 +55,12 @@ class DetectJob(Job):
         found = dataclasses.replace(prepare_for(self.config, self.boxes), bits=depth.bits)
         facts, findings = check_boxes(self.boxes, lambda done, count: self.tell("check", done / count))
         write_atomic(path, found.to_json())
-        notes = describe(self.config, found, self.boxes, facts, findings)
-        self.tell("prepare", 1.0, notes=(*notes, *depth.notes()))
+        chosen = (*describe(self.config, found, self.boxes, facts, findings), *depth.notes())
+        self.tell_data(of_boxes(self.boxes, facts), *chosen)
         return found
+
+    def contents(self) -> Mapping[str, Iterable[Content]]:
+        return {name: contents_of(split) for name, split in self.boxes.splits.items()}
 
     def learner(self, standing: Standing) -> tuple[Detector, BoxModule]:
         learning = learning_modules(self.config, self.sites)

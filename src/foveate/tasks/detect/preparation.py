@@ -115,11 +115,9 @@ def describe(
     config: DetectConfig, preparation: Preparation, boxes: Boxes, facts: Sequence[BoxFacts], findings: Sequence[Finding]
 ) -> tuple[str, ...]:
     """What was chosen and what is odd about the data, in lines to show before training begins."""
-    counts = ", ".join(f"{held.pictures} {held.split}" for held in facts)
     objects = sum(facts[0].objects)
     size = f"shorter side {preparation.short}, longer side {preparation.longest} at most"
     lines = [
-        f"pictures: {counts} ({boxes.rule})",
         f"train: {objects} objects of {len(boxes.classes)} classes, {facts[0].most} in the fullest picture, "
         f"{facts[0].empty} pictures without any",
         f"pictures are brought to {size}; {preparation.num_queries} queries",

@@ -1,16 +1,18 @@
 """Make and use a run that detects."""
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from foveate.data.boxes import open_box_split
+from foveate.data.contents import contents_of
 from foveate.data.depth import set_bits
 from foveate.errors import DataError
+from foveate.escaping import TableWriter
 from foveate.files import write_atomic
 from foveate.networks import catalogue
 from foveate.tasks import files
@@ -26,8 +28,9 @@ from foveate.tasks.detect.results import PanopticResults, Results
 from foveate.tasks.detect.scoring import average_precision, find_all, write_predictions
 from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import finished
-from foveate.tasks.inputs import each_picture, given_pictures, keep_apart
+from foveate.tasks.inputs import each_input, given_pictures, keep_apart
 from foveate.tasks.overlays import flat_names, overlay
+from foveate.tasks.record import Guard
 
 __all__ = ["RunJob", "attend", "evaluate", "open_name", "open_run", "predict", "usual_shape"]
 
@@ -35,7 +38,9 @@ CHANNELS = 3
 SHOWN = 0.5  # the least score of what is written and drawn
 
 
-def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path | None) -> dict[str, float | None]:
+def evaluate(
+    run: Path, data: str | None, split: str, *, device: str, rows: Path | None, guard: Guard
+) -> dict[str, Any]:
     """COCO's average precision and recall on a split of some data; `rows` takes a row for each box.
 
     Of other data than the run's own, a COCO json file is measured as a whole.
@@ -48,11 +53,16 @@ def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path
     chosen = boxes.splits[split]
     if not len(chosen):
         raise DataError(f"{boxes.source} has no picture in its {split} split")
+    if data is None:
+        guard.own(split, contents_of(chosen))
+    else:
+        guard.other(split, contents_of(chosen), boxes.source, whole=False)
     found = find_all(network.to(pick_device(device)), preparation, chosen)
     if rows is not None:
         with files.world_errors(rows):
             write_predictions(rows, found, chosen, preparation)
-    return average_precision(found, chosen, preparation)
+    measured = {"samples": {split: len(chosen)}, "measured": boxes.rule}
+    return {**measured, **average_precision(found, chosen, preparation)}
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str, threshold: float = SHOWN) -> Path:
@@ -65,12 +75,11 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresh
     split, names = given_pictures(inputs, CHANNELS, preparation.bits)
     network, _, _ = load_run(run)
     network.to(pick_device(device))
+    flats = list(flat_names(names))
     results, segments = Results(preparation), PanopticResults(preparation, out)
-    with files.world_errors(out), each_picture() as usable:
-        for index, (name, flat) in enumerate(zip(names, flat_names(names), strict=True)):
-            image = usable(split.image, index)
-            if image is None:
-                continue
+    with files.world_errors(out), each_input() as usable:
+        for index, image in usable.each(split.image, range(len(names))):
+            name, flat = names[index], flats[index]
             size = (image.shape[1], image.shape[2])
             found, answer = detect(network, preparation, image)
             queries = found.above(threshold).tolist()
@@ -117,13 +126,12 @@ def attend(
     split, names = given_pictures(inputs, CHANNELS, preparation.bits)
     network.to(pick_device(device))
     new, out = mechanism_modules(config, [dict(site) for site in finished(run).sites]), Path(out)
+    flats = list(flat_names(names))
     written: list[Path] = []
     gates: list[tuple[str, Attention]] = []
-    with files.world_errors(out), each_picture() as usable:
-        for index, (name, flat) in enumerate(zip(names, flat_names(names), strict=True)):
-            image = usable(split.image, index)
-            if image is None:
-                continue
+    with files.world_errors(out), each_input() as usable:
+        for index, image in usable.each(split.image, range(len(names))):
+            name, flat = names[index], flats[index]
             seen = attention_in(network, preparation, new, image, threshold=threshold, points=points, layer=layer)
             sheets = {
                 "queries": query_panels(image, seen, preparation.classes, heads=heads),
@@ -179,7 +187,7 @@ def _check_threshold(threshold: float) -> None:
 
 def _write_gates(path: Path, seen: Sequence[tuple[str, Attention]]) -> Path:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = TableWriter(text)
     writer.writerow(["picture", "tap", "channel", "gate"])
     for name, attention in seen:
         for tap, gates in attention.gates.items():

@@ -1,6 +1,5 @@
 """How good boxes and masks are: COCO's average precision, and what was found as a table."""
 
-import csv
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from foveate.data.boxes import BoxSplit
 from foveate.data.masks import check_extra
+from foveate.escaping import TableWriter
 from foveate.files import write_atomic
 from foveate.networks import DETR
 from foveate.tasks.detect.found import Found, detect
@@ -112,7 +112,7 @@ def _known(value: Tensor) -> float | None:
 def write_predictions(path: Path, found: Sequence[Found], split: BoxSplit, preparation: Preparation) -> None:
     """A row for each box of each picture: the picture, the class, the score, and the box as COCO has it."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = TableWriter(text)
     writer.writerow(["index", "name", "image_id", "prediction", "score", "x", "y", "width", "height"])
     for index, each in enumerate(found):
         picture = [index, split.name(index), split.image_id(index)]

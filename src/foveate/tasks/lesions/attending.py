@@ -1,6 +1,5 @@
 """What each found lesion drew on: the slices of its bag with their weights, and the places that were let through."""
 
-import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.escaping import TableWriter
 from foveate.files import write_atomic
 from foveate.networks import MaskRCNN, bag_slices
 from foveate.tasks.detect.drawing import Panel
@@ -85,7 +85,7 @@ def _short(tap: str) -> str:
 def write_weights(path: Path, seen: Sequence[tuple[str, Ready, Drawn]], classes: Sequence[str]) -> Path:
     """Write how each lesion of each volume weighs the slices of its bag."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = TableWriter(text)
     writer.writerow(COLUMNS)
     for name, ready, drawn in seen:
         lesion = drawn.lesion

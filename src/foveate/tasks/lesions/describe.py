@@ -16,12 +16,10 @@ def describe(
 ) -> tuple[str, ...]:
     """The lines."""
     train = facts["train"]
-    counts = ", ".join(f"{len(held)} {name}" for name, held in facts.items())
     lesions, slices = sum(held.lesions for held in train), sum(len(held.with_lesion) for held in train)
     bare = sum(len(held.without) for held in train)
     what = "boxes and masks" if preparation.masks else "boxes; there are no masks to learn"
     lines = [
-        f"volumes: {counts} ({stacks.rule})",
         f"train: {lesions} lesions of {len(stacks.classes)} classes in {slices} slices, {bare} slices without; {what}",
         f"{preparation.modality}: {_values(preparation)}",
         f"slices: {_spacing(preparation, train)}",

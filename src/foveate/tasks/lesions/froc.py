@@ -6,7 +6,6 @@ with it, intersection over union, is at least one half. A box that finds nothing
 lesion that is found already is neither.
 """
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_area, box_iou
 
+from foveate.escaping import TableWriter
 from foveate.files import write_atomic
 
 __all__ = ["RATES", "Froc", "write_curve"]
@@ -108,7 +108,7 @@ def _inside(boxes_xyxy: Tensor, crowd_xyxy: Tensor) -> Tensor:
 def write_curve(path: Path, curve: Sequence[tuple[float, float, float]]) -> None:
     """Write what `Froc.curve` gives as CSV."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = TableWriter(text)
     writer.writerow(["score", "false_positives", "sensitivity"])
     writer.writerows([f"{value:.6g}" for value in row] for row in curve)
     write_atomic(path, text.getvalue())

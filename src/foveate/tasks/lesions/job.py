@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from foveate.data import SPLITS
+from foveate.data.contents import Content, contents_of
 from foveate.data.masks import check_extra
+from foveate.data.overview import of_stacks
 from foveate.data.stack_checks import StackFacts, check_stacks
-from foveate.data.stacks import Stacks, StackSplit, open_stacks
+from foveate.data.stacks import Stacks, StackSplit, open_stack_split, open_stacks
 from foveate.errors import DataError, RunError
 from foveate.files import write_atomic
 from foveate.networks import MaskRCNN
@@ -32,23 +34,37 @@ from foveate.tasks.samples import EpochBatches
 from foveate.tasks.segment.metrics import write_scores
 from foveate.tasks.summary import latest
 
-__all__ = ["LesionJob", "open_data"]
+__all__ = ["LesionJob", "open_data", "open_other"]
 
 Facts = Mapping[str, Sequence[StackFacts]]
 
 
-def open_data(config: LesionConfig, data: str | None = None) -> Stacks:
-    """The data of a run, or others that are laid out alike."""
+def open_data(config: LesionConfig) -> Stacks:
+    """The data of a run."""
     return open_stacks(
-        config.data if data is None else data,
+        config.data,
         channel=config.channel,
         labels=config.labels,
         classes=config.classes,
         plane=config.plane,
-        fold=config.fold if data is None else None,
+        fold=config.fold,
         folds=config.folds,
-        split_file=config.split_file if data is None else None,
+        split_file=config.split_file,
     )
+
+
+def open_other(config: LesionConfig, data: str, split: str, slices: Path) -> Stacks:
+    """Open other data than a run's own to measure the run on.
+
+    Args:
+        config: The run.
+        data: Where they are.
+        split: Which split of them.
+        slices: The file of the run that says what its volumes hold.
+    """
+    held = {name: [each.name for each in facts] for name, facts in read_facts(slices).items()}
+    options: dict[str, Any] = {"channel": config.channel, "labels": config.labels}
+    return open_stack_split(data, split, held, **options, classes=config.classes, plane=config.plane)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +106,11 @@ class LesionJob(Job):
         told = {name: [dataclasses.asdict(each) for each in held] for name, held in facts.items()}
         write_atomic(slices, json.dumps(told) + "\n")
         write_atomic(path, found.to_json())
-        self.tell("prepare", 1.0, notes=describe(found, self.stacks, facts, findings))
+        self.tell_data(of_stacks(self.stacks, facts), *describe(found, self.stacks, facts, findings))
         return found, facts
+
+    def contents(self) -> Mapping[str, Iterable[Content]]:
+        return {name: contents_of(split) for name, split in self.stacks.splits.items()}
 
     def learner(self, standing: Standing) -> tuple[LesionLearner, SliceModule]:
         config = self.config

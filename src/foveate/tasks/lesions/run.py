@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from foveate.data.contents import contents_of
 from foveate.data.nifti import is_nifti
 from foveate.data.stacks import Stack
 from foveate.data.volume_stacks import cut_stack
@@ -23,11 +23,12 @@ from foveate.tasks.attention import own_taps
 from foveate.tasks.detect.drawing import write_sheet
 from foveate.tasks.environment import pick_device
 from foveate.tasks.finished import finished
+from foveate.tasks.inputs import each_input
 from foveate.tasks.lesions.attending import Drawn, drawn_on, panels, write_weights
 from foveate.tasks.lesions.found import Found, Stitched, find
 from foveate.tasks.lesions.froc import write_curve
 from foveate.tasks.lesions.job import LesionJob as RunJob
-from foveate.tasks.lesions.job import open_data
+from foveate.tasks.lesions.job import open_data, open_other
 from foveate.tasks.lesions.looks import shown
 from foveate.tasks.lesions.montage import lesion_panels
 from foveate.tasks.lesions.network import input_shape, load_run, mechanism_modules, preparation_of
@@ -35,6 +36,7 @@ from foveate.tasks.lesions.preparation import Preparation, Ready
 from foveate.tasks.lesions.results import results_of
 from foveate.tasks.lesions.scoring import score_split, write_predictions
 from foveate.tasks.lesions.tracing import trace
+from foveate.tasks.record import Guard
 from foveate.tasks.scans import Scans, given_scans, keep_apart, keep_files, read_scan
 from foveate.tasks.segment.metrics import write_scores
 
@@ -43,7 +45,9 @@ __all__ = ["RunJob", "attend", "evaluate", "open_name", "open_run", "predict"]
 MOST = 12  # lesions of a volume that are drawn
 
 
-def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path | None) -> dict[str, float | None]:
+def evaluate(
+    run: Path, data: str | None, split: str, *, device: str, rows: Path | None, guard: Guard
+) -> dict[str, Any]:
     """Sensitivities, average precision over slices, and the Dice of stitched label maps on a split of some data.
 
     `rows` takes a row for each volume and class, where masks are known, else one for each box; beside it FROC.csv takes
@@ -53,13 +57,18 @@ def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path
         DataError: The data has other classes than the run, or no volume in the split.
     """
     network, config, preparation = load_run(run)
-    stacks = open_data(config, data)
+    stacks = open_data(config) if data is None else open_other(config, data, split, Path(run) / files.SLICES)
     if stacks.classes != preparation.classes:
         raise DataError(f"{stacks.source} has classes {stacks.classes}; the run knows {preparation.classes}")
     if preparation.masks and not stacks.masks:
         raise DataError(f"{stacks.source} has boxes alone; the run learned masks, and is measured on data with masks")
     if not len(stacks.splits[split]):
         raise DataError(f"{stacks.source} has no volume in its {split} split")
+    contents = contents_of(stacks.splits[split])
+    if data is None:
+        guard.own(split, contents)
+    else:
+        guard.other(split, contents, stacks.source, whole=False)
     scored = score_split(network.to(pick_device(device)), preparation, stacks.splits[split], config.score)
     if rows is not None:
         with files.world_errors(rows):
@@ -68,7 +77,8 @@ def evaluate(run: Path, data: str | None, split: str, *, device: str, rows: Path
             else:
                 write_predictions(rows, scored.rows)
             write_curve(rows.with_name(f"{rows.stem}.froc.csv"), scored.froc.curve())
-    return scored.metrics(preparation.classes)
+    measured = {"samples": {split: len(stacks.splits[split])}, "measured": stacks.rule}
+    return {**measured, **scored.metrics(preparation.classes)}
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str, threshold: float | None = None) -> Path:
@@ -91,8 +101,8 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresh
     network.to(pick_device(device))
     least = config.score if threshold is None else threshold
     known = {value: number for number, value in enumerate([0, *preparation.values])}
-    with files.world_errors(out), _each(given, preparation) as scans:
-        for name, volume, stack in scans:
+    with files.world_errors(out), each_input() as usable:
+        for name, (volume, stack) in usable.each(lambda name: _cut(name, given[name], preparation), given):
             ready = preparation.prepare(stack)
             found = find_above(network, ready, least)
             lesions = trace(found, least)
@@ -136,8 +146,8 @@ def attend(run: Path, inputs: Sequence[Path], out: Path, *, device: str, thresho
     written: list[Path] = []
     seen: list[tuple[str, Ready, Drawn]] = []
     bare: list[str] = []
-    with files.world_errors(out), _each(given, preparation) as scans:
-        for name, _, stack in scans:
+    with files.world_errors(out), each_input() as usable:
+        for name, (_, stack) in usable.each(lambda name: _cut(name, given[name], preparation), given):
             ready = preparation.prepare(stack)
             found = find_above(network, ready, 0.0, masks=False)
             lesions = trace(found, least) or trace(found, 0.0)[:1]
@@ -178,26 +188,10 @@ def _given(run: Path, inputs: Sequence[Path], out: Path) -> Scans:
     return given
 
 
-@contextmanager
-def _each(given: Scans, preparation: Preparation) -> Iterator[Iterator[tuple[str, Volume, Stack]]]:
-    """The scans one after the other, cut into slices; those that cannot be read are told when the block ends."""
-    faults: list[str] = []
-
-    def readable() -> Iterator[tuple[str, Volume, Stack]]:
-        for name, images in given.items():
-            try:
-                volume = read_scan(name, images, preparation.modalities, 3)
-                yield (
-                    name,
-                    volume,
-                    cut_stack(volume, preparation.modalities.index(preparation.modality), preparation.plane),
-                )
-            except DataError as error:
-                faults.append(str(error))
-
-    yield readable()
-    if faults:
-        raise DataError("\n".join(faults))
+def _cut(name: str, images: tuple[Path, ...] | Path, preparation: Preparation) -> tuple[Volume, Stack]:
+    """Read a scan and cut it into slices."""
+    volume = read_scan(name, images, preparation.modalities, 3)
+    return volume, cut_stack(volume, preparation.modalities.index(preparation.modality), preparation.plane)
 
 
 def _counted(lesions: int, least: float) -> str:

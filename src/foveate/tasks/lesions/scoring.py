@@ -1,6 +1,5 @@
 """How good a detector of lesions is: FROC, average precision over slices, and the Dice of stitched label maps."""
 
-import csv
 import dataclasses
 import io
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from foveate.data.stacks import Stack, StackSplit
+from foveate.escaping import TableWriter
 from foveate.files import write_atomic
 from foveate.networks import MaskRCNN
 from foveate.tasks.detect.scoring import precision_metric
@@ -143,7 +143,7 @@ def _rows(name: str, index: int, found: Found, preparation: Preparation) -> list
 def write_predictions(path: Path, rows: list[tuple[Any, ...]]) -> None:
     """Write a row for each box of each slice, the box in pixels of the slice as the network sees it."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = TableWriter(text)
     writer.writerow(COLUMNS)
     writer.writerows(rows)
     write_atomic(path, text.getvalue())

@@ -27,6 +27,9 @@ class SegmentConfig(TrainingConfig):
             that do, such as [0, 4095]. Default: intensities as the modality suggests.
         scale: Which voxel size counts if the sform and the pixdim of a NIfTI file differ: "sform", "pixdim" (with the
             qform), or "auto", the one that is not 1 x 1 x 1; where that does not decide, the file is refused.
+        ignore: Label values that are neither learned nor scored, such as [255]. Default: what a dataset.json calls
+            "ignore"; void values that nothing describes are asked for.
+        threshold: The lowest value of the foreground in masks of two classes whose edges are grey, such as 128.
         patch_size: Voxels of a patch along each axis. Default: by the median size of the training cases.
         patches_per_epoch: Patches in an epoch. Default: as many as training cases, but at least 100.
         foreground: The share of patches around a voxel that is not background.
@@ -57,6 +60,8 @@ class SegmentConfig(TrainingConfig):
     spacing: list[float] | None = None
     window: list[float] | str | None = None
     scale: Scale = "auto"
+    ignore: list[int] | None = None
+    threshold: int | None = None
     patch_size: list[int] | None = None
     patches_per_epoch: int | None = None
     foreground: float = 1 / 3
@@ -85,6 +90,10 @@ class SegmentConfig(TrainingConfig):
                 raise ValueError(f"{name} must be positive along each axis; got {value}")
         if isinstance(self.window, list) and (len(self.window) != 2 or self.window[0] >= self.window[1]):
             raise ValueError(f"window takes its low and its high end, such as [-160, 240]; got {self.window}")
+        if self.threshold is not None and self.threshold < 1:
+            raise ValueError(f"threshold must be 1 or more; got {self.threshold}")
+        if self.threshold is not None and self.ignore:
+            raise ValueError(f"threshold leaves no value to ignore; got {self.threshold} and ignore {self.ignore}")
         if not 0 <= self.foreground <= 1:
             raise ValueError(f"foreground must be from 0 to 1; got {self.foreground}")
         if not 0 <= self.overlap < 1:

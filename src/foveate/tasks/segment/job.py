@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable, Mapping
 
 from foveate.data.checks import check_cases, doubts
+from foveate.data.contents import Content, contents_of
+from foveate.data.overview import of_volumes
 from foveate.data.scans import read_case
 from foveate.data.volumes import Volumes
 from foveate.files import write_atomic
@@ -62,8 +65,11 @@ class SegmentJob(Job):
         found = prepare_for(self.config, self.volumes, lambda index: read_case(train[index], self.volumes), len(train))
         write_atomic(self.out / files.SPLITS, json.dumps(self.volumes.names(), indent=1) + "\n")
         write_atomic(path, found.to_json())
-        self.tell("prepare", 0.0, notes=(*describe(found, self.volumes), *doubts(self.volumes, facts)))
+        self.tell_data(of_volumes(self.volumes, facts), *describe(found), *doubts(self.volumes, facts))
         return found
+
+    def contents(self) -> Mapping[str, Iterable[Content]]:
+        return {name: contents_of(cases) for name, cases in self.volumes.splits.items()}
 
     def _check_memory(self) -> None:
         config, prepared = self.config, self.preparation

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from foveate.capture import capture, health
+from foveate.data.labels import IGNORED
 from foveate.data.scans import read_case
 from foveate.data.volumes import Case, Volume, Volumes
 from foveate.files import write_atomic
@@ -21,12 +22,11 @@ from foveate.networks.unet import UNet
 from foveate.tasks.attention import HEALTH_VALUES, own_taps
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.inference import slide
-from foveate.tasks.segment.metrics import score_case
 from foveate.tasks.segment.network import new_modules
 from foveate.tasks.segment.overlays import grey_levels, slice_of
 from foveate.tasks.segment.patches import cut
 from foveate.tasks.segment.preparation import Preparation, Prepared
-from foveate.tasks.segment.scoring import infer
+from foveate.tasks.segment.scoring import infer, score_volume
 from foveate.tasks.square import SIDE, Square
 
 __all__ = ["gate_health", "looker", "placed_taps", "write_slices"]
@@ -143,9 +143,11 @@ def _slice_of_case(
     label, _, ready = infer(network, preparation, config, volume, device)
     assert volume.label is not None
     assert ready.label is not None
-    scores = score_case(volume.name, label.numpy(), volume.label.numpy(), preparation.classes, volume.spacing)
+    scores = score_volume(label, volume, preparation.classes)
     found = [score.dice for score in scores if score.dice is not None]
     truth = ready.label.numpy()
+    if len(preparation.classes) <= IGNORED:
+        truth = np.where(truth == IGNORED, 0, truth)
     level = _middle_slice(truth)
     fit = Square(truth.shape[:2] if truth.ndim == 2 else truth.shape[1::-1], _spacing(ready, volume))
     grey = (grey_levels(ready.image[0].float().numpy()) * 255).astype(np.uint8)

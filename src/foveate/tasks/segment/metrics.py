@@ -30,6 +30,7 @@ from scipy import ndimage
 from scipy.special import stdtrit
 
 from foveate.errors import RunError
+from foveate.escaping import TableWriter, plain_cell
 from foveate.files import write_atomic
 
 __all__ = ["COLUMNS", "MEASURES", "TOLERANCE_MM", "Score", "read_scores", "score_case", "summarise"]
@@ -187,7 +188,7 @@ def interval(values: Sequence[float]) -> tuple[float | None, float | None, float
 def write_scores(path: Path, scores: Sequence[Score]) -> None:
     """Write a CSV with a row for each case and class; what is left out of means is an empty cell."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = TableWriter(text)
     writer.writerow(COLUMNS)
     for score in scores:
         row = dataclasses.asdict(score).values()
@@ -211,5 +212,5 @@ def read_scores(path: Path) -> list[Score]:
 
 def _read_cell(name: str, text: str) -> Any:
     if name in ("case", "structure", "state"):
-        return text
+        return plain_cell(text)
     return float(text) if text else None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
+from foveate.data.labels import IGNORED
 from foveate.rules import in_workers
 from foveate.tasks.cases import CaseStore
 from foveate.tasks.learner import Learner
@@ -62,7 +63,8 @@ class Segmenter(Learner):
 
     def loss_of(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
         images, labels = batch
-        options = {"batch": self.segment.batch_dice} if self.segment.loss == "dice_ce" else {}
+        options: dict[str, Any] = {"batch": self.segment.batch_dice} if self.segment.loss == "dice_ce" else {}
+        options |= {"ignored": IGNORED} if self.preparation.ignored else {}
 
         def loss(logits: Tensor, label: Tensor) -> Tensor:
             return LOSSES[self.segment.loss](logits, label, **options)
@@ -99,9 +101,9 @@ class Segmenter(Learner):
 
 def mean_dice(predicted: Tensor, truth: Tensor, num_classes: int) -> float:
     """The mean over the classes but the background; not a number where none is there or predicted."""
-    scores = []
+    scores, counted = [], truth != IGNORED
     for index in range(1, num_classes):
-        found, there = predicted == index, truth == index
+        found, there = (predicted == index) & (counted | (num_classes > IGNORED)), truth == index
         total = int(found.sum()) + int(there.sum())
         if total:
             scores.append(2 * int((found & there).sum()) / total)

@@ -61,6 +61,7 @@ class Preparation:
         spacing: Of the network's grid along right, anterior and superior, in mm; None for that of the file.
         intensities: What is done with the values of each channel.
         patch_size: Of the windows.
+        ignored: Label values in files that are neither learned nor scored.
 
     Raises:
         ValueError: If a number makes no sense, as in a file that was edited.
@@ -73,6 +74,7 @@ class Preparation:
     spacing: tuple[float, ...] | None
     intensities: list[Intensity]
     patch_size: tuple[int, ...]
+    ignored: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -89,16 +91,8 @@ class Preparation:
             raise ValueError(f"each channel needs a rule for its intensities; got {held}")
 
     def prepare(self, volume: Volume) -> Prepared:
-        """Bring a case to the network's grid and intensities.
-
-        Raises:
-            DataError: It has another number of channels, or of axes.
-        """
-        if tuple(volume.image.shape[:1]) != (len(self.modalities),) or volume.image.ndim != 1 + self.spatial_dims:
-            raise DataError(
-                f"{volume.name} is {tuple(volume.image.shape)}; the network takes {len(self.modalities)} channels and "
-                f"{self.spatial_dims} axes of space"
-            )
+        """Bring a case to the network's grid and intensities; raise what `check` raises."""
+        self.check(volume)
         grid = grid_for(volume, self.spacing)
         image = torch.stack([rule.apply(channel) for rule, channel in zip(self.intensities, volume.image, strict=True)])
         label, places = None, ()
@@ -108,6 +102,14 @@ class Preparation:
             label = grid.there(volume.label[None], labels=True)[0]
             places = places_of(label, len(self.classes))
         return Prepared(volume.name, grid.there(image), label, grid, places)
+
+    def check(self, volume: Volume) -> None:
+        """Raise a DataError if a case has another number of channels, or of axes, than the network takes."""
+        if tuple(volume.image.shape[:1]) != (len(self.modalities),) or volume.image.ndim != 1 + self.spatial_dims:
+            raise DataError(
+                f"{volume.name} is {tuple(volume.image.shape)}; the network takes {len(self.modalities)} channels and "
+                f"{self.spatial_dims} axes of space"
+            )
 
     def to_json(self) -> str:
         """The text that is kept in model.safetensors."""
@@ -121,6 +123,7 @@ class Preparation:
             "intensities": [Intensity(**rule) for rule in held["intensities"]],
             "spacing": None if held["spacing"] is None else tuple(held["spacing"]),
             "patch_size": tuple(held["patch_size"]),
+            "ignored": tuple(held.get("ignored", ())),
         }
         return cls(**held)
 
@@ -162,18 +165,18 @@ def prepare_for(config: SegmentConfig, volumes: Volumes, read: Callable[[int], V
         None if spacing is None else tuple(spacing),
         intensities,
         tuple(patch),
+        tuple(volumes.ignored_values),
     )
 
 
-def describe(preparation: Preparation, volumes: Volumes) -> tuple[str, ...]:
+def describe(preparation: Preparation) -> tuple[str, ...]:
     """What was chosen, in lines to show before training begins."""
-    counts = ", ".join(f"{len(cases)} {split}" for split, cases in volumes.splits.items())
     space = f"patches of {' x '.join(map(str, preparation.patch_size))}"
     if preparation.spacing is not None:
         steps = " x ".join(f"{step:g}" for step in preparation.spacing)
         space = f"axes to right, anterior, superior; voxels of {steps} mm; {space}"
     channels = zip(preparation.modalities, preparation.intensities, strict=True)
-    return f"cases: {counts} ({volumes.rule})", space, *(f"{name}: {_rule(each)}" for name, each in channels)
+    return space, *(f"{name}: {_rule(each)}" for name, each in channels)
 
 
 def _rule(rule: Intensity) -> str:

@@ -5,26 +5,36 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from foveate.data.json_files import read_json
+from foveate.data.labels import IGNORED
 from foveate.data.layouts import list_cases
+from foveate.data.mask_values import MaskRule
 from foveate.data.pictures import SPLITS
 from foveate.data.scans import read_case
-from foveate.data.volumes import Case, Volume, Volumes, open_volumes
+from foveate.data.volumes import Case, Volume, Volumes, open_volume_split, open_volumes, volumes_of
 from foveate.errors import DataError, RunError
 from foveate.tasks.segment.config import SegmentConfig
 from foveate.tasks.segment.inference import Prediction, keep_largest, predict_case
 from foveate.tasks.segment.metrics import Score, score_case
 from foveate.tasks.segment.preparation import Preparation, Prepared
 
-__all__ = ["infer", "open_begun", "open_data", "open_other", "score_cases"]
+__all__ = ["infer", "open_begun", "open_data", "open_other", "score_cases", "score_volume"]
 
 
 def open_data(config: SegmentConfig) -> Volumes:
     """The data of a run, split as it says."""
-    return open_volumes(config.data, fold=config.fold, folds=config.folds, split_file=config.split_file)
+    return open_volumes(
+        config.data,
+        fold=config.fold,
+        folds=config.folds,
+        split_file=config.split_file,
+        ignore=config.ignore,
+        threshold=config.threshold,
+    )
 
 
 def open_begun(config: SegmentConfig, splits: Path) -> Volumes:
@@ -38,43 +48,32 @@ def open_begun(config: SegmentConfig, splits: Path) -> Volumes:
         DataError: If a case of it is not there any more.
         RunError: If the file does not hold what the run wrote.
     """
-    listing, held = list_cases(Path(config.data)), _held(splits)
+    listing, held = list_cases(Path(config.data), rule=MaskRule(config.ignore, config.threshold)), _held(splits)
     known = {case.name: case for case in [*listing.cases, *(listing.val or []), *(listing.test or [])]}
     missing = [name for name in chain(*held.values()) if name not in known]
     if missing:
         raise DataError(f"the run needs {', '.join(missing)}, which {config.data} does not hold with labels any more")
-    return Volumes(
-        config.data,
-        listing.spatial_dims,
-        listing.modalities,
-        listing.classes,
-        listing.values,
-        {split: [known[name] for name in names] for split, names in held.items()},
-        f"as {splits.name} says",
-    )
+    divided = {split: [known[name] for name in names] for split, names in held.items()}
+    return volumes_of(listing, config.data, divided, f"as {splits.name} says", [], config.threshold)
 
 
-def open_other(data: str, splits: Path, split: str) -> tuple[Volumes, Sequence[Case]]:
-    """Other data than a run's own, and the cases of a split of them: as they say, but as the run where it knows any.
+def open_other(data: str, splits: Path, split: str, rule: MaskRule | None = None) -> tuple[Volumes, Sequence[Case]]:
+    """Open other data than a run's own, and choose the cases to measure: those of a split if the data say splits, else
+    all; but of data that hold cases of the run, those of the run's own split.
 
     Args:
         data: Where they are.
         splits: The file of the run that names the cases of each split.
-        split: Which.
+        split: Which split.
+        rule: What the run says of the values in masks.
 
     Raises:
         DataError: If there is no such case.
         RunError: If the file does not hold what the run wrote.
     """
-    found, held = open_volumes(data), _held(splits)
-    known = {case.name: case for case in chain(*found.splits.values(), found.unused) if case.label is not None}
-    cases = found.splits[split]
-    # Else what is called a test would be measured on cases that the run was trained with.
-    if not known.keys().isdisjoint(chain(*held.values())):
-        cases = [known[name] for name in held[split] if name in known]
-        if not cases:
-            raise DataError(f"{data} holds cases of the run, but none that is in its {split} split")
-    return found, cases
+    rule = rule or MaskRule()
+    found = open_volume_split(data, split, _held(splits), ignore=rule.ignore, threshold=rule.threshold)
+    return found, found.splits[split]
 
 
 def _held(splits: Path) -> dict[str, list[str]]:
@@ -107,11 +106,20 @@ def score_cases(
             warnings.warn(f"{case.name}: {volume.remark}", stacklevel=2)
         if volume.label is not None:
             label, _, _ = infer(network, preparation, config, volume, device)
-            truth = volume.label.numpy()
-            scores += score_case(volume.name, label.numpy(), truth, preparation.classes, volume.spacing)
+            scores += score_volume(label, volume, preparation.classes)
         if told is not None:
             told(done)
     return scores
+
+
+def score_volume(label: Tensor, volume: Volume, classes: Sequence[str]) -> list[Score]:
+    """Hold a predicted label map against the label of its case; voxels to ignore count as background in both."""
+    assert volume.label is not None
+    predicted, truth = label.numpy(), volume.label.numpy()
+    if len(classes) <= IGNORED:
+        ignored = truth == IGNORED
+        predicted, truth = np.where(ignored, 0, predicted), np.where(ignored, 0, truth)
+    return score_case(volume.name, predicted, truth, classes, volume.spacing)
 
 
 def infer(

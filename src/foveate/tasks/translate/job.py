@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from foveate.data.contents import Content, contents_of
+from foveate.data.overview import of_text
 from foveate.data.text import Pair, Text, open_text
 from foveate.errors import DataError
 from foveate.files import write_atomic
@@ -47,7 +49,10 @@ class TranslateJob(Job):
         of_test = _unknown("test", self.preparation.encode(self.text.splits["test"]))
         self.network = build_network(self.config, len(self.preparation.vocabulary))
         if begun is None:
-            self.tell("prepare", 1.0, notes=(*notes, *of_train, *of_val, *of_test))
+            self.tell_data(of_text(self.text), *notes, *of_train, *of_val, *of_test)
+
+    def contents(self) -> Mapping[str, Iterable[Content]]:
+        return {name: contents_of(pairs) for name, pairs in self.text.splits.items()}
 
     def _prepared(self, begun: Checkpoint | None) -> tuple[Preparation, tuple[str, ...]]:
         """What the run began with; a new one learns its vocabulary, unless it starts from weights that have one."""
@@ -62,9 +67,7 @@ class TranslateJob(Job):
             vocabulary = Vocabulary.from_json(tokens)
         found = Preparation(text.source, text.target, vocabulary.to_json())
         write_atomic(path, found.to_json())
-        counts = ", ".join(f"{len(pairs):,} {split}" for split, pairs in text.splits.items())
         notes = (
-            f"pairs: {counts} ({text.rule})",
             f"{text.source} to {text.target}, {len(vocabulary):,} tokens that both share",
             *map(str, text.findings),
         )

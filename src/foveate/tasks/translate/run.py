@@ -3,14 +3,18 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from foveate.data.contents import contents_of
 from foveate.data.text import open_split, read_lines
 from foveate.errors import DataError
 from foveate.files import write_atomic
 from foveate.tasks import files
 from foveate.tasks.environment import pick_device
+from foveate.tasks.inputs import each_input
+from foveate.tasks.record import Guard
 from foveate.tasks.translate.attending import looks_of, taps_of, write_heat
 from foveate.tasks.translate.config import TranslateConfig
 from foveate.tasks.translate.job import TranslateJob as RunJob
@@ -23,8 +27,8 @@ __all__ = ["RunJob", "attend", "evaluate", "open_name", "open_run", "predict"]
 
 
 def evaluate(
-    run: Path, data: str | None, split: str, *, device: str, rows: Path | None
-) -> dict[str, float | str | None]:
+    run: Path, data: str | None, split: str, *, device: str, rows: Path | None, guard: Guard
+) -> dict[str, Any]:
     """BLEU on a split of some data, and its signature; `rows` takes a row for each sentence."""
     check_extra()
     network, config, preparation = load_run(run)
@@ -32,6 +36,8 @@ def evaluate(
     pairs = open_split(root, preparation.source, preparation.target, split)
     if not pairs:
         raise DataError(f"{root} has no pair of sentences in its {split} split")
+    if data is None:
+        guard.own(split, contents_of(pairs))
     sources, targets = zip(*pairs, strict=True)
     network.to(pick_device(device))
     said = translate(network, preparation.vocabulary, sources, beam=config.beam, alpha=config.alpha)
@@ -40,7 +46,8 @@ def evaluate(
             write_predictions(rows, pairs, said)
     score, signature = bleu(said, targets)
     unknown = unknown_in(preparation.encode(pairs))
-    return {"bleu": score, "sentences": len(pairs), "unknown_tokens": unknown, "signature": signature}
+    measured = {"samples": {split: len(pairs)}, "measured": f"{split} of {root}"}
+    return {**measured, "bleu": score, "sentences": len(pairs), "unknown_tokens": unknown, "signature": signature}
 
 
 def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Path:
@@ -55,9 +62,8 @@ def predict(run: Path, inputs: Sequence[Path], out: Path, *, device: str) -> Pat
         target = out / f"{name}.{preparation.target}"
         if target.exists():
             raise ValueError(f"results must not replace a file; {target} exists")
-    with files.world_errors(out):
-        for name, path in given.items():
-            lines = _lines(path, preparation)
+    with files.world_errors(out), each_input() as usable:
+        for name, lines in usable.each(lambda name: _lines(given[name], preparation), given):
             said = translate(network, preparation.vocabulary, lines, beam=config.beam, alpha=config.alpha)
             write_atomic(out / f"{name}.{preparation.target}", "".join(f"{line}\n" for line in said))
     return out
@@ -86,10 +92,9 @@ def attend(
     network, config, preparation = load_run(run)
     taps_of(network.to(pick_device(device)), layer)  # says before anything is translated that there is no such layer
     written: list[Path] = []
-    out = Path(out)
-    with files.world_errors(out):
-        for name, path in _given(inputs, preparation).items():
-            lines = _lines(path, preparation)
+    out, given = Path(out), _given(inputs, preparation)
+    with files.world_errors(out), each_input() as usable:
+        for name, lines in usable.each(lambda name: _lines(given[name], preparation), given):
             said = translate(network, preparation.vocabulary, lines, beam=config.beam, alpha=config.alpha)
             for number, (line, translation) in enumerate(zip(lines, said, strict=True), start=1):
                 if line:

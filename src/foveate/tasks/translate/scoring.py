@@ -1,6 +1,5 @@
 """Translate sentences, and hold translations against those of people: BLEU, by sacrebleu."""
 
-import csv
 import io
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 from foveate.data.text import Pair
 from foveate.errors import MissingExtra
+from foveate.escaping import TableWriter
 from foveate.files import write_atomic
 from foveate.networks import Transformer
 from foveate.networks.decoding import beam_search, greedy
@@ -86,7 +86,7 @@ def _library() -> Any:
 def write_predictions(path: Path, pairs: Sequence[Pair], translations: Sequence[str]) -> None:
     """A row for each sentence: the sentence, its translation by people, and that of the network."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = TableWriter(text)
     writer.writerow(["index", "source", "target", "prediction"])
     for index, (pair, translation) in enumerate(zip(pairs, translations, strict=True)):
         writer.writerow([index, *pair, translation])
