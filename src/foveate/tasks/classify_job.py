@@ -47,14 +47,14 @@ class ClassifyJob(Job):
 
     def _chosen(self, depth: Depth) -> Iterator[str]:
         """Yield the lines on what was chosen by the data and by the weights that the run starts from."""
-        if isinstance(self.samples, Clips):
-            yield from _told(self.samples, self.preprocess)
+        yield from _fitted(self.samples, self.preprocess)
         yield from depth.notes()
         yield from notes_on(self.config, self.preprocess)
         splits = self.samples.splits.values()
         names = (split.name(index) for split in splits for index in range(len(split)))
         yield from note_on_names([*self.samples.classes, *names])
-        yield from _fitted(self.samples, self.preprocess)
+        if isinstance(self.samples, Clips):
+            yield from _told(self.samples, self.preprocess)
 
     def contents(self) -> Mapping[str, Iterable[Content]]:
         return {name: contents_of(split, self.samples.classes) for name, split in self.samples.splits.items()}

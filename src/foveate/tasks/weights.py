@@ -161,6 +161,7 @@ def load_into(
     if wrong:
         shapes = f"has {tuple(given[wrong[0]].shape)} where the network has {tuple(own[wrong[0]].shape)}"
         raise CheckpointError(f"{source} does not fit: {wrong[0]} {shapes}")
+    _check_blends(network, fitting, source)
     if missing or strange:
         told = [
             f"{len(keys)} {kind}, such as {keys[0]}"
@@ -168,7 +169,6 @@ def load_into(
             if keys
         ]
         raise CheckpointError(f"{source} does not fit: of its keys {' and '.join(told)}")
-    _check_blends(network, fitting, source)
     network.load_state_dict(fitting, strict=False)
     return [name for name in head if any(key.startswith(f"{name}.") and key not in fitting for key in own)]
 

@@ -16,7 +16,7 @@ from tests.tasks.lesions.conftest import write_lesions, write_volume
 from typer.testing import CliRunner
 
 from foveate.cli.app import app
-from foveate.errors import DataError, ExportError
+from foveate.errors import CheckpointError, DataError, ExportError
 from foveate.tasks.export import export_run
 from foveate.tasks.lesions import run as runs
 from foveate.tasks.lesions.config import LesionConfig
@@ -295,8 +295,12 @@ def test_the_command_line_means_volumes(lesions: Path, tmp_path: Path):
 
 
 def test_the_mechanism_alone_learns_in_a_host_that_is_frozen(run: Path, lesions: Path, tmp_path: Path):
-    config = small(lesions, mechanism="volumetric", train_only="inserted", init=str(run / "model.safetensors"))
-    train(config, tmp_path / "run")
+    given = {"mechanism": "volumetric", "train_only": "inserted", "init": str(run / "model.safetensors")}
+    train(small(lesions, start="published", **given), tmp_path / "run")
+    with pytest.raises(
+        CheckpointError, match=r"has weights of the mechanism at backbone\.attention\.0; start=published"
+    ):
+        train(small(lesions, **given), tmp_path / "other")
     before, after = (load_file(folder / "model.safetensors") for folder in (run, tmp_path / "run"))
     changed = {key for key, value in after.items() if not value.equal(before[key])}
     learning = ("backbone.attention.", "roi_heads.box_predictor.", "roi_heads.mask_predictor.")
