@@ -1,9 +1,9 @@
 """When a study of growing size may stop: its looks, the error that each may spend, and what each settles.
 
 Seeds are added in rounds, and after each the study is looked at. An arm gets no more seeds once its interval excludes
-zero, once its interval is narrow enough, or once neither can be expected from the seeds that remain. Looking often finds
-differences by chance, so each look has a smaller error of its own (`levels`), such that all of them together claim
-falsely in at most 5 % of studies. The intervals of all looks hold together (repeated confidence intervals). So an arm
+zero, once its interval is narrow enough, or once neither can be expected from the seeds that remain. Looking often
+finds differences by chance, so each look has a smaller error of its own (`levels`), such that all of them together
+claim falsely in at most 5 % of studies. The intervals of all looks hold together (repeated confidence intervals). So an arm
 keeps the interval of the look that settled it, and a study may end for any other reason too, such as time.
 
 Lan and DeMets, "Discrete sequential boundaries for clinical trials", Biometrika 1983,
@@ -125,16 +125,18 @@ def _nominal_levels(times: np.ndarray, spent: np.ndarray) -> list[float]:
     points, mass, before = np.zeros(1), np.ones(1), 0.0
     for time, share in zip(times, np.diff(spent, prepend=0.0), strict=True):
         sd = math.sqrt(time - before)
-
-        def excess(bound: float, points: np.ndarray = points, mass: np.ndarray = mass) -> float:
-            return float(mass @ (special.ndtr((points - bound) / sd) + special.ndtr((-bound - points) / sd))) - share
-
-        bound = float(optimize.root_scalar(excess, bracket=(0.0, 20.0), xtol=1e-12).root)
+        solved = optimize.root_scalar(_crossing, (points, mass, sd, share), bracket=(0.0, 20.0), xtol=1e-12)
+        bound = float(solved.root)
         found.append(float(2 * special.ndtr(-bound / math.sqrt(time))))
         inside = bound * LEGENDRE_NODES
         density = np.exp(-(((inside[:, None] - points) / sd) ** 2) / 2) @ mass / (math.sqrt(2 * math.pi) * sd)
         points, mass, before = inside, density * LEGENDRE_WEIGHTS * bound, time
     return found
+
+
+def _crossing(bound: float, points: np.ndarray, mass: np.ndarray, sd: float, share: float) -> float:
+    """Return how much more often than `share` a step of `sd` from these points ends beyond the bound."""
+    return float(mass @ (special.ndtr((points - bound) / sd) + special.ndtr((-bound - points) / sd))) - share
 
 
 def next_runs(
