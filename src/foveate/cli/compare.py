@@ -68,17 +68,17 @@ def compare(
         str,
         typer.Option(
             metavar="N|auto[:MAX]",
-            help="Runs of each arm, with seeds 0, 1, ...; or auto: after 3 seeds, and after every further one, arms that "
-            "are shown better or worse, that have a narrow interval, or that cannot get one by MAX seeds (10) "
-            "get no more runs. All looks together err in 5 % of studies at most.",
+            help="Runs of each arm, with seeds 0, 1, ...; or auto: from 3 seeds on one is added at a time, and an arm "
+            "gets no more once it is better or worse, once its interval is narrow, or once neither can be expected by "
+            "MAX seeds (10). All looks together err in at most 5 % of studies.",
         ),
     ] = "3",
     precision_of: Annotated[
         float | None,
         typer.Option(
             metavar="X",
-            help="With --seeds auto: an interval that reaches no further than X to each side is narrow enough, in units "
-            "of the first metric. Default: 0.01, which is one point, or one test picture if that is more.",
+            help="With --seeds auto: an interval is narrow if it reaches no further than X to each side, in units of "
+            "the first metric. Default: 0.01, which is one point, or one test picture if that is more.",
         ),
     ] = None,
     total_time: Annotated[

@@ -162,7 +162,7 @@ class Rounds:
 
     @property
     def is_over(self) -> bool:
-        """True if there is nothing to train or to look at, or a limit of time ended the study and has not been raised."""
+        """True if there is nothing to train or to look at, or a limit of time ended the study and was not raised."""
         limit = self.plan["auto"].get("total_time_s")
         if limit is not None and self.rule.total_time_s is not None and self.rule.total_time_s <= limit:
             return True

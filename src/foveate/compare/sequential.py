@@ -1,10 +1,11 @@
 """When a study of growing size may stop: its looks, the error that each may spend, and what each settles.
 
 Seeds are added in rounds, and after each the study is looked at. An arm gets no more seeds once its interval excludes
-zero, once its interval is narrow enough, or once neither can be expected from the seeds that remain. Looking often
-finds differences by chance, so each look has a smaller error of its own (`levels`), such that all of them together
-claim falsely in at most 5 % of studies. The intervals of all looks hold together (repeated confidence intervals). So an arm
-keeps the interval of the look that settled it, and a study may end for any other reason too, such as time.
+zero, once its interval is narrow enough, or once neither can be expected from the seeds that remain.
+
+Looking often finds differences by chance, so each look has a smaller error of its own (`levels`), and all of them
+together claim falsely in at most 5 % of studies. The intervals of all looks hold together (repeated confidence
+intervals). So an arm keeps the interval of the look that settled it, and a study may end for any other reason too.
 
 Lan and DeMets, "Discrete sequential boundaries for clinical trials", Biometrika 1983,
 https://doi.org/10.1093/biomet/70.3.659: the error is spent along the study.

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from foveate.compare.folder import read_plan
 from foveate.compare.result import ArmResult, StudyResult, summarise
 from foveate.errors import RunError
-from foveate.report import figures, looks, records, tables
+from foveate.report import figures, looks, records, rounds, tables
 from foveate.report.answer import Answer, answer, max_time_of
 from foveate.report.froc import froc_curve
 from foveate.report.overlays import colour_bar_uri
@@ -142,6 +142,7 @@ def _study_page(folder: Path) -> str:
         style=style,
         results=tables.results_table(study, result),
         measures=tables.measures_table(result, words.metrics),
+        rounds=rounds.rounds_table(result),
         scatters=_scatters(study, result, words, style),
         curves=_curves(arms, style, study.baseline, timed),
         froc=_froc(arms, style, study.baseline),
@@ -234,7 +235,7 @@ def _study_facts(study: Study, result: StudyResult, words: Words) -> list[tuple[
             ", ".join(f"{size:,.0f}" for size in sizes if size is not None) or tables.DASH,
         ),
         ("Network", str(plan.get("network"))),
-        ("Arms", f"{len(study.arms)}, each with {len(study.seeds)} seed{'s' if len(study.seeds) != 1 else ''}"),
+        ("Arms", f"{len(study.arms)}, each with {_seeds(study, result)}"),
         ("Budget", budget),
         (
             "Start",
@@ -246,6 +247,13 @@ def _study_facts(study: Study, result: StudyResult, words: Words) -> list[tuple[
     ]
     wall = number(plan.get("wall_seconds"))
     return facts + ([("Wall time", f"{wall / 60:.1f} min")] if wall else [])
+
+
+def _seeds(study: Study, result: StudyResult) -> str:
+    counts = [len(study.seeds_of(arm)) for arm in study.arms]
+    told = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{max(counts)}"
+    seeds = f"{told} seed{'s' if max(counts) != 1 else ''}"
+    return seeds if result.most is None else f"{seeds}, added in rounds up to {result.most}"
 
 
 def _run_facts(run: Run) -> list[tuple[str, str]]:
