@@ -45,7 +45,8 @@ def rounds_finding(result: StudyResult) -> tuple[str, str] | None:
     last = result.rounds[-1]
     settled = settled_in(result.rounds)
     by_how = {how: [arm for arm in settled if settled[arm] == how] for how in dict.fromkeys(settled.values())}
-    reach = f"within {last.precision * 100:.2g} points to each side"
+    points = f"{last.precision * 100:.2g}"
+    reach = f"within {points} point{'s' * (points != '1')} to each side"
     words = {PRECISE: f"known {reach}", OUT_OF_REACH: f"not to be shown or known {reach} by {result.most} seeds"}
     told = [f"{', '.join(arms)}: {words.get(how, how)}" for how, arms in by_how.items()]
     left = [arm.arm for arm in result.arms if arm.arm != result.baseline and arm.arm not in settled]
