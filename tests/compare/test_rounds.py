@@ -1,6 +1,7 @@
 """A study whose seeds are added in rounds stops where it may, and decides the same when it is interrupted."""
 
 import json
+import random
 import shutil
 import signal
 import subprocess
@@ -12,12 +13,16 @@ import pytest
 import standin
 
 from foveate.compare import Study, compare, summarise
+from foveate.compare.cases import comparable_values
 from foveate.compare.engine import RayEngine
 from foveate.compare.rounds import Rounds
 from foveate.compare.sequential import Rule, settled_in
+from foveate.compare.statistics import compare_to_baseline_by_case
 from foveate.compare.work import Work, train_arm
 from foveate.errors import RunError
 from foveate.tasks.config import RunConfig
+from foveate.tasks.segment.config import SegmentConfig
+from foveate.tasks.segment.metrics import Score, read_scores, write_scores
 
 ARMS = ("none", "se", "eca", "cbam", "placebo")
 NOISE = {"none": 0.01, "se": 0.01, "eca": 0.01, "cbam": 0.02}
@@ -188,6 +193,40 @@ def test_damaged_rounds_are_named(tmp_path, damage):
         run(study_of(), tmp_path)
     with pytest.raises(RunError, match=r"study\.json of the study is damaged"):
         summarise(tmp_path)
+
+
+def segment(config, folder, *, progress=None):
+    """Leave the Dice of eight cases; that of se is higher by 0.05, and cases differ alike in every run."""
+    draw = random.Random(f"{config.arm} {config.seed}")
+    gain = 0.05 if config.arm == "se" else 0.0
+    dice = [0.6 + 0.03 * case + gain + draw.gauss(0, 0.01) for case in range(8)]
+    folder.mkdir(parents=True)
+    write_scores(
+        folder / "cases.csv",
+        [
+            Score(case=f"case{i}", structure="a", state="scored", truth_ml=1.0, predicted_ml=1.0, dice=value)
+            for i, value in enumerate(dice)
+        ],
+    )
+    summary = standin.summary(config, task="segment", metrics={"dice": sum(dice) / 8})
+    (folder / "summary.json").write_text(summary.to_json())
+
+
+def test_a_task_that_pairs_cases_is_judged_by_them_in_every_round(tmp_path):
+    base = SegmentConfig(data="scans", network="unet", epochs=1, device="cpu")
+    study = Study(base=base, arms=("none", "se", "eca"), auto=Rule(5, precision=1e-4))
+    work = Work(standin.survey, standin.measure, partial(train_arm, train=segment))
+    result = compare(study, tmp_path, engine=standin.InlineEngine(), work=work)
+    assert settled_in(result.rounds)["se"] == "better"
+    first = result.rounds[0]
+    scores = {
+        arm: {seed: read_scores(tmp_path / f"runs/{arm}/seed{seed}/cases.csv") for seed in range(3)}
+        for arm in ("none", "se", "eca")
+    }
+    expected = compare_to_baseline_by_case(comparable_values(scores, "dice"), "none", alpha=first.level)["se"]
+    se = result.arms[1]
+    assert (se.diff_low, se.diff_high, se.p_corrected, se.pairs) == (expected.low, expected.high, expected.p, 8)
+    assert len(se.seeds) == 3
 
 
 def test_rounds_need_a_rule(tmp_path):

@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from foveate.compare.engine import LocalEngine, RayEngine
     from foveate.compare.progress import StudyProgress
     from foveate.compare.result import ArmResult, StudyResult, summarise
+    from foveate.compare.sequential import Rule
     from foveate.compare.study import Study, compare
 
 __all__ = [
     "ArmResult",
     "LocalEngine",
     "RayEngine",
+    "Rule",
     "Study",
     "StudyProgress",
     "StudyResult",
@@ -30,6 +32,7 @@ _FILES = {
     "ArmResult": "result",
     "StudyResult": "result",
     "summarise": "result",
+    "Rule": "sequential",
     "Study": "study",
     "compare": "study",
 }

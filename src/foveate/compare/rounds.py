@@ -57,15 +57,14 @@ def recall_auto(study: "Study", out: Path, old: Mapping[str, Any]) -> dict[str, 
     if not before or not before["rounds"]:
         return {"auto": auto_plan(study.auto)} if study.auto else {}
     advice = "the error of its looks was shared out by that: take another folder, or start over with --fresh"
-    now = f"auto:{study.auto.most}" if study.auto else str(len(study.seeds))
-    if now != f"auto:{before['most']}":
+    if study.auto is None or study.auto.most != before["most"]:
+        now = f"auto:{study.auto.most}" if study.auto else len(study.seeds)
         raise RunError(f"{out} holds another study: its seeds are auto:{before['most']}, not {now}; {advice}")
     arms = {arm for arm in study.arms if arm not in old["left_out"]}
     known = set(before["rounds"][0]["runs"])
     if arms != known:
         told = f"its arms are {', '.join(sorted(known))}, not {', '.join(sorted(arms))}"
         raise RunError(f"{out} holds another study: {told}; {advice}")
-    assert study.auto is not None
     return {"auto": before | {"precision": study.auto.precision}}
 
 

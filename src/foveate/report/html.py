@@ -100,9 +100,10 @@ def _study_and_result(folder: Path) -> tuple[Study, StudyResult]:
 
 def _empty_result(study: Study, plan: dict[str, Any]) -> StudyResult:
     """A result that says nothing of any arm."""
+    told: dict[str, Any] = {name: str(plan[name]) for name in ("task", "data", "network", "start", "baseline")}
     return StudyResult(
         folder=study.path,
-        **{name: str(plan[name]) for name in ("task", "data", "network", "start", "baseline")},
+        **told,
         seeds=study.seeds,
         arms=tuple(ArmResult(arm, (), ()) for arm in study.arms),
         metrics={},
