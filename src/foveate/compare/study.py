@@ -143,7 +143,8 @@ def compare(
     """Train what is not finished of a study, and say what it shows.
 
     A run that fails is kept in failures.json with its sentence, and the others go on. An interruption leaves everything
-    so that the same call takes it up. More arms and seeds may be asked for later; runs of other ones stay.
+    so that the same call takes it up. More arms and seeds may be asked for later; runs of other ones stay. A study to
+    which seeds are added in rounds keeps its arms and its most seeds once it was looked at.
 
     Args:
         study: What to compare.
