@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Effects of the arms besides the baseline, in standard deviations of a paired difference
 MIXTURES = {
+    "12 arms: 2 without effect, 1.5, 3, 4, 4, 4, 5, 5, 6, 6": (0.0, 0.0, 1.5, 3.0, 4.0, 4.0, 4.0, 5.0, 5.0, 6.0, 6.0),
     "12 arms: 4 without effect, 1.5, 3, 3, 4, 4, 5, 6": (0.0, 0.0, 0.0, 0.0, 1.5, 3.0, 3.0, 4.0, 4.0, 5.0, 6.0),
     "9 arms: 3 without effect, 1.5, 3, 4, 5, 6": (0.0, 0.0, 0.0, 1.5, 3.0, 4.0, 5.0, 6.0),
     "8 arms: 2 without effect, 1.5, 2, 4, 5, 6": (0.0, 0.0, 1.5, 2.0, 4.0, 5.0, 6.0),

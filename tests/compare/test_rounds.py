@@ -17,7 +17,7 @@ from foveate.compare.cases import comparable_values
 from foveate.compare.engine import RayEngine
 from foveate.compare.rounds import Rounds
 from foveate.compare.sequential import Rule, settled_in
-from foveate.compare.statistics import compare_to_baseline_by_case
+from foveate.compare.statistics import compare_to_baseline, compare_to_baseline_by_case
 from foveate.compare.work import Work, train_arm
 from foveate.errors import RunError
 from foveate.tasks.config import RunConfig
@@ -71,6 +71,11 @@ def test_verdicts_intervals_and_p_agree_with_the_rounds(tmp_path):
         shown = settled.get(arm.arm) in ("better", "worse")
         assert (arm.verdict == settled.get(arm.arm)) == shown
         assert (arm.diff_low > 0 or arm.diff_high < 0) == (arm.p_corrected < 0.05) == shown
+    first, cbam = result.rounds[0], next(arm for arm in result.arms if arm.arm == "cbam")
+    values = {arm.arm: dict(zip(arm.seeds, arm.values, strict=True)) for arm in result.arms}
+    seen = {arm: {seed: values[arm][seed] for seed in seeds} for arm, seeds in first.runs.items()}
+    told = compare_to_baseline(seen, "none", alpha=first.level)["cbam"]
+    assert (cbam.diff_low, cbam.diff_high, cbam.p_corrected) == (told.low, told.high, told.p)
 
 
 def test_the_rounds_are_in_study_json_and_in_the_result(tmp_path):
@@ -155,7 +160,7 @@ def test_no_round_begins_that_would_end_too_late(tmp_path):
     result, done, _ = run(study_of(rule=limited), tmp_path)
     assert len(done) == 15
     assert (len(result.rounds), result.ended) == (1, "time")
-    assert run(study_of(rule=limited), tmp_path)[1] == []
+    assert run(study_of(rule=limited), tmp_path)[1:] == ([], [])  # it only reads
     more, done, _ = run(study_of(), tmp_path)
     assert len(done) > 0
     assert more.ended != "time"
