@@ -239,14 +239,14 @@ def rate_of_alarms(
     return alarms / studies
 
 
-def show(title: str, found: dict[str, dict[str, float]]) -> None:
+def show(title: str, found: dict[str, Any]) -> None:
     """Print one table, to paste into docs/statistics.md."""
     table = Table(title=title, box=MARKDOWN)
     table.add_column("study")
     for name in next(iter(found.values())):
         table.add_column(name, justify="right")
     for name, row in found.items():
-        table.add_row(name, *(f"{value:.3f}" for value in row.values()))
+        table.add_row(name, *("" if value is None else f"{value:.3f}" for value in row.values()))
     Console(width=240).print(table)
 
 

@@ -387,3 +387,22 @@ def test_the_verdicts_are_simulated_and_drawn(load, tmp_path, capsys):
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["power"]["8 arms, 3 seeds"]["foveate"][-1] > found["power"]["8 arms, 3 seeds"]["foveate"][0]
     assert "baseline e^0.8 wider" in capsys.readouterr().out
+
+
+def test_a_simulated_study_in_rounds_claims_a_large_effect_and_saves_its_runs(load):
+    load("verdicts")
+    random = np.random.default_rng(0)
+    study = random.standard_normal((3, 10)) + np.array([[0.0], [12.0], [0.0]])
+    grown = load("rounds").Grown(study)
+    assert grown.claims == [True, False]
+    assert grown.trainings == 3 + 2 * grown.rounds[-1].seeds
+
+
+@pytest.mark.slow
+def test_the_rounds_are_simulated_and_drawn(load, tmp_path, capsys):
+    load("verdicts")
+    load("rounds").main(studies=10, out=tmp_path, json_file=tmp_path / "found.json")
+    assert (tmp_path / "statistics_rounds.png").stat().st_size > 10_000
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert set(found) == {"error of rounds", "rounds"}
+    assert "fixed seeds of that power" in capsys.readouterr().out

@@ -2,8 +2,10 @@
 
 import pytest
 
+from foveate.cli.compare import parse_seeds
 from foveate.cli.options import check_budget, given, parse_settings, parse_time
 from foveate.cli.profile import parse_shape
+from foveate.compare.sequential import Rule
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), ("45", 45)])
@@ -66,3 +68,39 @@ def test_an_input_shape_is_read_and_a_wrong_one_named():
     assert parse_shape("1x32x48x32") == (1, 32, 48, 32)
     with pytest.raises(ValueError, match="an input shape is written like 3x224x224 or 1x64x64x32; got '3'"):
         parse_shape("3")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("4", (4, None)), ("auto", (10, Rule(10))), ("auto:6", (6, Rule(6)))],
+    ids=["4", "auto", "auto:6"],
+)
+def test_seeds_are_a_number_or_a_rule(text, found):
+    assert parse_seeds(text, None, None) == found
+
+
+def test_the_limits_of_rounds_are_read():
+    assert parse_seeds("auto:6", 0.02, "2h") == (6, Rule(6, 0.02, 7200.0))
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "three", "auto:", "auto:x", "auto6", "1.5", ""])
+def test_seeds_that_cannot_be_read_are_named(text):
+    with pytest.raises(ValueError, match=f"--seeds takes a number, 1 or more, auto, or auto:MAX; got {text}$"):
+        parse_seeds(text, None, None)
+
+
+def test_rounds_that_leave_no_room_for_a_look_are_refused():
+    with pytest.raises(ValueError, match="seeds that are added in rounds are 3 or more; got 2"):
+        parse_seeds("auto:2", None, None)
+
+
+@pytest.mark.parametrize(
+    ("precision", "time", "told"),
+    [
+        (0.01, None, "--precision-of is for --seeds auto; got 0.01"),
+        (None, "2h", "--total-time is for --seeds auto; got 2h"),
+    ],
+)
+def test_limits_of_rounds_are_refused_without_rounds(precision, time, told):
+    with pytest.raises(ValueError, match=f"{told} with --seeds 3"):
+        parse_seeds("3", precision, time)

@@ -1,10 +1,11 @@
 """Work for a study that takes no time: a run is a file that counts, and its behaviour stands in network_options.
 
 seconds: of one epoch. fail, kill, siteless, silent: the arm that raises, kills its worker, has no mechanism, or writes
-no summary.
+no summary. noise: the standard deviation of an arm's accuracy, by arm.
 """
 
 import os
+import random
 import signal
 import time
 from functools import partial
@@ -52,6 +53,9 @@ def progress_of(config, epoch):
 
 def summary(config, resumed=0, **changes):
     accuracy = 0.8 + 0.01 * config.seed + GAIN.get(config.arm, 0.0) * (1 + 0.1 * (config.seed % 3))
+    arm = "none" if config.arm == "placebo" else config.arm
+    noise = config.network_options.get("noise", {}).get(arm, 0.0)
+    accuracy += random.Random(f"{arm} {config.seed}").gauss(0, 1) * noise
     absent = config.mechanism == "none" or config.network_options.get("siteless") == config.arm
     values = {
         "task": "classify",

@@ -8,7 +8,9 @@ from foveate.cli.app import app
 TRAINING = {"--data", "--network", "--epochs", "--max-time", "--start", "--out", "--fresh", "--device", "--devices"}
 TRAINING |= {"--precision", "--set", "--accept-changed-data"}
 OPTIONS = {
-    "compare": TRAINING | {"--mechanisms", "--seeds", "--where", "--engine", "--workers", "--address", "--json"},
+    "compare": TRAINING
+    | {"--mechanisms", "--seeds", "--precision-of", "--total-time", "--where", "--engine", "--workers", "--address"}
+    | {"--json"},
     "train": TRAINING | {"--mechanism", "--init", "--seed"},
     "evaluate": {"--data", "--split", "--out", "--json", "--accept-changed-data"},
     "predict": {"--out", "--threshold"},

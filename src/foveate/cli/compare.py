@@ -25,6 +25,7 @@ from foveate.cli.options import (
     TaskArgument,
     check_budget,
     given,
+    parse_time,
     task_of,
 )
 from foveate.escaping import printable
@@ -32,10 +33,11 @@ from foveate.escaping import printable
 if TYPE_CHECKING:
     from foveate.cli.progress import Board
     from foveate.compare import StudyProgress, StudyResult
+    from foveate.compare.sequential import Rule
 
 __all__ = ["compare"]
 
-ANSWERED = ("What is ruled out", "What it could see", "Two seeds", "How strongly they act")  # on a terminal too
+ANSWERED = ("What is ruled out", "What it could see", "Two seeds", "Rounds", "How strongly they act")  # on a terminal
 SHOWN = (
     "Arm",
     "Accuracy",
@@ -65,7 +67,27 @@ def compare(
             "among it."
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm, with seeds 0, 1, ...")] = 3,
+    seeds: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto[:MAX]",
+            help="Runs of each arm, with seeds 0, 1, ...; or auto: from 3 seeds on one is added at a time, and an arm "
+            "gets no more once it is better or worse, once its interval is narrow, or once neither can be expected by "
+            "MAX seeds (10). All looks together err in at most 5 % of studies.",
+        ),
+    ] = "3",
+    precision_of: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="With --seeds auto: an interval is narrow if it reaches no further than X to each side, in units of "
+            "the first metric. Default: 0.01, which is one point, or one test picture if that is more.",
+        ),
+    ] = None,
+    total_time: Annotated[
+        str | None,
+        typer.Option(help="With --seeds auto: begin no round that would end later than this, such as 90m or 8h."),
+    ] = None,
     epochs: Epochs = None,
     max_time: MaxTime = None,
     start: Annotated[
@@ -98,6 +120,7 @@ def compare(
     Example: foveate compare segment --data Task04_Hippocampus --mechanisms none,attention-gate,wider --max-time 15m
     """
     seconds = check_budget(epochs, max_time)
+    number, auto = parse_seeds(seeds, precision_of, total_time)
     from foveate.compare import Study
     from foveate.compare import compare as run
     from foveate.compare.task import task_named
@@ -121,7 +144,7 @@ def compare(
     )
     arms = about.arms if mechanisms is None else tuple(arm.strip() for arm in mechanisms.split(","))
     base = config_for(data, **{**about.settings, **options})
-    study = Study(base=base, arms=arms, seeds=tuple(range(seeds)), where=where)
+    study = Study(base=base, arms=arms, seeds=tuple(range(number)), where=where, auto=auto)
     from foveate.cli.progress import board
 
     with board() as drawn:
@@ -143,6 +166,22 @@ def compare(
         print(printable(str(report)))
     if result.failures:
         raise typer.Exit(2)
+
+
+def parse_seeds(text: str, precision: float | None, total_time: str | None) -> tuple[int, "Rule | None"]:
+    """Return the number of seeds, and the rule by which they are added if the text says auto or auto:MAX."""
+    from foveate.compare.sequential import MOST, Rule
+
+    word, colon, most = text.partition(":")
+    if word == "auto" and (most.isdecimal() if colon else True):
+        rule = Rule(int(most) if most else MOST, precision, None if total_time is None else parse_time(total_time))
+        return rule.most, rule
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"--seeds takes a number, 1 or more, auto, or auto:MAX; got {text}")
+    for name, value in (("--precision-of", precision), ("--total-time", total_time)):
+        if value is not None:
+            raise ValueError(f"{name} is for --seeds auto; got {value} with --seeds {text}")
+    return int(text), None
 
 
 def chosen_engine(

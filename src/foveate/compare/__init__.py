@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from foveate.compare.progress import StudyProgress
     from foveate.compare.ray_engine import RayEngine
     from foveate.compare.result import ArmResult, StudyResult, summarise
+    from foveate.compare.sequential import Rule
     from foveate.compare.study import Study, compare
 
 __all__ = [
     "ArmResult",
     "LocalEngine",
     "RayEngine",
+    "Rule",
     "Study",
     "StudyProgress",
     "StudyResult",
@@ -31,6 +33,7 @@ _FILES = {
     "ArmResult": "result",
     "StudyResult": "result",
     "summarise": "result",
+    "Rule": "sequential",
     "Study": "study",
     "compare": "study",
 }

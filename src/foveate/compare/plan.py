@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from foveate.compare.controls import WIDER
 from foveate.compare.folder import read_json, read_plan, read_result
+from foveate.compare.rounds import recall_auto
+from foveate.compare.sequential import FIRST_LOOK
 from foveate.errors import RunError
 from foveate.tasks.summary import Summary
 
@@ -34,6 +36,7 @@ def recall(study: "Study", out: Path) -> dict[str, Any]:
     if not (out / "study.json").exists():
         return plan
     old = read_plan(out)
+    auto = recall_auto(study, out, old)
     new = json.loads(json.dumps({**plan["config"], "baseline": study.baseline}))
     for name, value in {**old["config"], "baseline": old["baseline"]}.items():
         if name not in MAY_CHANGE:
@@ -50,9 +53,13 @@ def recall(study: "Study", out: Path) -> dict[str, Any]:
             _refuse_unless_equal(out, f"options of {arm}", entries[arm]["options"], study.entry(arm)["options"])
     arms = dict.fromkeys([*study.arms, *(arm for arm, _ in finished)])
     seeds = dict.fromkeys([*study.seeds, *(seed for _, seed in finished)])
+    if auto:  # seeds are known as far as rounds began
+        seeds = dict.fromkeys(range(max([FIRST_LOOK, *auto["auto"]["asked"].values()])))
+    old.pop("auto", None)
     return (
         old
         | plan
+        | auto
         | {
             "arms": [entries[arm] for arm in arms if arm in entries],
             "seeds": list(seeds),
@@ -69,8 +76,12 @@ def _refuse_unless_equal(out: Path, name: str, before: Any, now: Any) -> None:
 
 
 def asked_runs(study: "Study", plan: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """The runs this study asks for, seed by seed, without arms that cannot be made."""
-    return [(arm, seed) for seed in study.seeds for arm in study.arms if arm not in plan["left_out"]]
+    """The runs this study asks for, seed by seed, without arms that cannot be made and rounds that did not begin."""
+    arms = [arm for arm in study.arms if arm not in plan["left_out"]]
+    if study.auto is None:
+        return [(arm, seed) for seed in study.seeds for arm in arms]
+    asked = plan["auto"]["asked"]
+    return [(arm, seed) for seed in study.seeds for arm in arms if seed < asked.get(arm, FIRST_LOOK)]
 
 
 def unfinished_runs(study: "Study", out: Path, plan: Mapping[str, Any]) -> list[tuple[str, int]]:

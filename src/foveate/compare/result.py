@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.compare.cases import Runs, case_values, comparable_values, more_missed
+from foveate.compare.cases import case_values, comparable_values, more_missed
 from foveate.compare.controls import PLACEBO
-from foveate.compare.folder import Failure, read_failures, read_json, read_plan, read_result, run_folder
+from foveate.compare.finished import Finished, read_finished, values_of
+from foveate.compare.folder import Failure, read_json, read_plan, run_folder
 from foveate.compare.plan import notes_on_runs
+from foveate.compare.rounds import read_rounds
+from foveate.compare.sequential import Round, differences
 from foveate.compare.statistics import (
+    ALPHA,
     BETTER,
-    LARGEST,
     UNSHOWN,
     WORSE,
     Difference,
@@ -25,7 +28,7 @@ from foveate.compare.statistics import (
 from foveate.compare.task import Task, task_named
 from foveate.errors import RunError
 from foveate.tasks.files import CASES
-from foveate.tasks.segment.metrics import Score, read_scores
+from foveate.tasks.segment.metrics import read_scores
 from foveate.tasks.summary import Summary
 
 __all__ = ["ArmResult", "StudyResult", "differences_between", "differences_to", "summarise"]
@@ -80,6 +83,9 @@ class StudyResult:
         failures: Runs that failed: arm, seed and a sentence.
         notes: What the reader must know, such as a control that could not be made.
         finished: Finished runs, of `total` that the study asks for.
+        rounds: The looks at a study whose seeds are added in rounds, by the first metric.
+        most: Seeds of an arm at most in such a study; else None.
+        ended: Why such a study ended with open arms; empty if it has none, or if it is not over.
     """
 
     folder: Path
@@ -98,6 +104,14 @@ class StudyResult:
     notes: tuple[str, ...]
     finished: int
     total: int
+    rounds: tuple[Round, ...] = ()
+    most: int | None = None
+    ended: str = ""
+
+    @property
+    def level(self) -> float:
+        """The error of the last look, or ALPHA if the study is looked at once."""
+        return self.rounds[-1].level if self.rounds else ALPHA
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -116,29 +130,17 @@ def summarise(study: Path, metrics: Sequence[str] | None = None) -> StudyResult:
     """
     study = Path(study)
     plan = read_plan(study)
-    task = task_named(plan["task"])
-    names = [arm["arm"] for arm in plan["arms"]]
-    asked = [(arm, seed) for arm in names for seed in plan["seeds"]]
-    failures = {(failure.arm, failure.seed): failure for failure in read_failures(study)}
-    runs: dict[str, dict[int, Summary]] = {name: {} for name in names}
-    scores: dict[str, dict[int, Sequence[Score]]] = {name: {} for name in names}
-    for arm in plan["arms"]:
-        for seed in plan["seeds"]:
-            read = read_result(study, arm, seed)
-            if task.by_case and isinstance(read, Summary):
-                read = _with_scores(study, read, scores[arm["arm"]])
-            if isinstance(read, Failure):
-                failures.setdefault((read.arm, read.seed), read)
-            elif read is not None:
-                runs[arm["arm"]][seed] = read
-                failures.pop((arm["arm"], seed), None)
+    finished = read_finished(study, plan)
+    task, runs = finished.task, finished.runs
     if not any(runs.values()):
-        first = next(iter(failures.values()), None)
+        first = next(iter(finished.failures), None)
         told = f"; {first.arm}, seed {first.seed}: {first.sentence}" if first else ""
         raise RunError(f"{study} has no finished run{told}")
     metrics = tuple(task.metrics) if metrics is None else metrics
-    compared = {metric: _compare_arms(task, runs, scores, plan["baseline"], metric) for metric in metrics}
-    dead = {name: _dead_gates(runs[name]) for name in names if name != PLACEBO}  # whose gates are held on purpose
+    rounds = read_rounds(plan, finished.compare)
+    compared = {metric: _compare_arms(finished, metric, plan, rounds) for metric in metrics}
+    dead = {name: _dead_gates(runs[name]) for name in runs if name != PLACEBO}  # whose gates are held on purpose
+    auto = plan.get("auto") or {}
     return StudyResult(
         folder=study,
         **{name: plan[name] for name in ("task", "data", "network", "start", "baseline")},
@@ -146,20 +148,23 @@ def summarise(study: Path, metrics: Sequence[str] | None = None) -> StudyResult:
         arms=compared[metrics[0]],
         metrics=compared,
         costs=read_json(study / "costs.json") or {},
-        sites={name: max((len(run.sites) for run in runs[name].values()), default=0) for name in names},
+        sites={name: max((len(run.sites) for run in each.values()), default=0) for name, each in runs.items()},
         dead_gates={name: taps for name, taps in dead.items() if taps},
-        failures=tuple(failures.values()),
+        failures=finished.failures,
         notes=(*plan["notes"], *notes_on_runs(runs), *_note_on_seeds(task, compared[metrics[0]])),
-        finished=sum(len(by_seed) for by_seed in runs.values()),
-        total=len(asked),
+        finished=sum(map(len, runs.values())),
+        total=sum(auto["asked"].get(name, 0) for name in runs) if auto else len(runs) * len(plan["seeds"]),
+        rounds=tuple(rounds),
+        most=auto.get("most"),
+        ended=auto.get("ended", ""),
     )
 
 
 def differences_between(result: StudyResult, pairs: Sequence[tuple[str, str]]) -> list[Difference]:
     """Compare pairs of arms by the study's first metric; the intervals are simultaneous over these pairs."""
     if task_named(result.task).by_case:
-        return compare_pairs_by_case(_case_values(result), pairs)
-    return compare_pairs(_seed_values(result), pairs)
+        return compare_pairs_by_case(_case_values(result), pairs, alpha=result.level)
+    return compare_pairs(_seed_values(result), pairs, alpha=result.level)
 
 
 def differences_to(result: StudyResult, arms: Sequence[str], baseline: str) -> dict[str, Difference]:
@@ -167,9 +172,9 @@ def differences_to(result: StudyResult, arms: Sequence[str], baseline: str) -> d
     names = {*arms, baseline}
     if task_named(result.task).by_case:
         cases = {arm: each for arm, each in _case_values(result).items() if arm in names}
-        return compare_to_baseline_by_case(cases, baseline)
+        return compare_to_baseline_by_case(cases, baseline, alpha=result.level)
     seeds = {arm: each for arm, each in _seed_values(result).items() if arm in names}
-    return compare_to_baseline(seeds, baseline)
+    return compare_to_baseline(seeds, baseline, alpha=result.level)
 
 
 def _seed_values(result: StudyResult) -> dict[str, dict[int, float]]:
@@ -184,36 +189,17 @@ def _case_values(result: StudyResult) -> dict[str, dict[int, dict[str, float]]]:
     return comparable_values(scores, next(iter(result.metrics)))
 
 
-def _with_scores(study: Path, summary: Summary, scores: dict[int, Sequence[Score]]) -> Summary | Failure:
-    """A run whose scores of cases were read into `scores`, or why they could not be."""
-    folder = run_folder(study, summary.arm, summary.seed)
-    try:
-        scores[summary.seed] = read_scores(folder / CASES)
-    except RunError as error:
-        again = f"remove {folder} and run again to train the run anew"
-        return Failure(summary.arm, summary.seed, f"{error}; {again}")
-    return summary
-
-
 def _compare_arms(
-    task: Task,
-    runs: Mapping[str, Mapping[int, Summary]],
-    scores: Mapping[str, Runs],
-    baseline: str,
-    metric: str,
+    finished: Finished, metric: str, plan: Mapping[str, Any], rounds: Sequence[Round]
 ) -> tuple[ArmResult, ...]:
+    task, scores, baseline = finished.task, finished.scores, finished.baseline
     if metric not in task.higher_is_better:
         raise LookupError(f'no metric "{metric}"; there are {", ".join(task.higher_is_better)}')
-    values = {name: _values(by_seed, metric) for name, by_seed in runs.items()}
-    higher = task.higher_is_better[metric]
-    if task.by_case:
-        units = {name: case_values(each, metric) for name, each in scores.items()}
-        found = compare_to_baseline_by_case(
-            {baseline: {}} | comparable_values(scores, metric), baseline, higher_is_better=higher
-        )
-    else:
-        units = values
-        found = compare_to_baseline({baseline: {}} | values, baseline, higher_is_better=higher)
+    values = {name: values_of(by_seed, metric) for name, by_seed in finished.runs.items()}
+    units = {name: case_values(each, metric) for name, each in scores.items()} if task.by_case else values
+    found = finished.differences(metric, rounds[-1].level if rounds else ALPHA)
+    if "auto" in plan and metric == next(iter(task.metrics)):
+        found = _at_looks(found, differences(finished.compare, rounds))
     results = []
     for name, by_seed in values.items():
         result = ArmResult(name, tuple(by_seed), tuple(by_seed.values()))
@@ -225,6 +211,16 @@ def _compare_arms(
                 result = _without_gain_by_misses(result, more_missed(scores[name], scores.get(baseline, {})), baseline)
         results.append(result)
     return tuple(results)
+
+
+def _at_looks(found: Mapping[str, Difference], looked: Mapping[str, Difference]) -> dict[str, Difference]:
+    """Return what the looks told of each arm; an arm that was not looked at yet has no interval."""
+    silent = {"low": None, "high": None, "p": None, "verdict": UNSHOWN, "detectable": None, "error": None}
+    untold = {"remark": "no round is complete"}
+    return {
+        arm: looked[arm] if arm in looked else dataclasses.replace(each, **silent, **untold)
+        for arm, each in found.items()
+    }
 
 
 def _with_difference(result: ArmResult, difference: Difference, *, by_case: bool) -> ArmResult:
@@ -249,13 +245,6 @@ def _without_gain_by_misses(result: ArmResult, more: int, baseline: str) -> ArmR
         told = f"{abs(more)} {'more' if more > 0 else 'fewer'} missed than by {baseline}"
         return dataclasses.replace(result, verdict=UNSHOWN, remark="; ".join(filter(None, (result.remark, told))))
     return result
-
-
-def _values(by_seed: Mapping[int, Summary], metric: str) -> dict[int, float]:
-    """Return the metric of each run that has it; a missing, infinite or absurdly large one is no value."""
-    room, _, name = metric.rpartition(".")
-    found = {seed: getattr(run, room or "metrics").get(name) for seed, run in by_seed.items()}
-    return {seed: value for seed, value in found.items() if isinstance(value, int | float) and abs(value) < LARGEST}
 
 
 def _note_on_seeds(task: Task, arms: Sequence[ArmResult]) -> list[str]:

@@ -22,7 +22,7 @@ from foveate.compare.crossed import crossed_variance
 from foveate.compare.dunnett import adjusted_p, critical_value
 from foveate.compare.moderated import Variance, fit_balanced_variances, fit_variances
 
-__all__ = ["ALPHA", "BETTER", "LARGEST", "POWER", "UNSHOWN", "WORSE", "Difference", "Interval"]
+__all__ = ["ALPHA", "BETTER", "LARGEST", "POWER", "SHARED_BASELINE", "UNSHOWN", "WORSE", "Difference", "Interval"]
 __all__ += ["compare_pairs", "compare_pairs_by_case", "compare_to_baseline", "compare_to_baseline_by_case"]
 __all__ += ["mean_interval"]
 
@@ -65,6 +65,7 @@ class Difference:
         by_seed: The difference at each shared seed.
         detectable: The smallest true difference that a study like this one calls in 80 % of repetitions.
         remark: Why something is missing or wider than elsewhere; empty if nothing is.
+        error: The standard error of the mean.
     """
 
     mean: float | None = None
@@ -77,6 +78,7 @@ class Difference:
     by_seed: tuple[float, ...] = ()
     detectable: float | None = None
     remark: str = ""
+    error: float | None = None
 
     @property
     def seeds(self) -> int:
@@ -98,7 +100,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def compare_to_baseline(
-    values: Mapping[str, Values], baseline: str, *, higher_is_better: bool = True
+    values: Mapping[str, Values], baseline: str, *, higher_is_better: bool = True, alpha: float = ALPHA
 ) -> dict[str, Difference]:
     """Compare every arm with the baseline, paired by seed.
 
@@ -106,6 +108,7 @@ def compare_to_baseline(
         values: Value by arm and seed. Missing seeds, None and NaN are runs that are not there.
         baseline: The arm that the others are compared with.
         higher_is_better: The direction of the metric.
+        alpha: The error of one look at the study, where it is looked at more than once (`foveate.compare.sequential`).
 
     Returns:
         The difference of each arm but the baseline, in the order of `values`.
@@ -114,12 +117,12 @@ def compare_to_baseline(
         ValueError: If the baseline is not among the arms.
     """
     others = _others(values, baseline)
-    found = _compare(values, [(arm, baseline) for arm in others], SHARED_BASELINE, higher_is_better)
+    found = _compare(values, [(arm, baseline) for arm in others], SHARED_BASELINE, higher_is_better, alpha)
     return dict(zip(others, found, strict=True))
 
 
 def compare_to_baseline_by_case(
-    values: Mapping[str, CaseValues], baseline: str, *, higher_is_better: bool = True
+    values: Mapping[str, CaseValues], baseline: str, *, higher_is_better: bool = True, alpha: float = ALPHA
 ) -> dict[str, Difference]:
     """Compare every arm with the baseline, paired by seed and by case.
 
@@ -127,6 +130,7 @@ def compare_to_baseline_by_case(
         values: Value by arm, seed and case. Cases that a run lacks, or has None or NaN for, are left out of all runs.
         baseline: The arm that the others are compared with.
         higher_is_better: The direction of the metric.
+        alpha: The error of one look at the study, where it is looked at more than once (`foveate.compare.sequential`).
 
     Returns:
         The difference of each arm but the baseline, in the order of `values`.
@@ -135,12 +139,16 @@ def compare_to_baseline_by_case(
         ValueError: If the baseline is not among the arms.
     """
     others = _others(values, baseline)
-    found = _compare_by_case(values, [(arm, baseline) for arm in others], SHARED_BASELINE, higher_is_better)
+    found = _compare_by_case(values, [(arm, baseline) for arm in others], SHARED_BASELINE, higher_is_better, alpha)
     return dict(zip(others, found, strict=True))
 
 
 def compare_pairs(
-    values: Mapping[str, Values], pairs: Sequence[tuple[str, str]], *, higher_is_better: bool = True
+    values: Mapping[str, Values],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    higher_is_better: bool = True,
+    alpha: float = ALPHA,
 ) -> list[Difference]:
     """Compare pairs of arms, paired by seed; the intervals are simultaneous over these pairs (Sidak).
 
@@ -148,15 +156,20 @@ def compare_pairs(
         values: Value by arm and seed; arms outside the pairs help to estimate the variances.
         pairs: (arm, the arm it is compared with).
         higher_is_better: The direction of the metric.
+        alpha: As in `compare_to_baseline`.
     """
-    return _compare(values, pairs, ANY_PAIRS, higher_is_better)
+    return _compare(values, pairs, ANY_PAIRS, higher_is_better, alpha)
 
 
 def compare_pairs_by_case(
-    values: Mapping[str, CaseValues], pairs: Sequence[tuple[str, str]], *, higher_is_better: bool = True
+    values: Mapping[str, CaseValues],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    higher_is_better: bool = True,
+    alpha: float = ALPHA,
 ) -> list[Difference]:
     """Compare pairs of arms, paired by seed and by case, as `compare_pairs` does."""
-    return _compare_by_case(values, pairs, ANY_PAIRS, higher_is_better)
+    return _compare_by_case(values, pairs, ANY_PAIRS, higher_is_better, alpha)
 
 
 def _others(values: Mapping[str, object], baseline: str) -> list[str]:
@@ -166,7 +179,11 @@ def _others(values: Mapping[str, object], baseline: str) -> list[str]:
 
 
 def _compare(
-    values: Mapping[str, Values], pairs: Sequence[tuple[str, str]], correlation: float, higher_is_better: bool
+    values: Mapping[str, Values],
+    pairs: Sequence[tuple[str, str]],
+    correlation: float,
+    higher_is_better: bool,
+    alpha: float,
 ) -> list[Difference]:
     known = {arm: _known(by_seed) for arm, by_seed in values.items()}
     found = [_paired(known, arm, other) for arm, other in pairs]
@@ -176,11 +193,15 @@ def _compare(
         fitted.of_difference(first[arm], first[other], each.seeds) if _is_open(each) else None
         for (arm, other), each in zip(pairs, found, strict=True)
     ]
-    return _judged(found, variances, _repeated(known), correlation, higher_is_better)
+    return _judged(found, variances, _repeated(known), correlation, higher_is_better, alpha)
 
 
 def _compare_by_case(
-    values: Mapping[str, CaseValues], pairs: Sequence[tuple[str, str]], correlation: float, higher_is_better: bool
+    values: Mapping[str, CaseValues],
+    pairs: Sequence[tuple[str, str]],
+    correlation: float,
+    higher_is_better: bool,
+    alpha: float,
 ) -> list[Difference]:
     rows, cases, all_cases = _shared_cases(values)
     means = {arm: {seed: float(row.mean()) for seed, row in by_seed.items()} for arm, by_seed in rows.items()}
@@ -198,7 +219,7 @@ def _compare_by_case(
         ]
     variances = _crossed_variances(rows, means, pairs, found)
     arms = min(_repeated(means), ARMS_BY_CASE)
-    return _judged(found, variances, arms, correlation, higher_is_better)
+    return _judged(found, variances, arms, correlation, higher_is_better, alpha)
 
 
 def _crossed_variances(
@@ -302,13 +323,14 @@ def _judged(
     arms: int,
     correlation: float,
     higher_is_better: bool,
+    alpha: float,
 ) -> list[Difference]:
     """Give every difference with a variance its simultaneous interval, its adjusted p and its verdict."""
     comparisons = sum(variance is not None for variance in variances)
     return [
         each
         if variance is None
-        else _with_interval(each, variance, 1 + WIDENING / arms, comparisons, correlation, higher_is_better)
+        else _with_interval(each, variance, 1 + WIDENING / arms, comparisons, correlation, higher_is_better, alpha)
         for each, variance in zip(found, variances, strict=True)
     ]
 
@@ -320,6 +342,7 @@ def _with_interval(
     comparisons: int,
     correlation: float,
     higher_is_better: bool,
+    alpha: float,
 ) -> Difference:
     """Give a difference its interval, adjusted p and verdict; without any variance there is none."""
     mean, told = difference.mean or 0.0, difference.remark
@@ -329,7 +352,7 @@ def _with_interval(
         widening, told = 1 + WIDENING_TWO_SEEDS, _joined(told, "two seeds: a wider interval")
     df = max(1.0, math.floor(variance.df / DF_STEP + ROUNDING) * DF_STEP)
     error = widening * math.sqrt(variance.value)
-    critical = critical_value(comparisons, df, correlation)
+    critical = critical_value(comparisons, df, correlation, alpha)
     low, high = mean - critical * error, mean + critical * error
     verdict = UNSHOWN
     if low > 0 or high < 0:
@@ -338,10 +361,11 @@ def _with_interval(
         difference,
         low=low,
         high=high,
-        p=adjusted_p(mean / error, comparisons, df, correlation),
+        p=min(1.0, adjusted_p(mean / error, comparisons, df, correlation) * ALPHA / alpha),
         verdict=verdict,
         detectable=(critical + float(stdtrit(df, POWER)) / widening) * error,
         remark=told,
+        error=math.sqrt(variance.value),
     )
 
 

@@ -31,6 +31,8 @@ from foveate.compare.folder import (
 from foveate.compare.plan import asked_runs, lacks_costs, notes_on, recall, unfinished_runs, unknown_arms
 from foveate.compare.progress import StudyProgress, Tracker
 from foveate.compare.result import StudyResult, summarise
+from foveate.compare.rounds import OUT_OF_SEEDS, OUT_OF_TIME, Rounds, auto_plan
+from foveate.compare.sequential import FIRST_LOOK, Rule
 from foveate.compare.task import task_named
 from foveate.compare.work import Work
 from foveate.errors import RunError
@@ -56,6 +58,7 @@ class Study:
         baseline: The arm that the others are compared with.
         where: Pattern of the modules that every mechanism follows, to classify. Default: the host's usual places.
         options: Arm -> options of its mechanism.
+        auto: Add seeds 0, 1, ... in rounds until every arm is settled, as far as this rule allows, instead of `seeds`.
     """
 
     base: TrainingConfig
@@ -64,8 +67,11 @@ class Study:
     baseline: str = "none"
     where: str | None = None
     options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    auto: Rule | None = None
 
     def __post_init__(self) -> None:
+        if self.auto is not None:
+            object.__setattr__(self, "seeds", tuple(range(self.auto.most)))
         if self.base.mechanism != "none":
             raise ValueError(f"a study names its mechanisms as arms; got base.mechanism {self.base.mechanism!r}")
         for name, given, usual in (("seed", self.base.seed, 0), ("arm", self.base.arm, None)):
@@ -108,7 +114,7 @@ class Study:
         config = {name: value for name, value in dataclasses.asdict(self.base).items() if name not in OWN}
         budget = {"epochs": self.base.epochs, "max_time_s": self.base.max_time_s}
         identity = getattr(dataclasses.replace(self.base, mechanism="se"), "identity", False)
-        return {
+        return ({} if self.auto is None else {"auto": auto_plan(self.auto)}) | {
             "version": VERSION,
             "task": self.base.task,
             "data": self.base.data,
@@ -117,7 +123,7 @@ class Study:
             "baseline": self.baseline,
             "budget": {name: value for name, value in budget.items() if value is not None},
             "arms": [],
-            "seeds": list(self.seeds),
+            "seeds": list(self.seeds if self.auto is None else self.seeds[:FIRST_LOOK]),
             "left_out": {},
             "notes": [],
             "config": config | {"where": self.where, "width": self.base.width},
@@ -139,7 +145,8 @@ def compare(
     """Train what is not finished of a study, and say what it shows.
 
     A run that fails is kept in failures.json with its sentence, and the others go on. An interruption leaves everything
-    so that the same call takes it up. More arms and seeds may be asked for later; runs of other ones stay.
+    so that the same call takes it up. More arms and seeds may be asked for later; runs of other ones stay. A study to
+    which seeds are added in rounds keeps its arms and its most seeds once it was looked at.
 
     Args:
         study: What to compare.
@@ -164,7 +171,8 @@ def compare(
     out = Path(out).expanduser().resolve()
     if not fresh:
         plan = recall(study, out)
-        if not unknown_arms(study, plan) and not lacks_costs(out, plan) and not unfinished_runs(study, out, plan):
+        known = not unknown_arms(study, plan) and not lacks_costs(out, plan)
+        if known and not unfinished_runs(study, out, plan) and (not study.auto or Rounds(study, out, plan).is_over):
             return summarise(out)
     with locked(out / ".lock"):
         if fresh:
@@ -201,6 +209,7 @@ class _Session:
         self.began = time.monotonic()
         self.spent = self.plan.get("wall_seconds", 0.0)
         self.surveyed = False
+        self.lost: set[str] = set()  # arms of which a run failed in this call
 
     def survey(self, engine: Engine) -> None:
         """Build and count the networks that are new, find the width of `wider`, and write study.json."""
@@ -258,9 +267,42 @@ class _Session:
         return value
 
     def train(self, engine: Engine) -> None:
-        """Train what is not finished, seed by seed."""
+        """Train what is not finished, seed by seed, and in rounds where seeds are added."""
+        state = self._train(engine, unfinished_runs(self.study, self.out, self.plan))
+        if self.study.auto is not None:
+            state = self._add_rounds(engine, state)
+        self.tell(StudyProgress("done", state.total, state.done, state.failed, seconds_left=0.0))
+
+    def _add_rounds(self, engine: Engine, state: Tracker) -> Tracker:
+        """Look at the study and train the next round, until it is over.
+
+        An arm of which a run failed waits for another call.
+        """
+        rounds = Rounds(self.study, self.out, self.plan)
+        while (runs := rounds.next(self.lost)) is not None:
+            keys = rounds.missing(runs)
+            spent = self.spent + time.monotonic() - self.began
+            limit = rounds.rule.total_time_s
+            if keys and limit and spent + rounds.expected_seconds(keys, engine.workers) > limit:
+                rounds.end(OUT_OF_TIME)
+                return state
+            if keys:
+                rounds.ask(runs)
+                self.save()
+                state = self._train(engine, keys)
+                continue
+            told = rounds.look(self.lost)
+            self.save()
+            settled = ", ".join(f"{arm} {how}" for arm, how in told.settled.items()) or "nothing is settled"
+            message = f"{told.seeds} seeds: {settled}"
+            self.tell(StudyProgress("train", state.total, state.done, state.failed, message=message))
+        if not self.lost:
+            rounds.end(OUT_OF_SEEDS)
+        return state
+
+    def _train(self, engine: Engine, keys: Sequence[tuple[str, int]]) -> Tracker:
+        """Train these runs."""
         entries = {entry["arm"]: entry for entry in self.plan["arms"]}
-        keys = unfinished_runs(self.study, self.out, self.plan)
         jobs = [
             Job((arm, seed), self.work.train, (self.study.config(entries[arm], seed), self.out)) for arm, seed in keys
         ]
@@ -274,10 +316,11 @@ class _Session:
                 failures.pop(event.key, None)
                 if event.kind == "failed":
                     failures[event.key] = Failure(event.key[0], event.key[1], event.value)
+                    self.lost.add(event.key[0])
                 write_failures(self.out, list(failures.values()))
                 self.save()
             self.tell(tracker.follow(event, line))
-        self.tell(StudyProgress("done", tracker.total, tracker.done, tracker.failed, seconds_left=0.0))
+        return tracker
 
     def _settle(self, event: Event, entry: Mapping[str, Any]) -> tuple[Event, str]:
         """How a run really ended, by what stands in its folder, and a line about it."""

@@ -11,6 +11,7 @@ from foveate.report.figures import CONTROLS
 from foveate.report.pairs import beyond_size, chains
 from foveate.report.read import Study, dig, number
 from foveate.report.rising import still_rising
+from foveate.report.rounds import rounds_finding
 from foveate.report.tables import cost_of, mean_of, percent, signed
 from foveate.report.words import words_for
 
@@ -33,6 +34,7 @@ def answer(study: Study, result: StudyResult) -> Answer:
         _detectable(result),
         _two_seeds(result),
         effects_finding(study),
+        rounds_finding(result),
         chains(study, result),
         _controls(result),
         beyond_size(result),

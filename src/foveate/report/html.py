@@ -16,7 +16,7 @@ from foveate.compare.result import ArmResult, StudyResult, summarise
 from foveate.errors import RunError
 from foveate.escaping import printable
 from foveate.files import write_alone
-from foveate.report import figures, looks, records, tables
+from foveate.report import figures, looks, records, rounds, tables
 from foveate.report.answer import Answer, answer, max_time_of
 from foveate.report.effects import effects_tables
 from foveate.report.froc import froc_curve
@@ -93,9 +93,10 @@ def _study_and_result(folder: Path) -> tuple[Study, StudyResult]:
 
 def _empty_result(study: Study, plan: dict[str, Any]) -> StudyResult:
     """A result that says nothing of any arm."""
+    told: dict[str, Any] = {name: str(plan[name]) for name in ("task", "data", "network", "start", "baseline")}
     return StudyResult(
         folder=study.path,
-        **{name: str(plan[name]) for name in ("task", "data", "network", "start", "baseline")},
+        **told,
         seeds=study.seeds,
         arms=tuple(ArmResult(arm, (), ()) for arm in study.arms),
         metrics={},
@@ -135,6 +136,7 @@ def _study_page(folder: Path) -> str:
         style=style,
         results=tables.results_table(study, result),
         measures=tables.measures_table(result, words.metrics),
+        rounds=rounds.rounds_table(result),
         scatters=_scatters(study, result, words, style),
         curves=_curves(arms, style, study.baseline, timed),
         froc=_froc(arms, style, study.baseline),
@@ -235,7 +237,7 @@ def _study_facts(study: Study, result: StudyResult, words: Words) -> list[tuple[
             ", ".join(f"{size:,.0f}" for size in sizes if size is not None) or tables.DASH,
         ),
         ("Network", str(plan.get("network"))),
-        ("Arms", f"{len(study.arms)}, each with {len(study.seeds)} seed{'s' if len(study.seeds) != 1 else ''}"),
+        ("Arms", f"{len(study.arms)}, each with {_seeds(study, result)}"),
         ("Budget", budget),
         (
             "Start",
@@ -247,6 +249,13 @@ def _study_facts(study: Study, result: StudyResult, words: Words) -> list[tuple[
     ]
     wall = number(plan.get("wall_seconds"))
     return facts + ([("Wall time", f"{wall / 60:.1f} min")] if wall else [])
+
+
+def _seeds(study: Study, result: StudyResult) -> str:
+    counts = [len(study.seeds_of(arm)) for arm in study.arms]
+    told = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{max(counts)}"
+    seeds = f"{told} seed{'s' if max(counts) != 1 else ''}"
+    return seeds if result.most is None else f"{seeds}, added in rounds up to {result.most}"
 
 
 def _run_facts(run: Run) -> list[tuple[str, str]]:

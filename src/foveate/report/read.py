@@ -147,7 +147,15 @@ class Study:
 
     @property
     def wanted(self) -> list[tuple[str, int]]:
-        return [(arm, seed) for arm in self.arms for seed in self.seeds]
+        return [(arm, seed) for arm in self.arms for seed in self.seeds_of(arm)]
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        """Return the seeds that an arm was to have; where seeds are added in rounds, those of the rounds that began."""
+        asked = dig(self.plan, "auto", "asked")
+        if not isinstance(asked, dict):
+            return self.seeds
+        count = number(asked.get(arm))
+        return self.seeds if count is None else tuple(seed for seed in self.seeds if seed < count)
 
 
 def kind_of_folder(folder: Path) -> str:

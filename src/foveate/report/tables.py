@@ -194,9 +194,10 @@ def _result_cells(study: Study, result: StudyResult, arm: ArmResult, span: tuple
 def _arm_cell(study: Study, arm: str, runs: Sequence[Run]) -> Cell:
     if arm == study.baseline:
         return Cell(arm, arm, "the baseline")
-    unfinished = len(study.seeds) - len(runs)
-    if unfinished:
-        return Cell(arm, arm, f"{unfinished} of {len(study.seeds)} runs not finished", "warn")
+    wanted = len(study.seeds_of(arm))
+    unfinished = wanted - len(runs)
+    if unfinished > 0:
+        return Cell(arm, arm, f"{unfinished} of {wanted} runs not finished", "warn")
     if arm in CONTROLS:
         return Cell(arm, arm)
     health = [entry for run in runs for entry in mapping(run.summary, "gate_health").values()]
