@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from foveate.data import open_pictures
 from foveate.errors import CheckpointError
 from foveate.networks import c2d_tiny
 from foveate.networks.published import packed, save_checkpoint, to_publisher
+from foveate.surgery import inserted
 from foveate.tasks import hosts
 from foveate.tasks.config import RunConfig
 from foveate.tasks.hosts import build, build_network, input_shape, new_modules, open_samples
@@ -312,3 +314,13 @@ def test_clips_that_were_pooled_otherwise_are_no_start(made, sentence, tmp_path:
     )
     with pytest.raises(CheckpointError, match=rf"clips\.safetensors was made with {sentence}$"):
         build_network(config, 10, (1, 8, 48, 48))
+
+
+def test_a_run_starts_from_a_run_with_the_same_mechanism(shapes: Path, tmp_path: Path):
+    config = RunConfig(data=str(shapes), network="resnet_tiny", mechanism="se", start="identity")
+    network = build(config)[0]
+    for child in inserted(network).values():
+        child.steps.fill_(50)
+    (tmp_path / "model.safetensors").write_bytes(packed(network.state_dict()))
+    started = build(dataclasses.replace(config, seed=1, init=str(tmp_path / "model.safetensors")))[0]
+    assert all(value.equal(network.state_dict()[key]) for key, value in started.state_dict().items())

@@ -36,8 +36,9 @@ def varied(inputs: Inputs) -> Inputs:
     """The same inputs with noise for tensors that are constant, as examples of zeros are."""
 
     def vary(value: object) -> object:
-        constant = isinstance(value, Tensor) and value.is_floating_point() and value.numel() > 1
-        return _noise(value, *value.shape) if constant and value.min() == value.max() else value
+        if isinstance(value, Tensor) and value.is_floating_point() and value.numel() > 1 and value.min() == value.max():
+            return _noise(value, *value.shape)
+        return value
 
     return Inputs(tuple(map(vary, inputs.args)), {name: vary(value) for name, value in inputs.kwargs.items()})
 
