@@ -6,6 +6,7 @@ for every arm, that shows the weakest effect as often as the rounds do; training
 """
 
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -137,7 +138,7 @@ def draw_rounds(found: dict[str, Any]) -> "Figure":
         arms = len(MIXTURES[name]) + 1
         panel.plot([arms * seeds for seeds in FIXED], each["fixed powers"], label="3 to 10 seeds", **LOOKS[HOLM])
         panel.plot(each["trainings"], each["power"], label="in rounds", **LOOKS[OURS] | {"marker": "*"}, markersize=14)
-        finish(panel, name.replace(": ", ":\n"), "trainings")
+        finish(panel, textwrap.fill(name, 28), "trainings")
     panels[0].set_ylabel("power for the weakest arm")
     panels[0].legend(loc="lower right", fontsize=8)
     figure.suptitle("Seeds in rounds against fixed seeds: the arms' spreads differ by e^0.5", x=0.01, ha="left")
