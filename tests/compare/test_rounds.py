@@ -14,7 +14,7 @@ import standin
 
 from foveate.compare import Study, compare, summarise
 from foveate.compare.cases import comparable_values
-from foveate.compare.engine import RayEngine
+from foveate.compare.ray_engine import RayEngine
 from foveate.compare.rounds import Rounds
 from foveate.compare.sequential import Rule, settled_in
 from foveate.compare.statistics import compare_to_baseline, compare_to_baseline_by_case
