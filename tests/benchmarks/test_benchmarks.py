@@ -406,3 +406,23 @@ def test_the_rounds_are_simulated_and_drawn(load, tmp_path, capsys):
     found = json.loads((tmp_path / "found.json").read_text())
     assert set(found) == {"error of rounds", "rounds"}
     assert "fixed seeds of that power" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_tables_of_insertion_have_a_row_a_mechanism(load, monkeypatch, tmp_path, capsys):
+    insertion = load("insertion")
+    for name, value in (("STEPS", 2), ("HOST_EPOCHS", 1), ("EPOCHS", 2), ("BATCH", 4)):
+        monkeypatch.setattr(insertion, name, value)
+    insertion.steps_table(["torchvision mobilenet_v3_small"], ["eca"])
+    row = capsys.readouterr().out.strip().splitlines()[-1]
+    assert row.startswith("| eca | 0 of 2 | 0.0")  # the second step counts in the pass after it
+    random = np.random.default_rng(0)
+    arrays = {
+        f"{split}_{name}": random.integers(0, most, (12, *shape), dtype=np.uint8)
+        for split in ("train", "test")
+        for name, most, shape in (("images", 255, (32, 32, 3)), ("labels", 10, (1,)))
+    }
+    np.savez(tmp_path / "pictures.npz", **arrays)
+    insertion.accuracy_table(tmp_path / "pictures.npz", ["eca"], 2, 1e-3, [])
+    rows = capsys.readouterr().out.strip().splitlines()
+    assert [row.split("|")[2].strip() for row in rows[-2:]] == ["identity", "published"]

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
@@ -295,6 +296,16 @@ def test_a_compiled_host_counts_its_steps(host, x):
     compiled = torch.compile(host, fullgraph=True, backend="aot_eager")
     steps(compiled, x, 4, torch.optim.AdamW(host.parameters(), lr=1e-3))
     assert only(host).ramp == only(twin).ramp == 4 / RAMP_STEPS
+
+
+def test_data_parallel_training_counts_its_steps(host, x, tmp_path):
+    insert(host.train(), "stage.0", half)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        steps(DistributedDataParallel(host), x, 3, passes=2)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert only(host).steps == 3
 
 
 class Gated(nn.Module):
