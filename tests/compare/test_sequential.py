@@ -206,7 +206,7 @@ def test_no_arm_out_of_reach_is_needed_to_hold_the_error(monkeypatch):
     assert error([0.0] * 3, 60) <= bound(60)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("heavy", [False, True], ids=["normal", "t4"])
 @pytest.mark.parametrize("spread", [0.0, 0.5])
 @pytest.mark.parametrize("arms", [2, 3, 5, 8, 12])
@@ -215,7 +215,7 @@ def test_the_family_wise_error_of_all_looks_is_five_percent(arms, spread, heavy,
     assert error([0.0] * (arms - 1), 400, spread=spread, heavy=heavy) <= bound(400)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_trainings_are_saved_at_the_power_of_a_fixed_number_of_seeds():
     effects = [0.0, 0.0, 0.0, 0.0, 1.5, 3.0, 3.0, 4.0, 4.0, 5.0, 6.0]
     simulated = values(effects, 200)

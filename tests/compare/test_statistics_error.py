@@ -130,7 +130,7 @@ def test_what_an_arm_does_on_single_cases_in_every_training_is_no_difference():
     assert error_by_case(200, 4, 3, 30, training=0.001, persisting=0.05) <= bound(0.05, 200)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("scenario", "rate"),
     [
@@ -152,7 +152,7 @@ def test_simultaneous_intervals_cover_what_was_promised(arms, seeds, scenario, r
     assert error(studies(1500, arms, seeds, random_seed=arms * seeds, **scenario)[0]) <= bound(rate, 1500)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "scenario",
     [

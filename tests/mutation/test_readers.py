@@ -15,7 +15,7 @@ from tests.mutation.subjects import Subject, subjects
 
 from foveate.errors import FoveateError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 SEED = 20
 LEAST = 4000  # damaged inputs
