@@ -1,5 +1,8 @@
 """State dicts as other trainers write them: behind prefixes, with counters, and averaged."""
 
+import zipfile
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
@@ -7,7 +10,7 @@ from torch import Tensor
 
 from foveate import networks
 from foveate.errors import CheckpointError
-from foveate.networks.published import from_checkpoint, inspect, to_publisher
+from foveate.networks.published import from_checkpoint, inspect, read_file, to_publisher
 from foveate.tasks.weights import start_from
 
 torch.manual_seed(0)
@@ -108,3 +111,13 @@ def test_a_counter_is_no_reason_to_name_another_key():
     found = inspect(counted({key: value for key, value in STATE.items() if key != "conv1.weight"}))
     assert found.problems[0].startswith("conv1.weight is missing")
     assert len(found.problems) == 1
+
+
+def test_compressed_parts_of_a_checkpoint_are_refused_before_they_are_unpacked(tmp_path: Path):
+    torch.save({"weight": torch.zeros(1000)}, tmp_path / "stored.pth")
+    with zipfile.ZipFile(tmp_path / "stored.pth") as stored, zipfile.ZipFile(tmp_path / "small.pth", "w") as small:
+        for name in stored.namelist():
+            small.writestr(name, stored.read(name), zipfile.ZIP_DEFLATED)
+    with pytest.raises(CheckpointError, match=r"small.pth holds compressed parts, which torch.save never writes"):
+        read_file(tmp_path / "small.pth")
+    assert read_file(tmp_path / "stored.pth")[0]["weight"].shape == (1000,)

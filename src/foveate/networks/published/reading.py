@@ -107,9 +107,22 @@ def _kind(path: Path) -> str:
         return "safetensors"
     if head.startswith(b"PK") and not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is cut off: a zip archive without its end")
+    if head.startswith(b"PK") and _is_compressed(path):
+        raise CheckpointError(
+            f"{path} holds compressed parts, which torch.save never writes and which may unpack to any size"
+        )
     if not head.startswith((b"PK", b"\x80")):
         raise CheckpointError(f"{path} is nothing that torch.save or safetensors wrote; it begins with {head[:12]!r}")
     return "torch"
+
+
+def _is_compressed(path: Path) -> bool:
+    """Return whether a zip archive has a part that is not stored as it is."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False  # torch.load says what is wrong with it
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
