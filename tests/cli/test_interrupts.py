@@ -20,7 +20,11 @@ def started(*arguments: object, until: Path) -> subprocess.Popen[str]:
     """Start a command, and wait until it has written a file."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [*INSTALLED, *map(str, arguments)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell's background jobs ignore, and hand down
+    try:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, previous)
     while not until.exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
