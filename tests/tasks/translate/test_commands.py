@@ -40,7 +40,7 @@ def test_sentences_go_all_the_way(foveate, words: Path, tmp_path: Path):
     assert status == 0, err
     metrics = json.loads((out / "summary.json").read_text())["metrics"]
     assert f"none, seed 0: test BLEU {metrics['bleu']:.4f} after 2 epochs" in said
-    assert "pairs: 360 train, 24 val, 17 test (as the files say)" in err
+    assert "360 train, 24 val, 17 test pairs of en and de (as the files say)" in err
     status, said, err = foveate("evaluate", out)
     assert status == 0, err
     lines = dict(line.split(maxsplit=1) for line in said.splitlines())
