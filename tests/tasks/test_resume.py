@@ -318,7 +318,7 @@ def test_two_processes_that_are_killed_within_an_epoch_end_with_the_same_numbers
     assert train(config, killed).resumed == 1
     train(config, whole)
     assert same(killed, whole)
-    # Weights and the training loss agree to the bit; the validation loss of two processes was seen to differ in its last.
+    # Weights and training loss agree to the bit; the validation loss of two processes was seen to differ in its last.
     exact, (named, *numbers) = rows(whole), rows(killed)
     assert named == exact[0]
     assert [row[:4] for row in numbers] == [row[:4] for row in exact[1:]]
