@@ -1,4 +1,4 @@
-"""What mechanisms do that are inserted as the identity: after 60 steps, and in the fine-tuning of a trained network.
+"""Measure mechanisms inserted as the identity: after 60 steps, and in the fine-tuning of a trained network.
 
     python benchmarks/insertion.py steps                    # 60 steps on one batch, in four hosts
     python benchmarks/insertion.py accuracy PICTURES.npz    # five trained networks, fine-tuned with every mechanism
@@ -78,7 +78,7 @@ def put(host: nn.Module, where: object, name: str, start: str, example: Tensor) 
 
 
 def after_steps(host_name: str, name: str, start: str) -> tuple[int, int, float, float]:
-    """How many parameters there are and never moved, the strength, and the change of the features."""
+    """Count the parameters and those that never moved; return both with the strength and the change of the features."""
     build, where, size = HOSTS[host_name]
     torch.manual_seed(0)
     host = build()

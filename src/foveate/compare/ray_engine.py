@@ -1,4 +1,4 @@
-"""Where the runs of a study are computed on a Ray cluster."""
+"""The engine that computes the runs of a study on a Ray cluster."""
 
 import socket
 import traceback
@@ -50,7 +50,7 @@ class RayEngine:
 
     @property
     def workers(self) -> int:
-        """How many jobs the cluster as it is now can do at once."""
+        """Return the number of jobs that the cluster, as it is now, runs at once."""
         resources = self._ray.cluster_resources()
         fit = resources.get("CPU", 0) // self.threads
         return max(1, int(min(fit, resources["GPU"] // self.gpus) if self.gpus else fit))

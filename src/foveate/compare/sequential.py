@@ -50,7 +50,7 @@ Compare = Callable[[Runs, float], Mapping[str, Difference]]  # the differences o
 
 @dataclass(frozen=True)
 class Rule:
-    """How far a study may grow.
+    """The limits up to which a study may grow.
 
     Args:
         most: Seeds of an arm at most.

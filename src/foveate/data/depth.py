@@ -21,7 +21,7 @@ DEEP = (".png", ".tif", ".tiff", ".pgm", ".ppm")  # formats that may hold 16 bit
 
 @dataclass(frozen=True)
 class Depth:
-    """How deep the grey pictures of a training set are.
+    """Find the bit depth of the grey images of a training set.
 
     Args:
         bits: Number of bits from black to white: 2**bits - 1 becomes 255.

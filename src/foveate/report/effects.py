@@ -1,4 +1,4 @@
-"""How strongly each mechanism acts: its strength at the end, and how much it changes what passes through it."""
+"""Tables and a sentence on how strongly each mechanism acts: its strength, and its change of the features."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How much each mechanism of a trained network changes what passes through it, and at which strength."""
+"""Measure how much each mechanism of a trained network changes its features, and at which strength."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How the images of a run are scaled and normalised if it starts from weights: as the weights' own images were."""
+"""Scale and normalise the images of a run that starts from weights as the weights' own images were."""
 
 import dataclasses
 from functools import lru_cache
